@@ -1,0 +1,237 @@
+//! Bodies on their way, in either direction. Nothing is copied and nothing is kept unless asked for.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A body as the proxy handles it.
+#[derive(Default)]
+pub enum Body {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    /// Anything else: counted, tapped by plugins, put together.
+    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The peer broke off or sent what is not HTTP.
+    Transport(hyper::Error),
+    TooLarge,
+    /// Nothing came for as long as the limit allows.
+    TimedOut,
+    /// A plugin cut it off.
+    Cut,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Transport(error) => write!(f, "{error}"),
+            BodyError::TooLarge => f.write_str("longer than its limit"),
+            BodyError::TimedOut => f.write_str("stalled"),
+            BodyError::Cut => f.write_str("cut off by a plugin"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match self.get_mut() {
+            Body::Empty => Poll::Ready(None),
+            full @ Body::Full(_) => match std::mem::take(full) {
+                Body::Full(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                _ => Poll::Ready(None),
+            },
+            Body::Incoming(incoming) => {
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Transport)))
+            }
+            Body::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Empty => true,
+            Body::Full(bytes) => bytes.is_empty(),
+            Body::Incoming(incoming) => incoming.is_end_stream(),
+            Body::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Incoming(incoming) => incoming.size_hint(),
+            Body::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(incoming: Incoming) -> Self {
+        match incoming.is_end_stream() {
+            true => Body::Empty,
+            false => Body::Incoming(incoming),
+        }
+    }
+}
+
+impl Body {
+    pub fn boxed(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Body::Boxed(Box::pin(body))
+    }
+
+    /// The next piece of data; trailers are passed over.
+    pub async fn next_chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
+        loop {
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await?;
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => return Some(Ok(data)),
+                Ok(Err(_trailers)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// The whole body, if it is no longer than `limit`.
+    pub async fn collect(mut self, limit: usize) -> Result<Bytes, BodyError> {
+        let (first, whole) = self.read_up_to(limit).await?;
+        match whole {
+            true => Ok(first),
+            false => Err(BodyError::TooLarge),
+        }
+    }
+
+    /// At least `limit` bytes, or all there are; whether that was all.
+    pub async fn read_up_to(&mut self, limit: usize) -> Result<(Bytes, bool), BodyError> {
+        let mut all = match self.next_chunk().await {
+            None => return Ok((Bytes::new(), true)),
+            Some(first) => first?,
+        };
+        let mut more = BytesMut::new();
+        while all.len() + more.len() <= limit {
+            match self.next_chunk().await {
+                None => {
+                    if !more.is_empty() {
+                        all = [&all[..], &more[..]].concat().into();
+                    }
+                    return Ok((all, true));
+                }
+                Some(chunk) => more.extend_from_slice(&chunk?),
+            }
+        }
+        if !more.is_empty() {
+            all = [&all[..], &more[..]].concat().into();
+        }
+        Ok((all, false))
+    }
+}
+
+/// Bytes in front of the rest of a body.
+pub struct Prefixed {
+    pub first: Option<Bytes>,
+    pub rest: Body,
+}
+
+impl HttpBody for Prefixed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match self.first.take() {
+            Some(first) if !first.is_empty() => Poll::Ready(Some(Ok(Frame::data(first)))),
+            _ => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// Ends a body that stalls: `idle` between two pieces, `deadline` for all of it. The timer is made
+/// only when a piece is waited for.
+pub struct Patience {
+    idle: Option<Duration>,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    pub fn new(idle: Option<Duration>, deadline: Option<Instant>) -> Self {
+        Patience { idle, deadline, timer: None }
+    }
+
+    /// Wraps one poll of the body.
+    pub fn poll(&mut self, polled: Polled, cx: &mut Context<'_>) -> Polled {
+        if polled.is_ready() {
+            self.timer = None;
+            return polled;
+        }
+        if self.timer.is_none() {
+            let idle = self.idle.map(|idle| Instant::now() + idle);
+            let end = idle.into_iter().chain(self.deadline).min();
+            self.timer = end.map(|end| Box::pin(sleep_until(end)));
+        }
+        match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(Some(Err(BodyError::TimedOut))),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reads_up_to_a_limit_and_keeps_the_rest() {
+        let body = || {
+            let rest = Body::boxed(Prefixed { first: Some("de".into()), rest: Body::Full("f".into()) });
+            Body::boxed(Prefixed { first: Some("abc".into()), rest })
+        };
+        assert_eq!(body().collect(6).await.unwrap(), "abcdef");
+        assert!(matches!(body().collect(5).await, Err(BodyError::TooLarge)));
+        let mut peeked = body();
+        let (first, whole) = peeked.read_up_to(3).await.unwrap();
+        assert_eq!((&first[..], whole), (&b"abcde"[..], false));
+        assert_eq!(peeked.collect(9).await.unwrap(), "f");
+        assert_eq!(Body::Empty.collect(0).await.unwrap(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends() {
+        struct Never(Patience);
+        impl HttpBody for Never {
+            type Data = Bytes;
+            type Error = BodyError;
+            fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+                self.0.poll(Poll::Pending, cx)
+            }
+        }
+        let never = Never(Patience::new(Some(Duration::from_secs(1)), None));
+        assert!(matches!(Body::boxed(never).collect(1).await, Err(BodyError::TimedOut)));
+    }
+}

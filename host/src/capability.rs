@@ -1,0 +1,37 @@
+//! Services behind the interfaces that plugins import: plain Rust, no WebAssembly. One of each for
+//! the whole process, shared by all workers; they survive a reload.
+
+pub mod counters;
+pub mod key_value;
+pub mod random;
+
+use std::sync::Arc;
+
+use crate::telemetry::metrics::Metrics;
+
+pub struct Capabilities {
+    pub metrics: Arc<Metrics>,
+    pub counters: counters::Counters,
+    pub key_value: key_value::KeyValue,
+}
+
+impl Capabilities {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Capabilities {
+            metrics,
+            counters: counters::Counters::default(),
+            key_value: key_value::KeyValue::default(),
+        }
+    }
+}
+
+/// Longest key of a plugin, in bytes.
+const MAX_KEY: usize = 1024;
+
+/// A plugin's keys are its own: no plugin name holds a NUL.
+fn scoped(plugin: &str, key: &str) -> Option<Box<str>> {
+    if key.len() > MAX_KEY {
+        return None;
+    }
+    Some([plugin, "\0", key].concat().into())
+}

@@ -1,0 +1,102 @@
+//! Values with a time to live, in memory. Bounded by bytes: an old value may go before its time.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use moka::{Expiry, sync::Cache};
+
+use super::scoped;
+
+/// Bytes of all keys and values together.
+const CAPACITY: u64 = 64 << 20;
+/// Longest value.
+const MAX_VALUE: usize = 1 << 20;
+
+pub struct KeyValue(Cache<Box<str>, Entry>);
+
+#[derive(Clone)]
+struct Entry {
+    value: Bytes,
+    ttl: Duration,
+}
+
+impl Default for KeyValue {
+    fn default() -> Self {
+        let cache = Cache::builder()
+            .max_capacity(CAPACITY)
+            .weigher(|key: &Box<str>, entry: &Entry| {
+                // The cache's own book-keeping is about as large as a small entry.
+                u32::try_from(key.len() + entry.value.len() + 100).unwrap_or(u32::MAX)
+            })
+            .expire_after(TimeToLive)
+            .build();
+        KeyValue(cache)
+    }
+}
+
+impl KeyValue {
+    pub fn get(&self, plugin: &str, key: &str) -> Option<Bytes> {
+        self.0.get(&scoped(plugin, key)?).map(|entry| entry.value)
+    }
+
+    /// False where the key or the value is too long.
+    pub fn set(&self, plugin: &str, key: &str, value: Bytes, ttl: Duration) -> bool {
+        let Some(key) = scoped(plugin, key).filter(|_| value.len() <= MAX_VALUE) else {
+            return false;
+        };
+        self.0.insert(key, Entry { value, ttl });
+        true
+    }
+
+    pub fn delete(&self, plugin: &str, key: &str) {
+        if let Some(key) = scoped(plugin, key) {
+            self.0.invalidate(&key);
+        }
+    }
+}
+
+struct TimeToLive;
+
+impl Expiry<Box<str>, Entry> for TimeToLive {
+    fn expire_after_create(&self, _: &Box<str>, entry: &Entry, _: Instant) -> Option<Duration> {
+        Some(entry.ttl)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Box<str>,
+        entry: &Entry,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.ttl)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_belong_to_one_plugin_and_expire() {
+        let store = KeyValue::default();
+        let hour = Duration::from_secs(3600);
+        assert!(store.set("a", "k", Bytes::from_static(b"v"), hour));
+        assert_eq!(store.get("a", "k").unwrap(), "v");
+        assert!(store.get("b", "k").is_none());
+        store.delete("b", "k");
+        assert!(store.get("a", "k").is_some());
+        store.delete("a", "k");
+        assert!(store.get("a", "k").is_none());
+        assert!(store.set("a", "k", Bytes::new(), Duration::ZERO));
+        assert!(store.get("a", "k").is_none());
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        let store = KeyValue::default();
+        let hour = Duration::from_secs(3600);
+        assert!(!store.set("a", "k", vec![0; MAX_VALUE + 1].into(), hour));
+        assert!(!store.set("a", &"k".repeat(2000), Bytes::new(), hour));
+    }
+}

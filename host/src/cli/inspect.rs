@@ -1,0 +1,39 @@
+//! `wasmgate inspect`.
+
+use std::{fs, path::Path, sync::Arc};
+
+use crate::{
+    capability::Capabilities,
+    gateway,
+    telemetry::metrics::Metrics,
+    wasm::{compile::hex, engine, inspect},
+};
+
+pub fn run(path: &Path) -> Result<(), String> {
+    let located = |text: String| format!("{} {text}", path.display());
+    let bytes = fs::read(path).map_err(|error| located(format!("cannot be read: {error}")))?;
+    let engine = engine::build().map_err(|error| format!("{error:#}"))?;
+    let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
+    let runtime = gateway::local_runtime().map_err(|error| error.to_string())?;
+    let report = runtime.block_on(inspect::report(&engine, &bytes, capabilities)).map_err(located)?;
+
+    let phases: Vec<_> = report.phases.names().collect();
+    println!("file      {}", path.display());
+    println!("kind      native plugin (component, wasmgate:plugin@0.1.0)");
+    println!("sha256    {}", hex(&report.digest));
+    println!("size      {} bytes, {} bytes of native code", bytes.len(), report.code_size);
+    println!("compiled  in {} ms", report.compile_time.as_millis());
+    println!("phases    {}", if phases.is_empty() { "none".to_owned() } else { phases.join(", ") });
+    println!("imports   {}", report.imports.join("\n          "));
+    println!("exports   {}", report.exports.join("\n          "));
+    println!("schema    {}", pretty(&report.schema));
+    Ok(())
+}
+
+fn pretty(schema: &str) -> String {
+    match serde_json::from_str::<serde_json::Value>(schema) {
+        Ok(value) => format!("{value:#}"),
+        Err(_) if schema.is_empty() => "none: accepts any config".to_owned(),
+        Err(error) => format!("not JSON: {error}"),
+    }
+}

@@ -1,0 +1,311 @@
+//! The configuration: from a TOML file to plain, checked types. Nothing outside knows the file's shape, and
+//! nothing in here knows what is done with the values. A file is read as a whole: all of its faults are reported.
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::router::Table;
+
+mod check;
+mod conform;
+mod expand;
+mod key_path;
+mod problem;
+mod raw;
+mod source;
+mod template;
+mod unit;
+
+pub use conform::check_value;
+pub use key_path::{KeyPath, Step};
+pub use problem::{Problem, Problems};
+pub use raw::schema;
+pub use source::Source;
+pub use template::Template;
+
+/// Reads, expands and checks a file.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        let problem = Problem::new(KeyPath::root(), None, format!("cannot be read: {error}"));
+        Problems::of_text(&name, "", vec![problem])
+    })?;
+    let mut config = parse(&text, &name, path.parent().unwrap_or(Path::new("")))?;
+    config.files.insert(0, path.to_owned());
+    Ok(config)
+}
+
+/// The same for a text. `name` is what messages call it; paths in it are relative to `base`.
+pub fn parse(text: &str, name: &str, base: &Path) -> Result<Config, Problems> {
+    let (source, problems) = Source::parse(text, name, base);
+    check::config(source, problems, base)
+}
+
+/// A configuration without faults.
+pub struct Config {
+    pub server: Server,
+    /// Rules name listeners by their index here.
+    pub listeners: Vec<Listener>,
+    pub admin: Option<SocketAddr>,
+    pub log: LogLevel,
+    pub access_log: Option<AccessLog>,
+    pub limits: Limits,
+    pub forwarded: Forwarded,
+    /// Where compiled plugins are kept, if the file says so.
+    pub cache: Option<PathBuf>,
+    /// Those with a table of their own and those that routes use.
+    pub plugins: Vec<Plugin>,
+    pub upstreams: Vec<Upstream>,
+    /// A [`Match::rule`](crate::router::Match::rule) is an index here.
+    pub routes: Vec<Route>,
+    pub table: Arc<Table>,
+    /// To locate what later stages find wrong, such as a plugin's config.
+    pub source: Source,
+    files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Every file that the configuration is made of: its own, those it takes values from, and the plugins.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+}
+
+/// Leaves the values out: some are secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub workers: usize,
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub name: String,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub format: AccessLogFormat,
+    /// None is standard output.
+    pub file: Option<PathBuf>,
+    pub queue: usize,
+}
+
+/// What clients may send. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub header_bytes: usize,
+    pub header_count: usize,
+    pub uri: usize,
+    pub body: u64,
+    pub header_time: Duration,
+    pub idle_time: Duration,
+    pub body_time: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forwarded {
+    pub trusted_proxies: Vec<IpNet>,
+    pub x_forwarded: bool,
+    pub forwarded: bool,
+    /// None sends no Via.
+    pub via: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plugin {
+    pub name: String,
+    pub file: PathBuf,
+    pub failure_policy: FailurePolicy,
+    pub isolation: Isolation,
+    pub limits: PluginLimits,
+    pub breaker: Breaker,
+    /// Upstreams that it may choose, as indexes of [`Config::upstreams`].
+    pub upstreams: Vec<usize>,
+    /// Its table, or else the first route that uses it.
+    pub path: KeyPath,
+}
+
+/// What a plugin may use. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginLimits {
+    pub memory: usize,
+    pub time: Duration,
+    /// Per worker, as `running` is.
+    pub instances: u32,
+    pub running: u32,
+    pub wait: Duration,
+    pub body: usize,
+    pub host_bytes: usize,
+    /// Lines per second.
+    pub log_rate: u32,
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        PluginLimits {
+            memory: 32 << 20,
+            time: Duration::from_millis(20),
+            instances: 256,
+            running: 4,
+            wait: Duration::from_secs(1),
+            body: 1 << 20,
+            host_bytes: 16 << 20,
+            log_rate: 100,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    pub failures: u32,
+    pub backoff: Duration,
+    pub max_backoff: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    pub name: String,
+    /// At least one, of which at least one has a weight above 0.
+    pub endpoints: Vec<Endpoint>,
+    pub host: HostHeader,
+    pub timeouts: Timeouts,
+    pub keep_alive: KeepAlive,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// A name or an IP address, an IPv6 address without brackets.
+    pub host: String,
+    pub port: u16,
+    pub weight: u16,
+}
+
+/// The Host that an upstream is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostHeader {
+    /// The client's.
+    Preserve,
+    /// The endpoint's host and port.
+    Upstream,
+    Literal(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub read: Duration,
+    pub total: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeepAlive {
+    /// Idle ones, per endpoint and worker.
+    pub connections: usize,
+    pub idle: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    pub name: String,
+    /// An index of [`Config::upstreams`].
+    pub upstream: Option<usize>,
+    pub rewrite: Rewrite,
+    pub plugins: Vec<PluginUse>,
+    /// The body of a request, in bytes.
+    pub body: u64,
+}
+
+/// The path that is sent upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rewrite {
+    Keep,
+    /// This is taken off; every path of the route begins with it. What is left may be empty, which means `/`.
+    StripPrefix(String),
+    Template(Template),
+}
+
+#[derive(Clone, PartialEq)]
+pub struct PluginUse {
+    /// An index of [`Config::plugins`].
+    pub plugin: usize,
+    /// Not yet held against the plugin's schema: see [`check_value`].
+    pub config: Map<String, Value>,
+    pub failure_policy: FailurePolicy,
+    /// Where the file uses it; its config is at `config` in there.
+    pub path: KeyPath,
+}
+
+/// Leaves the config out: it may hold secrets.
+impl fmt::Debug for PluginUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PluginUse { plugin, failure_policy, path, .. } = self;
+        let mut shown = f.debug_struct("PluginUse");
+        shown.field("plugin", plugin).field("failure_policy", failure_policy);
+        shown.field("path", &path.to_string()).finish_non_exhaustive()
+    }
+}
+
+/// What a request gets when a plugin fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FailurePolicy {
+    /// An error, 500.
+    #[default]
+    Closed,
+    /// The plugin is skipped.
+    Open,
+}
+
+/// How long an instance of a plugin lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// From request to request, as long as it does not fail.
+    #[default]
+    Pool,
+    /// For one request.
+    Request,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The form of a line of the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogFormat {
+    /// One JSON object.
+    #[default]
+    Json,
+    /// Combined log format.
+    Text,
+}
+
+#[cfg(test)]
+mod tests;

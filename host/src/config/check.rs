@@ -1,0 +1,376 @@
+//! From the file's shape to checked values. First the whole document is held against the schema, then what is well
+//! formed is checked for its meaning; faults are gathered, never the first one only.
+//!
+//! A value that is at fault is replaced by any other of its type: the fault keeps the result from being used.
+
+mod plugin;
+mod route;
+mod upstream;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http::Method;
+use ipnet::IpNet;
+
+use super::{
+    AccessLog, Config, Forwarded, KeyPath, Limits, Listener, Plugin, Problem, Problems, Server, Source,
+    check_value,
+    problem::nearest,
+    raw::{self, DurationText, Section, SizeText},
+    unit,
+};
+use crate::router::Table;
+
+/// `problems` are those that reading the source has found.
+pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Config, Problems> {
+    if source.value().is_null() {
+        return Err(Problems::new(&source, problems));
+    }
+    let mut check = Check::new(source, problems, base);
+    let file = serde_json::from_value(check.source.value().clone());
+    let file = Section(file.map_err(|error| error.to_string()));
+    match check.section(&KeyPath::root(), file) {
+        Some(file) => check.file(file),
+        None => Err(Problems::new(&check.source, check.problems)),
+    }
+}
+
+struct Check<'a> {
+    source: Source,
+    base: &'a Path,
+    problems: Vec<Problem>,
+    /// Places whose form is wrong: their meaning is not asked for.
+    malformed: BTreeSet<KeyPath>,
+    /// Names that may be referred to, also those of malformed sections.
+    listeners: Vec<String>,
+    upstreams: Vec<String>,
+    plugins: Vec<Plugin>,
+}
+
+impl<'a> Check<'a> {
+    fn new(source: Source, mut problems: Vec<Problem>, base: &'a Path) -> Self {
+        let unread: BTreeSet<KeyPath> = problems.iter().map(|p| p.path.clone()).collect();
+        let form = check_value(&source, &KeyPath::root(), &raw::schema());
+        problems.extend(form.into_iter().filter(|p| !unread.contains(&p.path)));
+        Check {
+            malformed: problems.iter().map(|p| p.path.clone()).collect(),
+            listeners: listener_names(&source),
+            upstreams: upstream_names(&source),
+            plugins: Vec::new(),
+            source,
+            base,
+            problems,
+        }
+    }
+
+    fn file(mut self, file: raw::File) -> Result<Config, Problems> {
+        let root = KeyPath::root();
+        let server = self.or_default(&root.key("server"), file.server);
+        let server = self.server(server);
+        let listeners = self.listeners(file.listener);
+        let admin = self.admin(file.admin);
+        self.distinct_addresses(&listeners, admin);
+        let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
+        let log = self.or_default(&root.key("log"), file.log).level;
+        let access_log = self.access_log(file.access_log);
+        let limits = self.or_default(&root.key("limits"), file.limits);
+        let limits = self.limits(limits);
+        let forwarded = self.or_default(&root.key("forwarded"), file.forwarded);
+        let forwarded = self.forwarded(forwarded);
+        let upstreams = self.upstreams(file.upstream);
+        let plugins = self.or_default(&root.key("plugins"), file.plugins);
+        let cache = plugins.cache.as_ref().map(|cache| self.file_path(cache));
+        let defaults = self.plugin_defaults(&plugins);
+        self.declared_plugins(file.plugin, &defaults);
+        let (routes, rules) = self.routes(file.route, &limits, &defaults);
+        match self.table(rules) {
+            Some(table) if self.problems.is_empty() => Ok(Config {
+                server,
+                listeners,
+                admin,
+                log,
+                access_log,
+                limits,
+                forwarded,
+                cache,
+                upstreams,
+                routes,
+                table: table.into(),
+                files: self.files(),
+                plugins: self.plugins,
+                source: self.source,
+            }),
+            _ => Err(Problems::new(&self.source, self.problems)),
+        }
+    }
+
+    fn server(&mut self, raw: raw::Server) -> Server {
+        let path = KeyPath::root().key("server");
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let drain = self.parsed(&path.key("drain_timeout"), &raw.drain_timeout.0, DURATION, unit::duration);
+        Server { workers: raw.workers.unwrap_or_else(cores), drain_timeout: drain.unwrap_or_default() }
+    }
+
+    fn listeners(&mut self, section: Section<Vec<Section<raw::Listener>>>) -> Vec<(KeyPath, Listener)> {
+        let path = KeyPath::root().key("listener");
+        let (mut listeners, mut names) = (Vec::new(), Vec::new());
+        for (i, section) in self.or_default(&path, section).into_iter().enumerate() {
+            let path = path.index(i);
+            let Some(raw) = self.section(&path, section) else {
+                continue;
+            };
+            names.extend(raw.name.clone().map(|name| (path.key("name"), name)));
+            if let Some(address) = self.socket_address(&path.key("address"), &raw.address) {
+                let name = raw.name.unwrap_or(raw.address);
+                listeners.push((path, Listener { name, address }));
+            }
+        }
+        self.distinct("name of a listener", names.into_iter());
+        listeners
+    }
+
+    fn admin(&mut self, section: Option<Section<raw::Admin>>) -> Option<SocketAddr> {
+        let path = KeyPath::root().key("admin");
+        let raw = self.section(&path, section?)?;
+        self.socket_address(&path.key("address"), &raw.address)
+    }
+
+    /// Port 0 is another port each time.
+    fn distinct_addresses(&mut self, listeners: &[(KeyPath, Listener)], admin: Option<SocketAddr>) {
+        let places = listeners.iter().map(|(path, listener)| (path.key("address"), listener.address));
+        let admin = admin.map(|address| (KeyPath::root().key("admin").key("address"), address));
+        self.distinct("address", places.chain(admin).filter(|(_, address)| address.port() != 0));
+    }
+
+    fn access_log(&mut self, section: Option<Section<raw::AccessLog>>) -> Option<AccessLog> {
+        let raw = self.or_default(&KeyPath::root().key("access_log"), section?);
+        let file = raw.file.map(|file| self.file_path(&file));
+        Some(AccessLog { format: raw.format, file, queue: raw.queue })
+    }
+
+    fn limits(&mut self, raw: raw::Limits) -> Limits {
+        let path = KeyPath::root().key("limits");
+        Limits {
+            // Less than hyper's smallest buffer would make it panic.
+            header_bytes: self.bytes(&path, "header_bytes", &raw.header_bytes, 8 << 10..=1 << 30),
+            header_count: raw.header_count,
+            // More does not fit into `http::Uri`.
+            uri: self.bytes(&path, "uri", &raw.uri, 1..=65_534),
+            body: self.size(&path, "body", &raw.body, 0..=u64::MAX),
+            header_time: self.duration(&path, "header_time", &raw.header_time),
+            idle_time: self.duration(&path, "idle_time", &raw.idle_time),
+            body_time: self.duration(&path, "body_time", &raw.body_time),
+        }
+    }
+
+    fn forwarded(&mut self, raw: raw::Forwarded) -> Forwarded {
+        let path = KeyPath::root().key("forwarded");
+        let proxies = raw.trusted_proxies.iter().enumerate();
+        let trusted_proxies = proxies.filter_map(|(i, text)| {
+            let path = path.key("trusted_proxies").index(i);
+            self.parsed(&path, text, NETWORK, network)
+        });
+        Forwarded {
+            trusted_proxies: trusted_proxies.collect(),
+            x_forwarded: raw.x_forwarded,
+            forwarded: raw.forwarded,
+            via: self.parsed(&path.key("via"), &raw.via, PSEUDONYM, pseudonym).filter(|via| !via.is_empty()),
+        }
+    }
+
+    /// What the configuration reads or names, each once.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.source.files().to_vec();
+        files.extend(self.plugins.iter().map(|plugin| plugin.file.clone()));
+        let mut seen = BTreeSet::new();
+        files.retain(|file| seen.insert(file.clone()));
+        files
+    }
+
+    fn or_default<T: Default>(&mut self, path: &KeyPath, section: Section<T>) -> T {
+        self.section(path, section).unwrap_or_default()
+    }
+
+    /// The schema should have told what is wrong with a malformed section; nothing may get lost if it has not.
+    fn section<T>(&mut self, path: &KeyPath, section: Section<T>) -> Option<T> {
+        match section.0 {
+            Ok(section) => Some(section),
+            Err(reason) => {
+                if !self.has_problem_within(path) {
+                    let hidden = self.source.is_hidden(path);
+                    self.fault(
+                        path,
+                        if hidden { "does not have the expected form".to_owned() } else { reason },
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn has_problem_within(&self, path: &KeyPath) -> bool {
+        self.problems.iter().any(|problem| problem.path.is_within(path))
+    }
+
+    fn report(&mut self, problem: Problem) {
+        if !self.malformed.contains(&problem.path) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn fault(&mut self, path: &KeyPath, message: impl Into<String>) {
+        self.report(Problem::at_value(&self.source, path, message));
+    }
+
+    /// Parses a string. The reason why it is refused is told only if the value may be shown.
+    fn parsed<T>(
+        &mut self,
+        path: &KeyPath,
+        text: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(text)
+            .map_err(|reason| match self.source.is_hidden(path) {
+                true => self.fault(path, format!("expected {expected}, found a hidden string")),
+                false => self.fault(path, reason),
+            })
+            .ok()
+    }
+
+    fn duration(&mut self, table: &KeyPath, key: &str, text: &DurationText) -> Duration {
+        let above_zero = |text: &str| match unit::duration(text) {
+            Ok(Duration::ZERO) => Err(format!("expected a duration above zero, found {text:?}")),
+            parsed => parsed,
+        };
+        self.parsed(&table.key(key), &text.0, DURATION, above_zero).unwrap_or_default()
+    }
+
+    fn size(&mut self, table: &KeyPath, key: &str, text: &SizeText, range: RangeInclusive<u64>) -> u64 {
+        let in_range = |text: &str| match unit::size(text) {
+            Ok(size) if size < *range.start() => {
+                Err(format!("expected at least {:?}, found {text:?}", unit::show_size(*range.start())))
+            }
+            Ok(size) if size > *range.end() => {
+                Err(format!("expected at most {:?}, found {text:?}", unit::show_size(*range.end())))
+            }
+            parsed => parsed,
+        };
+        self.parsed(&table.key(key), &text.0, SIZE, in_range).unwrap_or_default()
+    }
+
+    fn bytes(&mut self, table: &KeyPath, key: &str, text: &SizeText, range: RangeInclusive<u64>) -> usize {
+        usize::try_from(self.size(table, key, text, range)).unwrap_or(usize::MAX)
+    }
+
+    fn socket_address(&mut self, path: &KeyPath, text: &str) -> Option<SocketAddr> {
+        self.parsed(path, text, ADDRESS, |text| {
+            let any = text.strip_prefix(':').map(|port| format!("0.0.0.0:{port}"));
+            let parsed = any.as_deref().unwrap_or(text).parse();
+            parsed.map_err(|_| format!("expected {ADDRESS}, found {text:?}"))
+        })
+    }
+
+    fn file_path(&self, text: &str) -> PathBuf {
+        self.base.join(text)
+    }
+
+    /// Reports every value that is there a second time.
+    fn distinct<T: Ord>(&mut self, what: &str, places: impl Iterator<Item = (KeyPath, T)>) {
+        let mut seen = BTreeMap::new();
+        for (path, value) in places {
+            if let Some(first) = seen.get(&value) {
+                let problem = Problem::at_value(&self.source, &path, format!("this {what} is taken"));
+                let first = self.source.value_span(first);
+                self.report(problem.also(first, "first here"));
+            } else {
+                seen.insert(value, path);
+            }
+        }
+    }
+
+    /// The index of a name, which has to be known.
+    fn reference(&mut self, what: &str, names: &[String], path: &KeyPath, name: &str) -> usize {
+        if let Some(index) = names.iter().position(|known| known == name) {
+            return index;
+        }
+        let names = || names.iter().filter(|name| !self.source.is_secret(name));
+        let mut message = format!("unknown {what} {}", self.shown(path, name));
+        if let Some(near) = self.near(path, name, names().map(String::as_str)) {
+            message += &format!(", did you mean `{near}`?");
+        }
+        let known: Vec<_> = names().map(|name| format!("`{name}`")).collect();
+        let help = match known.is_empty() {
+            true => format!("the file has no {what}"),
+            false => format!("known: {}", known.join(", ")),
+        };
+        self.report(Problem::at_value(&self.source, path, message).help(help));
+        0
+    }
+
+    /// None for a hidden value, which a near name would give away.
+    fn near<'n>(&self, path: &KeyPath, name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        nearest(name, names).filter(|_| !self.source.is_hidden(path))
+    }
+
+    fn shown(&self, path: &KeyPath, text: &str) -> String {
+        match self.source.is_hidden(path) {
+            true => "(hidden)".to_owned(),
+            false => format!("`{text}`"),
+        }
+    }
+}
+
+const DURATION: &str = "a duration such as \"5s\"";
+const SIZE: &str = "a size such as \"64KiB\"";
+const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\"";
+const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
+const PSEUDONYM: &str = "a name of letters, digits, `-`, `_` and `.`";
+
+/// Without a name a listener is called by its address.
+fn listener_names(source: &Source) -> Vec<String> {
+    let listeners = source.value().get("listener").and_then(|value| value.as_array());
+    let name = |listener: &serde_json::Value| {
+        let name = listener.get("name").or(listener.get("address"))?;
+        name.as_str().map(str::to_owned)
+    };
+    listeners.into_iter().flatten().map(|listener| name(listener).unwrap_or_default()).collect()
+}
+
+fn upstream_names(source: &Source) -> Vec<String> {
+    let upstreams = source.value().get("upstream").and_then(|value| value.as_object());
+    upstreams.into_iter().flat_map(|upstreams| upstreams.keys().cloned()).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| address());
+    network.map_err(|_| format!("expected {NETWORK}, found {text:?}"))
+}
+
+/// What Via calls a gateway is a token (RFC 9110, 7.6.3); the characters of a method are those of a token.
+fn pseudonym(text: &str) -> Result<String, String> {
+    match text.is_empty() || Method::from_bytes(text.as_bytes()).is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected {PSEUDONYM}, found {text:?}")),
+    }
+}
+
+/// Errors of regular expressions span lines; their last one has the reason.
+fn one_line(error: &str) -> String {
+    let mut lines = error.lines();
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(reason) => {
+            let context = first.trim_end_matches("regex parse error:");
+            format!("{context}{}", reason.trim_start_matches("error: "))
+        }
+        None => first.to_owned(),
+    }
+}

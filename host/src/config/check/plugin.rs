@@ -1,0 +1,215 @@
+//! Plugins: those with a table of their own and those that routes name.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use serde_json::Map;
+
+use super::{Check, KeyPath, Problem, Section, raw};
+use crate::config::{Breaker, FailurePolicy, Plugin, PluginLimits, PluginUse};
+
+/// What holds for plugins that do not say otherwise.
+pub(super) struct Defaults {
+    /// As the file has it.
+    directory: String,
+    limits: PluginLimits,
+    failure_policy: FailurePolicy,
+}
+
+impl Check<'_> {
+    pub(super) fn plugin_defaults(&mut self, raw: &raw::Plugins) -> Defaults {
+        let path = KeyPath::root().key("plugins").key("limits");
+        Defaults {
+            directory: raw.directory.clone(),
+            limits: self.plugin_limits(&path, &raw.limits, &PluginLimits::default()),
+            failure_policy: raw.failure_policy,
+        }
+    }
+
+    pub(super) fn declared_plugins(
+        &mut self,
+        section: Section<BTreeMap<String, Section<raw::Plugin>>>,
+        defaults: &Defaults,
+    ) {
+        let path = KeyPath::root().key("plugin");
+        for (name, section) in self.or_default(&path, section) {
+            let path = path.key(&name);
+            let Some(raw) = self.section(&path, section) else {
+                continue;
+            };
+            let plugin = self.plugin(path, name, raw, defaults);
+            self.plugins.push(plugin);
+        }
+    }
+
+    /// `path` is what names it.
+    fn plugin(&mut self, path: KeyPath, name: String, raw: raw::Plugin, defaults: &Defaults) -> Plugin {
+        let file = self.plugin_file(&path, &name, raw.file, defaults);
+        Plugin {
+            file,
+            failure_policy: raw.failure_policy.unwrap_or(defaults.failure_policy),
+            isolation: raw.isolation,
+            limits: self.plugin_limits(&path.key("limits"), &raw.limits, &defaults.limits),
+            breaker: self.breaker(&path.key("breaker"), &raw.breaker),
+            upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams),
+            name,
+            path,
+        }
+    }
+
+    fn plugin_file(
+        &mut self,
+        path: &KeyPath,
+        name: &str,
+        given: Option<String>,
+        defaults: &Defaults,
+    ) -> PathBuf {
+        let Some(given) = given else {
+            self.require_plugin(path, name, defaults);
+            return self.default_file(name, defaults);
+        };
+        let (path, file) = (path.key("file"), self.file_path(&given));
+        if !file.is_file() {
+            self.fault(&path, format!("there is no file {}", self.shown(&path, &given)));
+        }
+        file
+    }
+
+    fn plugin_limits(&mut self, path: &KeyPath, raw: &raw::PluginLimits, or: &PluginLimits) -> PluginLimits {
+        let mut bytes = |key, text: &Option<_>, least, or| match text {
+            Some(text) => self.bytes(path, key, text, least..=4 << 30),
+            None => or,
+        };
+        // A WebAssembly page is the least that a memory can have.
+        let memory = bytes("memory", &raw.memory, 64 << 10, or.memory);
+        let body = bytes("body", &raw.body, 0, or.body);
+        let host_bytes = bytes("host_bytes", &raw.host_bytes, 0, or.host_bytes);
+        let mut time = |key, text: &Option<_>, or| match text {
+            Some(text) => self.duration(path, key, text),
+            None => or,
+        };
+        PluginLimits {
+            memory,
+            time: time("time", &raw.time, or.time),
+            instances: raw.instances.unwrap_or(or.instances),
+            running: raw.running.unwrap_or(or.running),
+            wait: time("wait", &raw.wait, or.wait),
+            body,
+            host_bytes,
+            log_rate: raw.log_rate.unwrap_or(or.log_rate),
+        }
+    }
+
+    fn breaker(&mut self, path: &KeyPath, raw: &raw::Breaker) -> Breaker {
+        let breaker = Breaker {
+            failures: raw.failures,
+            backoff: self.duration(path, "backoff", &raw.backoff),
+            max_backoff: self.duration(path, "max_backoff", &raw.max_backoff),
+        };
+        if breaker.backoff > breaker.max_backoff {
+            self.fault(&path.key("backoff"), "`backoff` is longer than `max_backoff`");
+        }
+        breaker
+    }
+
+    fn allowed_upstreams(&mut self, path: &KeyPath, names: Option<Vec<String>>) -> Vec<usize> {
+        let known = self.upstreams.clone();
+        let Some(names) = names else {
+            return (0..known.len()).collect();
+        };
+        let names = names.iter().enumerate();
+        names.map(|(i, name)| self.reference("upstream", &known, &path.index(i), name)).collect()
+    }
+
+    /// The plugin chain of a route.
+    pub(super) fn plugin_uses(
+        &mut self,
+        path: &KeyPath,
+        entries: Vec<Section<raw::PluginEntry>>,
+        defaults: &Defaults,
+    ) -> Vec<PluginUse> {
+        let entries = entries.into_iter().enumerate();
+        let uses = entries.filter_map(|(i, entry)| {
+            let path = path.index(i);
+            let entry = self.section(&path, entry)?;
+            Some(self.plugin_use(path, entry, defaults))
+        });
+        uses.collect()
+    }
+
+    fn plugin_use(&mut self, path: KeyPath, entry: raw::PluginEntry, defaults: &Defaults) -> PluginUse {
+        let (named, entry) = match entry {
+            raw::PluginEntry::Use(entry) => (path.key("name"), entry),
+            raw::PluginEntry::Name(name) => {
+                (path.clone(), raw::PluginUse { name, config: Map::new(), failure_policy: None })
+            }
+        };
+        let plugin = self.used_plugin(&named, &entry.name, defaults);
+        PluginUse {
+            plugin,
+            config: entry.config,
+            failure_policy: entry.failure_policy.unwrap_or(self.plugins[plugin].failure_policy),
+            path,
+        }
+    }
+
+    fn used_plugin(&mut self, path: &KeyPath, name: &str, defaults: &Defaults) -> usize {
+        if let Some(known) = self.plugins.iter().position(|plugin| plugin.name == name) {
+            // What is wrong with a table of its own is told there; a name alone is wrong wherever it stands.
+            if !self.is_declared(name) {
+                self.require_plugin(path, name, defaults);
+            }
+            return known;
+        }
+        let plugin = self.plugin(path.clone(), name.to_owned(), raw::Plugin::default(), defaults);
+        self.plugins.push(plugin);
+        self.plugins.len() - 1
+    }
+
+    fn is_declared(&self, name: &str) -> bool {
+        self.source.get(&KeyPath::root().key("plugin").key(name)).is_some()
+    }
+
+    fn default_file(&self, name: &str, defaults: &Defaults) -> PathBuf {
+        self.file_path(&defaults.directory).join(format!("{name}.wasm"))
+    }
+
+    /// A plugin without a `file` is known by its file in the plugin directory.
+    fn require_plugin(&mut self, path: &KeyPath, name: &str, defaults: &Defaults) {
+        let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(part_of_name) {
+            let shown = self.shown(path, name);
+            let what = "a plugin's name consists of letters, digits, `-`, `_` and `.`";
+            return self.fault(path, format!("{shown} is no name of a plugin: {what}"));
+        }
+        if self.default_file(name, defaults).is_file() {
+            return;
+        }
+        // A malformed table may be meant to have a `file`.
+        if self.has_problem_within(&KeyPath::root().key("plugin").key(name)) {
+            return;
+        }
+        let known = self.known_plugins(defaults);
+        let mut message = format!("unknown plugin {}", self.shown(path, name));
+        if let Some(near) = self.near(path, name, known.iter().map(String::as_str)) {
+            message += &format!(", did you mean `{near}`?");
+        }
+        let directory = KeyPath::root().key("plugins").key("directory");
+        let directory = self.shown(&directory, &defaults.directory);
+        let help =
+            format!("there is no NAME.wasm for it in directory {directory}, and no `file` in [plugin.NAME]");
+        self.report(Problem::at_value(&self.source, path, message).help(help));
+    }
+
+    /// Names of the plugins in the directory and of those with a file of their own.
+    fn known_plugins(&self, defaults: &Defaults) -> Vec<String> {
+        let directory = fs::read_dir(self.file_path(&defaults.directory));
+        let files = directory.into_iter().flatten().flatten().map(|entry| entry.path());
+        let wasm = files.filter(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+        let stems = wasm.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+        let declared = self.source.value().get("plugin").and_then(|plugins| plugins.as_object());
+        let declared = declared.into_iter().flatten().filter(|(_, plugin)| plugin.get("file").is_some());
+        let mut names: Vec<String> = stems.chain(declared.map(|(name, _)| name.clone())).collect();
+        names.sort();
+        names
+    }
+}

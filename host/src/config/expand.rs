@@ -1,0 +1,137 @@
+//! `${env:NAME}` and `${file:PATH}` inside strings. It reads the environment and files, and knows no TOML.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A string after expansion.
+#[derive(Debug, Default, PartialEq)]
+pub struct Expanded {
+    pub text: String,
+    /// Something was taken from outside: `text` may be a secret.
+    pub secret: bool,
+    /// Files named, also when they could not be read.
+    pub files: Vec<PathBuf>,
+}
+
+/// Replaces `${env:NAME}` by that variable and `${file:PATH}` by the content of that file, less one newline
+/// at its end. PATH is relative to `base`. `$${` is a literal `${`.
+///
+/// The error is the reason; the files that were named come with it, for whoever waits until they appear.
+pub fn expand(text: &str, base: &Path) -> Result<Expanded, (String, Vec<PathBuf>)> {
+    let mut expanded = Expanded::default();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, reference) = (&rest[..at], &rest[at + 2..]);
+        if let Some(escaped) = before.strip_suffix('$') {
+            expanded.text.push_str(escaped);
+            expanded.text.push_str("${");
+            rest = reference;
+            continue;
+        }
+        expanded.text.push_str(before);
+        rest = match take(reference, base, &mut expanded) {
+            Ok(rest) => rest,
+            Err(reason) => return Err((reason, expanded.files)),
+        };
+    }
+    expanded.text.push_str(rest);
+    Ok(expanded)
+}
+
+/// Appends what the reference stands for, gives back what follows it.
+fn take<'a>(reference: &'a str, base: &Path, into: &mut Expanded) -> Result<&'a str, String> {
+    let (inner, rest) =
+        reference.split_once('}').ok_or("`${` is never closed by `}`; a literal `${` is written `$${`")?;
+    let value = match inner.split_once(':') {
+        Some((_, "")) => Err(format!("`${{{inner}}}` names nothing")),
+        Some(("env", name)) => variable(name),
+        Some(("file", path)) => {
+            let file = base.join(path);
+            let content = content(&file).map_err(|error| format!("cannot read file `{path}`: {error}"));
+            into.files.push(file);
+            content
+        }
+        _ => Err(format!(
+            "`${{{inner}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`; a literal `${{` is written `$${{`"
+        )),
+    }?;
+    into.text.push_str(&value);
+    into.secret = true;
+    Ok(rest)
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    if name.contains(['=', '\0']) {
+        return Err(format!("`{}` cannot name an environment variable", name.escape_debug()));
+    }
+    env::var(name).map_err(|error| match error {
+        env::VarError::NotPresent => format!("environment variable `{name}` is not set"),
+        env::VarError::NotUnicode(_) => format!("environment variable `{name}` is not UTF-8"),
+    })
+}
+
+fn content(file: &Path) -> io::Result<String> {
+    let content = fs::read_to_string(file)?;
+    let line = content.strip_suffix('\n').unwrap_or(&content);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::expand;
+
+    fn text(of: &str) -> String {
+        expand(of, Path::new(".")).expect("expands").text
+    }
+
+    #[test]
+    fn plain_text_and_escapes_are_no_secrets() {
+        for (given, expanded) in [
+            ("", ""),
+            ("a$b", "a$b"),
+            ("^/x$", "^/x$"),
+            ("$${env:HOME}", "${env:HOME}"),
+            ("a $${ $${", "a ${ ${"),
+        ] {
+            let result = expand(given, Path::new(".")).expect("expands");
+            assert_eq!((result.text.as_str(), result.secret), (expanded, false));
+        }
+    }
+
+    #[test]
+    fn variables() {
+        let name = std::env::var("CARGO_PKG_NAME").expect("cargo sets it");
+        assert_eq!(text("<${env:CARGO_PKG_NAME}>"), format!("<{name}>"));
+        assert_eq!(text("${env:CARGO_PKG_NAME}${env:CARGO_PKG_NAME}"), format!("{name}{name}"));
+    }
+
+    #[test]
+    fn files_lose_one_newline() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (content, expanded) in [("k", "k"), ("k\n", "k"), ("k\r\n", "k"), ("k\n\n", "k\n"), ("", "")] {
+            fs::write(folder.path().join("secret"), content).expect("written");
+            let result = expand("${file:secret}", folder.path()).expect("expands");
+            assert_eq!((result.text.as_str(), result.secret), (expanded, true));
+            assert_eq!(result.files, [folder.path().join("secret")]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_says_why() {
+        for (given, reason) in [
+            ("${env:WASMGATE_NO_SUCH}", "environment variable `WASMGATE_NO_SUCH` is not set"),
+            ("${env:}", "`${env:}` names nothing"),
+            ("${env:A=B}", "cannot name an environment variable"),
+            ("${HOME}", "is neither `${env:NAME}` nor `${file:PATH}`"),
+            ("${env:HOME", "never closed"),
+            ("${file:no/such}", "cannot read file `no/such`"),
+        ] {
+            let (error, _) = expand(given, Path::new(".")).expect_err(given);
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The config file as it is written. The comments on the types are the reference: they become the descriptions in
+//! the JSON Schema. Only `check` may know these types; everything else sees [`Config`](super::Config).
+//!
+//! Unknown keys are refused by the schema alone, so that what stands beside them is still checked. `Serialize` and
+//! `Default` are there for the schema, which tells the defaults.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+mod schema;
+mod section;
+
+use super::{AccessLogFormat, FailurePolicy, Isolation, LogLevel};
+
+pub use schema::schema;
+pub use section::Section;
+
+/// A wasmgate configuration.
+///
+/// Durations are strings with a unit, such as "250ms", "5s", "1m" or "1h"; sizes too, such as "512B", "64KiB" or
+/// "10MB". In every string `${env:NAME}` stands for an environment variable and `${file:PATH}` for the content of
+/// a file (PATH is relative to this file, one newline at the end is cut); `$${` is a literal `${`.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(
+    title = "wasmgate configuration",
+    deny_unknown_fields,
+    extend("required" = ["listener", "route"])
+)]
+pub struct File {
+    /// The process as a whole.
+    pub server: Section<Server>,
+    /// Where the gateway accepts connections: at least one `[[listener]]` with an `address`.
+    #[schemars(length(min = 1))]
+    pub listener: Section<Vec<Section<Listener>>>,
+    /// The admin interface: health, metrics, the configuration in use. Without this table there is none.
+    pub admin: Option<Section<Admin>>,
+    /// The gateway's own log, on standard error.
+    pub log: Section<Log>,
+    /// One line per request. Without this table none is written.
+    pub access_log: Option<Section<AccessLog>>,
+    /// What clients may send.
+    pub limits: Section<Limits>,
+    /// Who the client is, and what upstreams are told about it.
+    pub forwarded: Section<Forwarded>,
+    /// What holds for all plugins.
+    pub plugins: Section<Plugins>,
+    /// Single plugins, by name. A plugin without a table of its own is NAME.wasm in the plugin directory.
+    pub plugin: Section<BTreeMap<String, Section<Plugin>>>,
+    /// Services that requests go to, by name.
+    pub upstream: Section<BTreeMap<String, Section<Upstream>>>,
+    /// What happens to which requests: at least one `[[route]]`. The most specific one that matches wins, wherever
+    /// it stands in the file.
+    #[schemars(length(min = 1))]
+    pub route: Section<Vec<Section<Route>>>,
+}
+
+/// The process as a whole.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Server {
+    /// Worker threads. Default: the number of cores.
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<usize>,
+    /// How long requests in flight may take to end after the gateway was told to stop. "0s" does not wait.
+    pub drain_timeout: DurationText,
+}
+
+/// A socket on which the gateway accepts connections.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Listener {
+    /// What routes call it. Default: its address as written.
+    #[schemars(length(min = 1))]
+    pub name: Option<String>,
+    /// IP address and port. Without an IP address (":8080") it is every IPv4 address; port 0 takes a free port.
+    #[schemars(extend("examples" = ["127.0.0.1:8080"]))]
+    pub address: String,
+}
+
+/// The admin interface.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Admin {
+    /// IP address and port. Whoever reaches it controls the gateway.
+    #[schemars(extend("examples" = ["127.0.0.1:9901"]))]
+    pub address: String,
+}
+
+/// The gateway's own log.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: this level and the graver ones.
+    pub level: LogLevel,
+}
+
+/// One line per request.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The form of a line.
+    pub format: AccessLogFormat,
+    /// Appended to; relative to this file. Default: standard output.
+    #[schemars(length(min = 1), extend("examples" = ["access.log"]))]
+    pub file: Option<String>,
+    /// Lines that wait to be written. Further ones are dropped and counted: logging never slows a request down.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub queue: usize,
+}
+
+/// What clients may send. Whoever exceeds a limit is answered with an error.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Limits {
+    /// All header fields of a request with its request line, at least "8KiB". More: 431.
+    pub header_bytes: SizeText,
+    /// Header fields of a request. More: 431.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub header_count: usize,
+    /// The request target, at most "65534B". Longer: 414.
+    pub uri: SizeText,
+    /// The body of a request; a route may set its own. Longer: 413.
+    pub body: SizeText,
+    /// From the first byte of a request to the end of its header fields. Longer: 408.
+    pub header_time: DurationText,
+    /// A connection without a request.
+    pub idle_time: DurationText,
+    /// The pause between two pieces of a request's body. Longer: 408.
+    pub body_time: DurationText,
+}
+
+/// Who the client is, and what upstreams are told about it.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Forwarded {
+    /// Addresses and networks of proxies in front of the gateway, whose X-Forwarded-For is believed. Default: nobody.
+    pub trusted_proxies: Vec<String>,
+    /// Send X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host upstream.
+    pub x_forwarded: bool,
+    /// Send Forwarded upstream (RFC 7239).
+    pub forwarded: bool,
+    /// The gateway's name in Via (RFC 9110, 7.6.3); "" sends none.
+    pub via: String,
+}
+
+/// What holds for all plugins.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Plugins {
+    /// Where plugin NAME is looked for as NAME.wasm; relative to this file.
+    #[schemars(length(min = 1))]
+    pub directory: String,
+    /// Where compiled plugins are kept; relative to this file. Default: the gateway chooses.
+    #[schemars(length(min = 1), extend("examples" = ["/var/cache/wasmgate"]))]
+    pub cache: Option<String>,
+    /// Limits of plugins that do not set their own.
+    pub limits: PluginLimits,
+    /// Failure policy of plugins that do not set their own.
+    pub failure_policy: FailurePolicy,
+}
+
+/// One plugin.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Plugin {
+    /// Its WebAssembly file; relative to this file. Default: NAME.wasm in the plugin directory.
+    #[schemars(length(min = 1), extend("examples" = ["filters/cache.wasm"]))]
+    pub file: Option<String>,
+    /// What a request gets when the plugin fails. Default: that of `[plugins]`.
+    pub failure_policy: Option<FailurePolicy>,
+    /// How long an instance of the plugin lives.
+    pub isolation: Isolation,
+    /// What it may use. Default, key by key: the limits of `[plugins]`.
+    pub limits: PluginLimits,
+    /// Takes the plugin out while it keeps failing.
+    pub breaker: Breaker,
+    /// Upstreams that it may choose for a request. Default: all; [] is none.
+    pub upstreams: Option<Vec<String>>,
+}
+
+/// What a plugin may use. Exceeding a limit is a failure, which the failure policy handles.
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct PluginLimits {
+    /// Linear memory of one instance, at least "64KiB". Default: "32MiB".
+    pub memory: Option<SizeText>,
+    /// Running time of one call; waiting for the host does not count. Default: "20ms".
+    pub time: Option<DurationText>,
+    /// Instances per worker. Default: 256.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub instances: Option<u32>,
+    /// Instances that run at the same time per worker; those that wait for the host do not count. Default: 4.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub running: Option<u32>,
+    /// How long a request waits for an instance. Default: "1s".
+    pub wait: Option<DurationText>,
+    /// A request's or response's body that the plugin may have buffered. Default: "1MiB".
+    pub body: Option<SizeText>,
+    /// What it may hand to the host in one call, all host functions together. Default: "16MiB".
+    pub host_bytes: Option<SizeText>,
+    /// Log lines per second; further ones are dropped and counted. Default: 100.
+    pub log_rate: Option<u32>,
+}
+
+/// Takes a plugin out while it keeps failing; its failure policy answers meanwhile.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Breaker {
+    /// Failures in a row that take it out.
+    #[schemars(range(min = 1))]
+    pub failures: u32,
+    /// How long it stays out the first time. Doubles with each further failure.
+    pub backoff: DurationText,
+    /// How long it stays out at most.
+    pub max_backoff: DurationText,
+}
+
+/// A service that requests go to.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Upstream {
+    /// Where it runs: "HOST:PORT", or a table with a weight. At least one.
+    #[schemars(length(min = 1))]
+    pub endpoints: Vec<Section<EndpointEntry>>,
+    /// The Host it is sent: "preserve" (the client's), "upstream" (the endpoint's address), or a literal name.
+    #[serde(default = "preserve")]
+    #[schemars(length(min = 1), extend("examples" = ["preserve"]))]
+    pub host: String,
+    /// How long it may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Connections that are kept between requests.
+    #[serde(default)]
+    pub keep_alive: KeepAlive,
+}
+
+/// An address with the weight 1, or a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum EndpointEntry {
+    Address(#[schemars(extend("examples" = ["127.0.0.1:9001"]))] String),
+    Endpoint(Endpoint),
+}
+
+/// One place where an upstream runs.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Host name or IP address, and port.
+    #[schemars(extend("examples" = ["127.0.0.1:9001"]))]
+    pub address: String,
+    /// Its share of the requests, in proportion to the weights of the others; 0 is no share.
+    #[serde(default = "one")]
+    pub weight: u16,
+}
+
+/// How long an upstream may take. Longer: 504.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Timeouts {
+    /// To accept a connection.
+    pub connect: DurationText,
+    /// Between two pieces of what it sends, and before the first.
+    pub read: DurationText,
+    /// From sending the request to the end of the response. Default: no limit.
+    pub total: Option<DurationText>,
+}
+
+/// Connections to an upstream that are kept between requests.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct KeepAlive {
+    /// Idle ones, per endpoint and worker; 0 keeps none.
+    #[schemars(range(max = 65_535))]
+    pub connections: usize,
+    /// How long an idle one is kept.
+    pub idle: DurationText,
+}
+
+/// What happens to which requests.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Route {
+    /// What logs, metrics and messages call it. Every route has its own.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Requests that it takes. Default: all.
+    #[serde(default)]
+    pub r#match: Section<Match>,
+    /// The upstream that answers, unless a plugin does. Default: none; then a plugin has to answer.
+    pub upstream: Option<String>,
+    /// Taken off the front of the path, by whole segments. Every path of the route has to begin with it.
+    #[schemars(extend("examples" = ["/api"]))]
+    pub strip_prefix: Option<String>,
+    /// The path to send instead, with parameters of the route's paths in braces. Not together with `strip_prefix`.
+    #[schemars(extend("examples" = ["/v2/{id}"]))]
+    pub rewrite: Option<String>,
+    /// Plugins in the order in which they see a request; they see the response in reverse.
+    #[serde(default)]
+    pub plugins: Vec<Section<PluginEntry>>,
+    /// Limits of this route.
+    #[serde(default)]
+    pub limits: RouteLimits,
+}
+
+/// Requests that a route takes. All keys have to hold; of several hosts, paths or methods one is enough.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Match {
+    /// Names of listeners. Default: all.
+    pub listener: Option<OneOrMany>,
+    /// "api.example.com", "*.example.com" (one or more labels in place of the star) or "*". Default: every host.
+    pub host: Option<OneOrMany>,
+    /// "/users" (this path), "/users/*" (it and all below), "/users/{id}" (a segment), "/files/{rest*}" (the rest)
+    /// or "~ REGEX" (anchored; named groups are parameters). Default: every path.
+    pub path: Option<OneOrMany>,
+    /// "GET" also stands for "HEAD". Default: every method.
+    pub methods: Vec<String>,
+    /// Header fields by name: the exact value, or a table. All have to hold.
+    pub headers: BTreeMap<String, Section<ValueEntry>>,
+    /// Query parameters by name: the exact value, or a table. All have to hold; the first of a name counts.
+    pub query: BTreeMap<String, Section<ValueEntry>>,
+    /// Routes of higher priority are tried first, before any that are more specific.
+    pub priority: i32,
+}
+
+/// A string or an array of strings.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum OneOrMany {
+    One(String),
+    Many(#[schemars(length(min = 1))] Vec<String>),
+}
+
+/// The exact value, or a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum ValueEntry {
+    Exact(String),
+    Test(ValueTest),
+}
+
+/// What a value must be. Exactly one key.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ValueTest {
+    /// A regular expression of the whole value.
+    pub regex: Option<String>,
+    /// The value begins with this.
+    pub prefix: Option<String>,
+    /// The value ends with this.
+    pub suffix: Option<String>,
+    /// The value has this in it.
+    pub contains: Option<String>,
+    /// Whether there is a value at all.
+    pub present: Option<bool>,
+}
+
+/// A plugin by its name alone, or a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum PluginEntry {
+    Name(#[schemars(extend("examples" = ["request-id"]))] String),
+    Use(PluginUse),
+}
+
+/// A plugin in a route.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PluginUse {
+    /// The plugin.
+    pub name: String,
+    /// Its configuration, which the plugin's own schema describes. Default: {}.
+    #[serde(default)]
+    pub config: Map<String, Value>,
+    /// What a request gets when the plugin fails. Default: that of the plugin.
+    pub failure_policy: Option<FailurePolicy>,
+}
+
+/// Limits of one route.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct RouteLimits {
+    /// The body of a request. Default: that of `[limits]`.
+    pub body: Option<SizeText>,
+}
+
+/// A whole number and a unit: "ms", "s", "m" or "h".
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("pattern" = "^[0-9]+(ms|s|m|h)$", "examples" = ["5s"]))]
+pub struct DurationText(pub String);
+
+/// A whole number and a unit: "B", "KB", "MB", "GB" (powers of 1000), "KiB", "MiB" or "GiB" (powers of 1024).
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("pattern" = "^[0-9]+([KMG]i?)?B$", "examples" = ["64KiB"]))]
+pub struct SizeText(pub String);
+
+impl Default for Server {
+    fn default() -> Self {
+        Server { workers: None, drain_timeout: "30s".into() }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        AccessLog { format: AccessLogFormat::default(), file: None, queue: 8192 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            header_bytes: "64KiB".into(),
+            header_count: 100,
+            uri: "8KiB".into(),
+            body: "10MiB".into(),
+            header_time: "10s".into(),
+            idle_time: "75s".into(),
+            body_time: "30s".into(),
+        }
+    }
+}
+
+impl Default for Forwarded {
+    fn default() -> Self {
+        let via = "wasmgate".to_owned();
+        Forwarded { trusted_proxies: Vec::new(), x_forwarded: true, forwarded: false, via }
+    }
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins {
+            directory: "plugins".to_owned(),
+            cache: None,
+            limits: PluginLimits::default(),
+            failure_policy: FailurePolicy::default(),
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker { failures: 5, backoff: "1s".into(), max_backoff: "60s".into() }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts { connect: "5s".into(), read: "60s".into(), total: None }
+    }
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        KeepAlive { connections: 256, idle: "60s".into() }
+    }
+}
+
+fn preserve() -> String {
+    "preserve".to_owned()
+}
+
+fn one() -> u16 {
+    1
+}
+
+impl From<&str> for DurationText {
+    fn from(text: &str) -> Self {
+        DurationText(text.to_owned())
+    }
+}
+
+impl From<&str> for SizeText {
+    fn from(text: &str) -> Self {
+        SizeText(text.to_owned())
+    }
+}

@@ -1,0 +1,23 @@
+//! wasmgate: a lean host proxy in which every feature is a sandboxed WebAssembly module.
+//! ARCHITECTURE.md tells how the modules lie above each other.
+
+pub mod admin;
+pub mod body;
+pub mod capability;
+pub mod cli;
+pub mod config;
+pub mod drain;
+pub mod gateway;
+pub mod plugin;
+pub mod proxy;
+pub mod router;
+pub mod runtime;
+pub mod server;
+pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;
+pub mod wasm;
+
+/// The allocator of the binary and of its benches.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,0 +1,184 @@
+//! What a plugin is to the gateway: a filter with phases, a verdict, a way to fail. It knows neither
+//! WebAssembly nor routes nor upstreams: `wasm` implements [`Filter`], `proxy` runs chains of them.
+
+pub mod breaker;
+pub mod chain;
+pub mod exchange;
+pub mod headers;
+
+use std::{borrow::Cow, fmt, pin::Pin, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use exchange::Exchange;
+
+/// One configured plugin on one worker. Only the phases it names are called.
+pub trait Filter {
+    fn phases(&self) -> Phases;
+    fn request<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict>;
+    fn request_body<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        chunk: Bytes,
+        end: bool,
+    ) -> Call<'a, BodyVerdict>;
+    fn response<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict>;
+    fn response_body<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        chunk: Bytes,
+        end: bool,
+    ) -> Call<'a, BodyVerdict>;
+    fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()>;
+}
+
+pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + 'a>>;
+
+/// Makes a worker's [`Filter`]; shared by all workers through the snapshot.
+pub trait Factory: Send + Sync {
+    fn name(&self) -> &Arc<str>;
+    /// Equal for equal plugin bytes, settings and config: a filter of the same identity may go on.
+    fn identity(&self) -> u64;
+    fn filter(&self) -> Rc<dyn Filter>;
+}
+
+/// The phases that a plugin implements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    pub request: bool,
+    pub request_body: bool,
+    pub response: bool,
+    pub response_body: bool,
+    pub log: bool,
+}
+
+impl Phases {
+    /// Their names, in the order in which they run.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.request, "request"),
+            (self.request_body, "request-body"),
+            (self.response, "response"),
+            (self.response_body, "response-body"),
+            (self.log, "log"),
+        ]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+    }
+}
+
+/// What a head phase decides.
+#[derive(Debug)]
+pub enum Verdict {
+    Next,
+    Respond(Box<LocalResponse>),
+}
+
+/// What a body phase decides about the piece it was given.
+#[derive(Debug)]
+pub enum BodyVerdict {
+    Pass,
+    Replace(Bytes),
+    Respond(Box<LocalResponse>),
+}
+
+/// How much of a body a plugin asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyMode {
+    Peek(u32),
+    Buffer(u32),
+    Stream,
+}
+
+/// An answer that did not come from an upstream.
+#[derive(Debug)]
+pub struct LocalResponse {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// Without one, an error status gets the gateway's own error body.
+    pub body: Option<Bytes>,
+    /// Low-cardinality word for log, metrics and the error body.
+    pub code: Cow<'static, str>,
+    pub detail: Option<Cow<'static, str>>,
+}
+
+impl LocalResponse {
+    pub fn error(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
+        LocalResponse {
+            status,
+            headers: HeaderMap::new(),
+            body: None,
+            code: Cow::Borrowed(code),
+            detail: Some(Cow::Borrowed(detail)),
+        }
+    }
+}
+
+/// Why a plugin gave no verdict. The text is for the log, never for the client.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The plugin returned an error; its instance goes on.
+    Error(String),
+    Trap(String),
+    Deadline,
+    Memory,
+    /// No instance became free in time.
+    Saturated,
+    /// The breaker keeps the plugin out.
+    Broken,
+}
+
+impl Failure {
+    /// Label of the failure metric.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Failure::Error(_) => "error",
+            Failure::Trap(_) => "trap",
+            Failure::Deadline => "deadline",
+            Failure::Memory => "memory",
+            Failure::Saturated => "saturated",
+            Failure::Broken => "broken",
+        }
+    }
+
+    /// What the client of a closed plugin gets.
+    pub fn response(&self) -> LocalResponse {
+        let (status, code, detail) = match self {
+            Failure::Deadline => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "plugin_deadline", "A plugin took too long.")
+            }
+            Failure::Saturated => (StatusCode::SERVICE_UNAVAILABLE, "plugin_saturated", "A plugin is busy."),
+            Failure::Broken => {
+                (StatusCode::SERVICE_UNAVAILABLE, "plugin_broken", "A plugin is out of order.")
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "plugin_failed", "A plugin failed."),
+        };
+        LocalResponse::error(status, code, detail)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Error(text) => write!(f, "returned an error: {text}"),
+            Failure::Trap(text) => write!(f, "trapped: {text}"),
+            Failure::Deadline => f.write_str("ran longer than its time limit"),
+            Failure::Memory => f.write_str("needed more memory than its limit"),
+            Failure::Saturated => f.write_str("had no free instance in time"),
+            Failure::Broken => f.write_str("is kept out by its breaker"),
+        }
+    }
+}
+
+/// What is known when an exchange is over.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    pub status: u16,
+    pub code: Option<Cow<'static, str>>,
+    pub duration: std::time::Duration,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub upstream: Option<Arc<str>>,
+    pub endpoint: Option<Arc<str>>,
+}

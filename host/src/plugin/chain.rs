@@ -1,0 +1,189 @@
+//! A route's plugins in order: forward for the request, reversed for the response from the last
+//! plugin that saw the request. Decides what a failure means; knows nothing of bodies in flight.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    BodyMode, BodyVerdict, Failure, Filter, LocalResponse, Phases, Summary, Verdict, exchange::Exchange,
+};
+use crate::{config::FailurePolicy, telemetry::metrics::PluginFailures};
+
+/// One use of a plugin in a chain.
+pub struct Use {
+    pub name: Arc<str>,
+    pub filter: Rc<dyn Filter>,
+    pub policy: FailurePolicy,
+    /// Counts every failure, whatever the policy.
+    pub failures: PluginFailures,
+}
+
+/// A wish for the body, by the plugin's place in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap {
+    pub plugin: usize,
+    pub mode: BodyMode,
+}
+
+/// What a head phase of the whole chain came to.
+pub enum Outcome {
+    /// The plugins that want the body, in the order in which it reaches them.
+    Next(Vec<Tap>),
+    Respond(Box<LocalResponse>),
+}
+
+#[derive(Default)]
+pub struct Chain {
+    uses: Vec<Use>,
+    /// Places of the plugins that have the phase.
+    request: Vec<usize>,
+    response: Vec<usize>,
+    log: Vec<usize>,
+    /// Whether any phase after the request's looks at it.
+    looks_back: bool,
+}
+
+impl Chain {
+    pub fn new(uses: Vec<Use>) -> Self {
+        let with = |has: fn(Phases) -> bool| -> Vec<usize> {
+            let places = uses.iter().enumerate();
+            places.filter(|(_, u)| has(u.filter.phases())).map(|(i, _)| i).collect()
+        };
+        let (request, response, log) = (with(|p| p.request), with(|p| p.response), with(|p| p.log));
+        let looks_back =
+            !response.is_empty() || !log.is_empty() || uses.iter().any(|u| u.filter.phases().request_body);
+        Chain { request, response, log, looks_back, uses }
+    }
+
+    /// Whether the request's head is needed after it was sent.
+    pub fn looks_back(&self) -> bool {
+        self.looks_back
+    }
+
+    pub fn has_log(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    /// Forward, until a plugin answers.
+    pub async fn request(&self, exchange: &mut Exchange) -> Outcome {
+        let mut taps = Vec::new();
+        for &place in &self.request {
+            let plugin = &self.uses[place];
+            exchange.seen = place + 1;
+            let verdict = plugin.filter.request(exchange).await;
+            let mode = exchange.body_mode.take();
+            match plugin.settle(verdict, Verdict::Next) {
+                Verdict::Next => taps.extend(plugin.request_tap(place, mode)),
+                Verdict::Respond(response) => return Outcome::Respond(response),
+            }
+        }
+        exchange.seen = self.uses.len();
+        Outcome::Next(taps)
+    }
+
+    /// Reversed, from the last plugin that saw the request. An answer replaces the response for
+    /// the plugins before; `write` puts it into the exchange.
+    pub async fn response(
+        &self,
+        exchange: &mut Exchange,
+        mut write: impl FnMut(&mut Exchange, Box<LocalResponse>),
+    ) -> Vec<Tap> {
+        let mut taps = Vec::new();
+        for &place in self.response.iter().rev() {
+            if place >= exchange.seen {
+                continue;
+            }
+            let plugin = &self.uses[place];
+            let verdict = plugin.filter.response(exchange).await;
+            let mode = exchange.body_mode.take();
+            match plugin.settle(verdict, Verdict::Next) {
+                Verdict::Next => taps.extend(plugin.response_tap(place, mode)),
+                Verdict::Respond(response) => {
+                    taps.clear();
+                    write(exchange, response);
+                }
+            }
+        }
+        taps
+    }
+
+    pub async fn request_body(
+        &self,
+        place: usize,
+        exchange: &mut Exchange,
+        chunk: Bytes,
+        end: bool,
+    ) -> BodyVerdict {
+        let plugin = &self.uses[place];
+        let verdict = plugin.filter.request_body(exchange, chunk, end).await;
+        plugin.settle(verdict, BodyVerdict::Pass)
+    }
+
+    pub async fn response_body(
+        &self,
+        place: usize,
+        exchange: &mut Exchange,
+        chunk: Bytes,
+        end: bool,
+    ) -> BodyVerdict {
+        let plugin = &self.uses[place];
+        let verdict = plugin.filter.response_body(exchange, chunk, end).await;
+        plugin.settle(verdict, BodyVerdict::Pass)
+    }
+
+    /// Every plugin with a log phase, forward, whether it saw the request or not.
+    pub async fn log(&self, exchange: &mut Exchange, summary: &Summary) {
+        for &place in &self.log {
+            let plugin = &self.uses[place];
+            if let Err(failure) = plugin.filter.log(exchange, summary).await {
+                plugin.count(&failure);
+            }
+        }
+    }
+}
+
+impl Use {
+    /// A failure under the open policy is `skipped`; under the closed one it is an answer.
+    fn settle<V: From<Box<LocalResponse>>>(&self, verdict: Result<V, Failure>, skipped: V) -> V {
+        let failure = match verdict {
+            Ok(verdict) => return verdict,
+            Err(failure) => failure,
+        };
+        self.count(&failure);
+        match self.policy {
+            FailurePolicy::Open => skipped,
+            FailurePolicy::Closed => V::from(Box::new(failure.response())),
+        }
+    }
+
+    fn request_tap(&self, plugin: usize, mode: Option<BodyMode>) -> Option<Tap> {
+        let mode = mode.filter(|_| self.filter.phases().request_body)?;
+        Some(Tap { plugin, mode })
+    }
+
+    fn response_tap(&self, plugin: usize, mode: Option<BodyMode>) -> Option<Tap> {
+        let mode = mode.filter(|_| self.filter.phases().response_body)?;
+        Some(Tap { plugin, mode })
+    }
+
+    fn count(&self, failure: &Failure) {
+        self.failures.count(&self.name, failure.reason());
+        // The breaker and the pool have said so once; a line per request would drown the log.
+        if !matches!(failure, Failure::Broken | Failure::Saturated) {
+            tracing::warn!(plugin = &*self.name, "the plugin {failure}");
+        }
+    }
+}
+
+impl From<Box<LocalResponse>> for Verdict {
+    fn from(response: Box<LocalResponse>) -> Self {
+        Verdict::Respond(response)
+    }
+}
+
+impl From<Box<LocalResponse>> for BodyVerdict {
+    fn from(response: Box<LocalResponse>) -> Self {
+        BodyVerdict::Respond(response)
+    }
+}

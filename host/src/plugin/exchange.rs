@@ -1,0 +1,260 @@
+//! One request and its response as plugins see them, and the rules of what they may change when.
+//! It does not know where messages come from or go to.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::{Deref, DerefMut, Range},
+    sync::Arc,
+};
+
+use http::{
+    HeaderMap, Method, StatusCode, Version,
+    uri::{Authority, PathAndQuery},
+};
+
+use super::{BodyMode, headers::Refusal};
+
+/// Longest variable or its name, and most variables of one request.
+const MAX_VAR: usize = 64 * 1024;
+const MAX_VARS: usize = 64;
+
+/// The state of one request, owned by whoever works on it: the proxy, or for the time of a call
+/// the guest's store. It moves by pointer.
+pub struct Exchange(Option<Box<State>>);
+
+pub struct State {
+    pub request: RequestHead,
+    pub response: Option<ResponseHead>,
+    pub connection: Arc<Connection>,
+    pub client_ip: IpAddr,
+    pub route: Arc<str>,
+    pub params: Params,
+    /// Chosen by a plugin in place of the route's; a name the proxy knows.
+    pub upstream: Option<Arc<str>>,
+    pub phase: Phase,
+    /// Set in a head phase by the plugin that is being called, taken by the chain after it.
+    pub body_mode: Option<BodyMode>,
+    /// How many plugins of the chain saw the request.
+    pub seen: usize,
+    vars: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// What plugins may change now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Request,
+    /// `open`: the head was not sent upstream yet.
+    RequestBody {
+        open: bool,
+    },
+    Response,
+    /// `open`: the head was not sent to the client yet.
+    ResponseBody {
+        open: bool,
+    },
+    Log,
+}
+
+pub struct RequestHead {
+    pub method: Method,
+    pub version: Version,
+    /// As the client named it.
+    pub authority: Authority,
+    /// Path and query as matched.
+    pub target: PathAndQuery,
+    pub headers: HeaderMap,
+    /// What a plugin wants sent upstream in their place.
+    pub send_authority: Option<Authority>,
+    pub send_target: Option<PathAndQuery>,
+}
+
+pub struct ResponseHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub from_upstream: bool,
+}
+
+/// Facts of a client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    pub tls: Option<Tls>,
+}
+
+/// Facts of a client's TLS connection.
+#[derive(Debug)]
+pub struct Tls {
+    pub version: String,
+    pub cipher: String,
+    pub sni: Option<String>,
+    pub alpn: Option<String>,
+    pub client_certificate: Option<Vec<u8>>,
+}
+
+/// Values of the route's path parameters, as ranges of the path.
+#[derive(Clone, Default)]
+pub struct Params(pub Vec<(Box<str>, Range<usize>)>);
+
+impl Exchange {
+    pub fn new(state: Box<State>) -> Self {
+        Exchange(Some(state))
+    }
+
+    /// Hands the state to a guest's store, which must [`Self::restore`] it on every way out.
+    pub fn lend(&mut self) -> Option<Box<State>> {
+        self.0.take()
+    }
+
+    pub fn restore(&mut self, state: Box<State>) {
+        self.0 = Some(state);
+    }
+}
+
+impl Deref for Exchange {
+    type Target = State;
+
+    #[expect(clippy::expect_used, reason = "lend() and restore() come in pairs, within one call")]
+    fn deref(&self) -> &State {
+        self.0.as_ref().expect("the state is lent to a guest")
+    }
+}
+
+impl DerefMut for Exchange {
+    #[expect(clippy::expect_used, reason = "lend() and restore() come in pairs, within one call")]
+    fn deref_mut(&mut self) -> &mut State {
+        self.0.as_mut().expect("the state is lent to a guest")
+    }
+}
+
+impl State {
+    pub fn new(request: RequestHead, connection: Arc<Connection>, client_ip: IpAddr) -> Self {
+        State {
+            request,
+            response: None,
+            connection,
+            client_ip,
+            route: Arc::from(""),
+            params: Params::default(),
+            upstream: None,
+            phase: Phase::Request,
+            body_mode: None,
+            seen: 0,
+            vars: Vec::new(),
+        }
+    }
+
+    pub fn scheme(&self) -> &'static str {
+        match self.connection.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    pub fn param(&self, name: &str) -> Option<&str> {
+        let (_, range) = self.params.0.iter().find(|(n, _)| &**n == name)?;
+        self.request.target.path().get(range.clone())
+    }
+
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let path = self.request.target.path();
+        self.params.0.iter().map(move |(name, range)| (&**name, path.get(range.clone()).unwrap_or_default()))
+    }
+
+    pub fn var(&self, name: &str) -> Option<&[u8]> {
+        let (_, value) = self.vars.iter().find(|(n, _)| &**n == name)?;
+        Some(value)
+    }
+
+    pub fn set_var(&mut self, name: String, value: Vec<u8>) -> Result<(), Refusal> {
+        if self.phase == Phase::Log {
+            return Err(Refusal::Immutable);
+        }
+        if name.len() + value.len() > MAX_VAR {
+            return Err(Refusal::TooLarge);
+        }
+        let known = self.vars.len();
+        match self.vars.iter_mut().find(|(n, _)| **n == *name) {
+            Some((_, old)) => *old = value.into(),
+            None if known >= MAX_VARS => return Err(Refusal::Exhausted),
+            None => self.vars.push((name.into(), value.into())),
+        }
+        Ok(())
+    }
+
+    /// The request, where it may still be changed.
+    pub fn request_mut(&mut self) -> Result<&mut RequestHead, Refusal> {
+        match self.phase {
+            Phase::Request | Phase::RequestBody { open: true } => Ok(&mut self.request),
+            _ => Err(Refusal::Immutable),
+        }
+    }
+
+    /// The response, where it may still be changed.
+    pub fn response_mut(&mut self) -> Result<&mut ResponseHead, Refusal> {
+        match self.phase {
+            Phase::Response | Phase::ResponseBody { open: true } => {
+                self.response.as_mut().ok_or(Refusal::Immutable)
+            }
+            _ => Err(Refusal::Immutable),
+        }
+    }
+
+    pub fn set_method(&mut self, method: &str) -> Result<(), Refusal> {
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::InvalidValue)?;
+        if method == Method::CONNECT {
+            return Err(Refusal::Forbidden);
+        }
+        self.request_mut()?.method = method;
+        Ok(())
+    }
+
+    pub fn set_authority(&mut self, authority: &str) -> Result<(), Refusal> {
+        let authority: Authority = authority.parse().map_err(|_| Refusal::InvalidValue)?;
+        if authority.as_str().contains('@') {
+            return Err(Refusal::InvalidValue);
+        }
+        self.request_mut()?.send_authority = Some(authority);
+        Ok(())
+    }
+
+    pub fn set_target(&mut self, target: &str) -> Result<(), Refusal> {
+        if !target.starts_with('/') || target.contains('#') {
+            return Err(Refusal::InvalidValue);
+        }
+        let target = target.parse().map_err(|_| Refusal::InvalidValue)?;
+        self.request_mut()?.send_target = Some(target);
+        Ok(())
+    }
+
+    pub fn set_upstream(&mut self, name: Arc<str>) -> Result<(), Refusal> {
+        self.request_mut()?;
+        self.upstream = Some(name);
+        Ok(())
+    }
+
+    /// Three digits that may end an exchange; 1xx are the connection's own.
+    pub fn set_status(&mut self, status: u16) -> Result<(), Refusal> {
+        let status = final_status(status).ok_or(Refusal::InvalidValue)?;
+        self.response_mut()?.status = status;
+        Ok(())
+    }
+
+    pub fn set_body_mode(&mut self, mode: Option<BodyMode>) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Request | Phase::Response => {
+                self.body_mode = mode;
+                Ok(())
+            }
+            _ => Err(Refusal::Immutable),
+        }
+    }
+}
+
+/// A status that a plugin may answer with.
+pub fn final_status(status: u16) -> Option<StatusCode> {
+    if !(200..=599).contains(&status) {
+        return None;
+    }
+    StatusCode::from_u16(status).ok()
+}

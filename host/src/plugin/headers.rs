@@ -1,0 +1,104 @@
+//! Which headers a plugin may touch and how large they may be. One rule for requests, responses and
+//! local answers.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Why a plugin's call was refused. A refused call changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    InvalidName,
+    InvalidValue,
+    TooLarge,
+    Forbidden,
+    Immutable,
+    Unknown,
+    Exhausted,
+}
+
+/// Longest name and value together, in bytes.
+pub const MAX_HEADER: usize = 16 * 1024;
+/// Most header lines in one message.
+pub const MAX_LINES: usize = 256;
+
+pub fn set(map: &mut HeaderMap, name: &str, value: Vec<u8>) -> Result<(), Refusal> {
+    let (name, value) = pair(map, name, value)?;
+    map.insert(name, value);
+    Ok(())
+}
+
+pub fn append(map: &mut HeaderMap, name: &str, value: Vec<u8>) -> Result<(), Refusal> {
+    let (name, value) = pair(map, name, value)?;
+    map.append(name, value);
+    Ok(())
+}
+
+pub fn remove(map: &mut HeaderMap, name: &str) -> Result<bool, Refusal> {
+    let name = checked_name(name)?;
+    Ok(map.remove(name).is_some())
+}
+
+fn pair(map: &HeaderMap, name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), Refusal> {
+    if name.len() + value.len() > MAX_HEADER || map.len() >= MAX_LINES {
+        return Err(Refusal::TooLarge);
+    }
+    let name = checked_name(name)?;
+    let value = HeaderValue::from_maybe_shared(Bytes::from(value));
+    Ok((name, value.map_err(|_| Refusal::InvalidValue)?))
+}
+
+fn checked_name(name: &str) -> Result<HeaderName, Refusal> {
+    if name.len() > MAX_HEADER {
+        return Err(Refusal::TooLarge);
+    }
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Refusal::InvalidName)?;
+    if is_forbidden(&name) {
+        return Err(Refusal::Forbidden);
+    }
+    Ok(name)
+}
+
+/// Fields of the connection and of framing (RFC 9110, section 7.6.1), and Host, which is the
+/// request's authority: the host alone writes them.
+fn is_forbidden(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+            | "host"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals() {
+        let mut map = HeaderMap::new();
+        let mut try_set = |name: &str, value: &[u8]| set(&mut map, name, value.to_vec());
+        assert_eq!(try_set("x y", b"v"), Err(Refusal::InvalidName));
+        assert_eq!(try_set("", b"v"), Err(Refusal::InvalidName));
+        assert_eq!(try_set("x", b"a\r\nb: c"), Err(Refusal::InvalidValue));
+        assert_eq!(try_set("x", &[b'v'; MAX_HEADER]), Err(Refusal::TooLarge));
+        assert_eq!(try_set("Content-Length", b"1"), Err(Refusal::Forbidden));
+        assert_eq!(try_set("host", b"a"), Err(Refusal::Forbidden));
+        assert_eq!(try_set("X-Ok", b"\xff"), Ok(()));
+        assert_eq!(map["x-ok"], HeaderValue::from_bytes(b"\xff").unwrap());
+    }
+
+    #[test]
+    fn a_message_has_a_bounded_number_of_lines() {
+        let mut map = HeaderMap::new();
+        for _ in 0..MAX_LINES {
+            append(&mut map, "x", vec![]).unwrap();
+        }
+        assert_eq!(append(&mut map, "x", vec![]), Err(Refusal::TooLarge));
+    }
+}

@@ -1,0 +1,161 @@
+//! What a request must be to be let in: one meaning, within the limits, with a route.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{
+    HeaderMap, Method, StatusCode, Uri, Version, header, request,
+    uri::{Authority, PathAndQuery},
+};
+
+use super::{error::ProxyError, forwarded, headers, target};
+use crate::{
+    plugin::exchange::{Connection, Params, RequestHead, State},
+    router::Query,
+    snapshot::Snapshot,
+};
+
+/// A request with its route, or the reason why it is refused. Refused ones are logged as well.
+pub struct Admission {
+    pub state: Box<State>,
+    /// Place of the route in the snapshot.
+    pub route: Option<usize>,
+    pub refused: Option<ProxyError>,
+    pub accepts_trailers: bool,
+}
+
+impl Admission {
+    pub fn check(
+        head: request::Parts,
+        snapshot: &Snapshot,
+        connection: &Arc<Connection>,
+        listener: u16,
+    ) -> Admission {
+        let mut map = head.headers;
+        let target = read_target(&head.method, &head.uri, head.version, &map);
+        let mut refused = target.as_ref().err().map(|&(status, detail)| ProxyError::Refused(status, detail));
+        let (authority, target) =
+            target.unwrap_or_else(|_| (Authority::from_static("-"), PathAndQuery::from_static("/")));
+        refused = refused.or_else(|| within_limits(&map, &head.uri, snapshot));
+        refused = refused.or_else(|| expectation(&map));
+        if forwarded::runs_in_a_circle(&map, &snapshot.forwarding) {
+            refused = Some(ProxyError::Loop);
+        }
+        let client_ip: IpAddr = forwarded::client(&mut map, connection.peer.ip(), &snapshot.forwarding);
+        let accepts_trailers = headers::accepts_trailers(&map);
+        headers::strip_hop_by_hop(&mut map);
+        map.remove(header::EXPECT);
+
+        let head = RequestHead {
+            method: head.method,
+            version: head.version,
+            authority,
+            target,
+            headers: map,
+            send_authority: None,
+            send_target: None,
+        };
+        let mut state = Box::new(State::new(head, connection.clone(), client_ip));
+        let route = refused.is_none().then(|| find_route(snapshot, listener, &mut state)).flatten();
+        if route.is_none() && refused.is_none() {
+            refused = Some(ProxyError::NoRoute);
+        }
+        let limit = route.map(|place| snapshot.routes[place].body_limit);
+        if refused.is_none() && too_long(&state.request.headers, limit) {
+            refused = Some(ProxyError::BodyTooLarge);
+        }
+        Admission { state, route, refused, accepts_trailers }
+    }
+}
+
+type Refusal = (StatusCode, &'static str);
+
+/// Authority and path of the request (RFC 9112, section 3.2), or what is wrong with them.
+fn read_target(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    map: &HeaderMap,
+) -> Result<(Authority, PathAndQuery), Refusal> {
+    let bad = |detail| (StatusCode::BAD_REQUEST, detail);
+    if *method == Method::CONNECT || *method == Method::TRACE {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "This method is not served."));
+    }
+    let authority = read_authority(uri, version, map)?;
+    let target = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    if uri.path() == "*" {
+        return match *method == Method::OPTIONS {
+            true => Ok((authority, target)),
+            false => Err(bad("The target * is for OPTIONS only.")),
+        };
+    }
+    let path = target::normalise(target.path()).ok_or(bad("The path is malformed."))?;
+    if *path == *target.path() {
+        return Ok((authority, target));
+    }
+    let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = PathAndQuery::try_from(format!("{path}{query}"));
+    Ok((authority, target.map_err(|_| bad("The path is malformed."))?))
+}
+
+/// The authority of an absolute target wins over Host, which still must be one and well-formed.
+fn read_authority(uri: &Uri, version: Version, map: &HeaderMap) -> Result<Authority, Refusal> {
+    let bad = |detail| (StatusCode::BAD_REQUEST, detail);
+    let mut lines = map.get_all(header::HOST).iter();
+    let host = match (lines.next(), lines.next()) {
+        (Some(_), Some(_)) => return Err(bad("The request has more than one Host.")),
+        (Some(host), None) => {
+            let host = Authority::try_from(host.as_bytes());
+            Some(host.map_err(|_| bad("The Host is malformed."))?)
+        }
+        (None, _) if version >= Version::HTTP_11 => return Err(bad("The request has no Host.")),
+        (None, _) => None,
+    };
+    let authority = uri.authority().cloned().or(host);
+    let authority = authority.unwrap_or(Authority::from_static("localhost"));
+    match authority.as_str().contains('@') {
+        true => Err(bad("The authority has user information.")),
+        false => Ok(authority),
+    }
+}
+
+fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<ProxyError> {
+    let limits = &snapshot.limits;
+    let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if length > limits.uri {
+        return Some(ProxyError::UriTooLong);
+    }
+    (map.len() > limits.header_count).then_some(ProxyError::HeadersTooLarge)
+}
+
+/// 100-continue is met by reading the body; nothing else can be (RFC 9110, section 10.1.1).
+fn expectation(map: &HeaderMap) -> Option<ProxyError> {
+    let unknown = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    map.get(header::EXPECT).filter(|value| unknown(value)).map(|_| ProxyError::Expectation)
+}
+
+fn too_long(map: &HeaderMap, limit: Option<u64>) -> bool {
+    let length = map.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|text| text.parse::<u64>().ok());
+    length.zip(limit).is_some_and(|(length, limit)| length > limit)
+}
+
+fn find_route(snapshot: &Snapshot, listener: u16, state: &mut State) -> Option<usize> {
+    let request = &state.request;
+    let path = request.target.path();
+    let found = snapshot.table.find(&Query {
+        listener,
+        method: &request.method,
+        host: request.authority.as_str(),
+        path,
+        query: request.target.query(),
+        headers: &request.headers,
+    })?;
+    let range = |value: &str| {
+        let start = value.as_ptr().addr() - path.as_ptr().addr();
+        start..start + value.len()
+    };
+    let params = found.params.iter().map(|(name, value)| (name.into(), range(value)));
+    state.params = Params(params.collect());
+    state.route = snapshot.routes[found.rule].name.clone();
+    Some(found.rule)
+}

@@ -1,0 +1,251 @@
+//! One table: every error with its status and its word for logs and metrics. And one renderer for
+//! every answer of the gateway's own.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    body::{Body, BodyError},
+    plugin::{
+        LocalResponse,
+        exchange::{ResponseHead, State},
+    },
+    upstream::connect,
+};
+
+#[derive(Debug)]
+pub enum ProxyError {
+    /// Not a request with one meaning.
+    Refused(StatusCode, &'static str),
+    NoRoute,
+    UriTooLong,
+    HeadersTooLarge,
+    BodyTooLarge,
+    BodyTimedOut,
+    BodyMalformed,
+    Expectation,
+    Loop,
+    NoUpstream,
+    NoEndpoint,
+    Upstream(connect::Error),
+    UpstreamTimeout,
+    ResponseTooLarge,
+    ResponseBroken,
+    /// What a plugin decided.
+    Local(Box<LocalResponse>),
+}
+
+impl From<Box<LocalResponse>> for ProxyError {
+    fn from(local: Box<LocalResponse>) -> Self {
+        ProxyError::Local(local)
+    }
+}
+
+impl ProxyError {
+    pub fn into_response(self) -> Box<LocalResponse> {
+        if let ProxyError::Local(local) = self {
+            return local;
+        }
+        let (status, code, detail) = self.row();
+        Box::new(LocalResponse::error(status, code, detail))
+    }
+
+    fn row(&self) -> (StatusCode, &'static str, &'static str) {
+        use ProxyError as E;
+        use StatusCode as S;
+        match self {
+            E::Refused(S::METHOD_NOT_ALLOWED, detail) => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            }
+            E::Refused(status, detail) => (*status, "bad_request", detail),
+            E::NoRoute => (S::NOT_FOUND, "route_not_found", "No route matches the request."),
+            E::UriTooLong => (S::URI_TOO_LONG, "uri_too_long", "The target is too long."),
+            E::HeadersTooLarge => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The request has too many headers.")
+            }
+            E::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too long."),
+            E::BodyTimedOut => (S::REQUEST_TIMEOUT, "request_timeout", "The body did not arrive in time."),
+            E::BodyMalformed => (S::BAD_REQUEST, "bad_request", "The body is malformed or broke off."),
+            E::Expectation => {
+                (S::EXPECTATION_FAILED, "expectation_failed", "Only 100-continue can be expected.")
+            }
+            E::Loop => (S::LOOP_DETECTED, "loop_detected", "The request runs in a circle."),
+            E::NoUpstream => (S::SERVICE_UNAVAILABLE, "no_upstream", "The route has no upstream."),
+            E::NoEndpoint => (S::SERVICE_UNAVAILABLE, "no_healthy_upstream", "No endpoint is available."),
+            E::Upstream(error) => upstream_row(error),
+            E::UpstreamTimeout => {
+                (S::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.")
+            }
+            E::ResponseTooLarge => (
+                S::BAD_GATEWAY,
+                "response_too_large",
+                "The upstream's answer is longer than a plugin may buffer.",
+            ),
+            E::ResponseBroken => (S::BAD_GATEWAY, "upstream_reset", "The upstream's answer broke off."),
+            E::Local(local) => (local.status, "plugin_response", ""),
+        }
+    }
+
+    /// What the end of the request's body means.
+    pub fn from_request_body(error: &BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => ProxyError::BodyTooLarge,
+            BodyError::TimedOut => ProxyError::BodyTimedOut,
+            BodyError::Transport(_) | BodyError::Cut => ProxyError::BodyMalformed,
+        }
+    }
+
+    /// What the end of the response's body means, where its head was not sent yet.
+    pub fn from_response_body(error: &BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => ProxyError::ResponseTooLarge,
+            BodyError::TimedOut => ProxyError::UpstreamTimeout,
+            BodyError::Transport(_) | BodyError::Cut => ProxyError::ResponseBroken,
+        }
+    }
+}
+
+fn upstream_row(error: &connect::Error) -> (StatusCode, &'static str, &'static str) {
+    use StatusCode as S;
+    match error {
+        connect::Error::Connect(_) | connect::Error::ConnectTimeout => {
+            (S::BAD_GATEWAY, "upstream_connect_failed", "The upstream cannot be reached.")
+        }
+        connect::Error::Reset(_) => {
+            (S::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection without an answer.")
+        }
+        connect::Error::Protocol(_) => {
+            (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer is not HTTP.")
+        }
+        connect::Error::RequestBody(_) => match error.body_error() {
+            Some(error) => ProxyError::from_request_body(error).row(),
+            None => ProxyError::BodyMalformed.row(),
+        },
+    }
+}
+
+/// Head and body of a local answer. An error without a body of its own gets one in the form that
+/// the client prefers.
+pub fn render(local: LocalResponse, state: &State) -> (ResponseHead, Body) {
+    let mut headers = local.headers;
+    let is_error = local.status.as_u16() >= 400;
+    let body = match local.body {
+        None if is_error => {
+            let request_id = state.var("request-id").map(String::from_utf8_lossy);
+            let form = Form::of(&state.request.headers);
+            let text = form.write(local.status, &local.code, local.detail.as_deref(), request_id);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+            headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+            Bytes::from(text)
+        }
+        body => body.unwrap_or_default(),
+    };
+    let has_body = !matches!(local.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = if has_body { Body::Full(body) } else { Body::Empty };
+    (ResponseHead { status: local.status, headers, from_upstream: false }, body)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Problem,
+    Html,
+    Text,
+}
+
+impl Form {
+    /// The first of the best that Accept names (RFC 9110, section 12.5.1); problem+json where it names none.
+    fn of(request: &HeaderMap) -> Form {
+        let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let ranges = accept.unwrap_or_default().split(',').filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let form = match parts.next()?.to_ascii_lowercase().as_str() {
+                "application/problem+json" | "application/json" | "application/*" | "*/*" => Form::Problem,
+                "text/html" => Form::Html,
+                "text/plain" | "text/*" => Form::Text,
+                _ => return None,
+            };
+            let q = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            Some((form, q))
+        });
+        let best =
+            ranges.fold((Form::Problem, 0.0), |best, range| if range.1 > best.1 { range } else { best });
+        best.0
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Form::Problem => "application/problem+json",
+            Form::Html => "text/html; charset=utf-8",
+            Form::Text => "text/plain; charset=utf-8",
+        }
+    }
+
+    fn write(
+        self,
+        status: StatusCode,
+        code: &str,
+        detail: Option<&str>,
+        request_id: Option<Cow<'_, str>>,
+    ) -> String {
+        let title = status.canonical_reason().unwrap_or("Error");
+        let detail = detail.unwrap_or(title);
+        match self {
+            Form::Problem => {
+                let mut problem = json!({
+                    "type": format!("urn:wasmgate:error:{code}"),
+                    "title": title,
+                    "status": status.as_u16(),
+                    "detail": detail,
+                    "code": code,
+                    "message": detail,
+                });
+                if let Some(id) = request_id {
+                    problem["request_id"] = id.into();
+                }
+                problem.to_string()
+            }
+            Form::Html => {
+                let (title, detail) = (escape(title), escape(detail));
+                let number = status.as_u16();
+                format!(
+                    "<!doctype html><title>{number} {title}</title><h1>{number} {title}</h1><p>{detail}</p>\n"
+                )
+            }
+            Form::Text => format!("{} {title}: {detail}\n", status.as_u16()),
+        }
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(accept: &'static str) -> Form {
+        let mut map = HeaderMap::new();
+        map.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        Form::of(&map)
+    }
+
+    #[test]
+    fn negotiates_the_error_body() {
+        assert_eq!(Form::of(&HeaderMap::new()), Form::Problem);
+        assert_eq!(form("*/*"), Form::Problem);
+        assert_eq!(form("text/html,application/xhtml+xml,*/*;q=0.8"), Form::Html);
+        assert_eq!(form("text/html;q=0.4, text/plain;q=0.5"), Form::Text);
+        assert_eq!(form("image/png"), Form::Problem);
+        assert_eq!(form("text/html;q=0"), Form::Problem);
+    }
+
+    #[test]
+    fn html_is_escaped() {
+        let html = Form::Html.write(StatusCode::FORBIDDEN, "x", Some("<script>"), None);
+        assert!(html.contains("&lt;script&gt;"), "{html}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Who the client is behind trusted proxies, and what the upstream is told about it:
+//! X-Forwarded-*, Forwarded (RFC 7239), Via (RFC 9110, section 7.6.3).
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+use ipnet::IpNet;
+
+use crate::config::Forwarded;
+
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Hops of ourselves after which a request is taken to run in a circle.
+const MAX_LOOPS: usize = 10;
+
+/// Finds the client and drops what an untrusted peer claims about it: nobody but a trusted proxy
+/// may set these fields.
+pub fn client(map: &mut HeaderMap, peer: IpAddr, forwarding: &Forwarded) -> IpAddr {
+    if !is_trusted(&forwarding.trusted_proxies, peer) {
+        for name in [
+            X_FORWARDED_FOR,
+            X_FORWARDED_PROTO,
+            X_FORWARDED_HOST,
+            X_FORWARDED_PORT,
+            X_FORWARDED_PREFIX,
+            X_REAL_IP,
+            header::FORWARDED,
+        ] {
+            map.remove(name);
+        }
+        return peer;
+    }
+    match map.contains_key(X_FORWARDED_FOR) {
+        true => walk(peer, &forwarding.trusted_proxies, elements(map, X_FORWARDED_FOR), address),
+        false => walk(peer, &forwarding.trusted_proxies, elements(map, header::FORWARDED), forwarded_for),
+    }
+}
+
+/// From the right, past trusted addresses; what cannot be read ends the walk at the last good one.
+fn walk<'a>(
+    peer: IpAddr,
+    trusted: &[IpNet],
+    elements: impl DoubleEndedIterator<Item = &'a str>,
+    read: fn(&str) -> Option<IpAddr>,
+) -> IpAddr {
+    let mut client = peer;
+    for element in elements.rev() {
+        let Some(address) = read(element) else { break };
+        client = address;
+        if !is_trusted(trusted, address) {
+            break;
+        }
+    }
+    client
+}
+
+/// All members of a list field, of all its lines. A line that is not text ends the list.
+fn elements(map: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &str> {
+    let lines = map.get_all(name).into_iter();
+    let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
+    lines.into_iter().flat_map(|line| line.split(',').map(str::trim).collect::<Vec<_>>())
+}
+
+fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// An address with or without port, IPv6 with or without brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim_matches('"');
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let ip = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    ip.ok().map(|ip: IpAddr| ip.to_canonical())
+}
+
+/// The `for` parameter of one element of Forwarded.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
+    address(value)
+}
+
+/// Tells the upstream about the client.
+pub fn announce(
+    map: &mut HeaderMap,
+    forwarding: &Forwarded,
+    peer: IpAddr,
+    scheme: &'static str,
+    authority: &str,
+) {
+    if forwarding.x_forwarded {
+        append_to_list(map, X_FORWARDED_FOR, &peer.to_canonical().to_string());
+        let proto = HeaderValue::from_static(scheme);
+        map.entry(X_FORWARDED_PROTO).or_insert(proto);
+        if let Ok(host) = HeaderValue::from_str(authority) {
+            map.entry(X_FORWARDED_HOST).or_insert(host);
+        }
+    }
+    if forwarding.forwarded {
+        let peer = match peer.to_canonical() {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        };
+        let element = format!("for={peer};proto={scheme};host=\"{authority}\"");
+        append_to_list(map, header::FORWARDED, &element);
+    }
+}
+
+/// Adds our hop. The version is that of the message as it was received.
+pub fn append_via(map: &mut HeaderMap, version: Version, forwarding: &Forwarded) {
+    let Some(pseudonym) = &forwarding.via else { return };
+    let protocol: &[u8] = if version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " };
+    let hop = [protocol, pseudonym.as_bytes()].concat();
+    if let Ok(hop) = HeaderValue::from_maybe_shared(bytes::Bytes::from(hop)) {
+        map.append(header::VIA, hop);
+    }
+}
+
+/// Whether the request has come through here too often.
+pub fn runs_in_a_circle(map: &HeaderMap, forwarding: &Forwarded) -> bool {
+    let Some(pseudonym) = &forwarding.via else { return false };
+    if !map.contains_key(header::VIA) {
+        return false;
+    }
+    let hops = elements(map, header::VIA);
+    let ours = hops
+        .filter(|hop| hop.split_ascii_whitespace().nth(1).map(str::as_bytes) == Some(pseudonym.as_bytes()));
+    ours.count() >= MAX_LOOPS
+}
+
+fn append_to_list(map: &mut HeaderMap, name: HeaderName, element: &str) {
+    let value = match map.get(&name) {
+        None => HeaderValue::from_str(element),
+        Some(_) => {
+            let known: Vec<u8> =
+                map.get_all(&name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
+            HeaderValue::from_bytes(&[&known, &b", "[..], element.as_bytes()].concat())
+        }
+    };
+    if let Ok(value) = value {
+        map.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarding() -> Forwarded {
+        Forwarded {
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            x_forwarded: true,
+            forwarded: true,
+            via: Some("gw".to_owned()),
+        }
+    }
+
+    fn client_of(peer: &str, lines: &[(&'static str, &str)]) -> (String, HeaderMap) {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let ip = client(&mut map, peer.parse().unwrap(), &forwarding());
+        (ip.to_string(), map)
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_and_its_claims_go() {
+        let claims = [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=2.2.2.2"), ("x-real-ip", "3.3.3.3")];
+        let (ip, map) = client_of("192.0.2.1", &claims);
+        assert_eq!(ip, "192.0.2.1");
+        assert!(map.is_empty());
+    }
+
+    #[test]
+    fn behind_trusted_proxies() {
+        let xff = |value| client_of("10.0.0.1", &[("x-forwarded-for", value)]).0;
+        assert_eq!(xff("203.0.113.7"), "203.0.113.7");
+        assert_eq!(xff("6.6.6.6, 203.0.113.7, 10.0.0.2"), "203.0.113.7");
+        assert_eq!(xff("10.0.0.3, 10.0.0.2"), "10.0.0.3");
+        assert_eq!(xff("203.0.113.7, junk, 10.0.0.2"), "10.0.0.2");
+        assert_eq!(xff("203.0.113.7:4711"), "203.0.113.7");
+        assert_eq!(xff("[2001:db8::1]:4711"), "2001:db8::1");
+        let forwarded = |value| client_of("10.0.0.1", &[("forwarded", value)]).0;
+        assert_eq!(forwarded("for=\"[2001:db8::1]:80\";proto=https, For=10.0.0.2"), "2001:db8::1");
+        assert_eq!(forwarded("for=unknown"), "10.0.0.1");
+        let lines = [("x-forwarded-for", "203.0.113.7"), ("x-forwarded-for", "10.0.0.2")];
+        assert_eq!(client_of("10.0.0.1", &lines).0, "203.0.113.7");
+    }
+
+    #[test]
+    fn announces() {
+        let (_, mut map) =
+            client_of("10.0.0.1", &[("x-forwarded-for", "203.0.113.7"), ("x-forwarded-proto", "https")]);
+        announce(&mut map, &forwarding(), "10.0.0.1".parse().unwrap(), "http", "a.test");
+        assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
+        assert_eq!(map["x-forwarded-proto"], "https");
+        assert_eq!(map["x-forwarded-host"], "a.test");
+        assert_eq!(map["forwarded"], "for=10.0.0.1;proto=http;host=\"a.test\"");
+    }
+
+    #[test]
+    fn via_and_circles() {
+        let mut map = HeaderMap::new();
+        for _ in 0..MAX_LOOPS {
+            assert!(!runs_in_a_circle(&map, &forwarding()));
+            append_via(&mut map, Version::HTTP_11, &forwarding());
+        }
+        assert!(runs_in_a_circle(&map, &forwarding()));
+        assert_eq!(map["via"], "1.1 gw");
+    }
+}

@@ -1,0 +1,243 @@
+//! One request from its head to the last byte of its answer: who it belongs to, what happened to
+//! it. Whatever ends it, the end is told exactly once, when the last owner lets go of it.
+
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{Method, StatusCode, header};
+use tokio::{
+    sync::{Mutex, MutexGuard, mpsc},
+    time::Instant,
+};
+
+use super::{
+    admission::Admission,
+    error::{self, ProxyError},
+};
+use crate::{
+    body::Body,
+    plugin::{
+        LocalResponse, Summary,
+        chain::Chain,
+        exchange::{Exchange, Phase, ResponseHead},
+    },
+    snapshot::{Route, Snapshot, View},
+    telemetry::access_log::Entry,
+    upstream::Cluster,
+};
+
+/// Status in log and metrics where the client left before an answer (nginx's number).
+const CLIENT_CLOSED: u16 = 499;
+
+pub struct Journey {
+    pub started: Instant,
+    pub bytes_in: Cell<u64>,
+    pub bytes_out: Cell<u64>,
+    pub accepts_trailers: bool,
+    view: Rc<View>,
+    /// Place in the view's routes.
+    route: Option<usize>,
+    /// A mutex, because a streamed body passes its plugins while other phases run: phases of one
+    /// request never run at the same time.
+    exchange: Mutex<Exchange>,
+    /// Sent to the client; none until the head of the answer is.
+    status: Cell<Option<u16>>,
+    /// Why the gateway or a plugin answered, or why the answer broke off.
+    code: RefCell<Option<Cow<'static, str>>>,
+    asked: RefCell<Option<(Arc<str>, Arc<str>)>>,
+    /// The answer of a plugin that cut the request's body short.
+    cut_short: RefCell<Option<Box<LocalResponse>>>,
+    journal: Journal,
+}
+
+/// Where ended requests go whose plugins have a log phase.
+#[derive(Clone)]
+pub struct Journal(mpsc::UnboundedSender<Ended>);
+
+/// A request that is over, for the log phase of its plugins.
+pub struct Ended {
+    view: Rc<View>,
+    route: Option<usize>,
+    exchange: Exchange,
+    summary: Summary,
+}
+
+impl Journal {
+    pub fn new() -> (Journal, mpsc::UnboundedReceiver<Ended>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Journal(sender), receiver)
+    }
+}
+
+impl Ended {
+    /// Runs the log phase.
+    pub async fn log(mut self) {
+        self.exchange.phase = Phase::Log;
+        let route = self.route.map_or(&self.view.unmatched, |place| &self.view.routes[place]);
+        route.chain.log(&mut self.exchange, &self.summary).await;
+    }
+}
+
+impl Journey {
+    pub fn begin(
+        view: Rc<View>,
+        journal: &Journal,
+        admission: Admission,
+    ) -> (Rc<Journey>, Option<ProxyError>) {
+        let journey = Journey {
+            started: Instant::now(),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            accepts_trailers: admission.accepts_trailers,
+            view,
+            route: admission.route,
+            exchange: Mutex::new(Exchange::new(admission.state)),
+            status: Cell::new(None),
+            code: RefCell::new(None),
+            asked: RefCell::new(None),
+            cut_short: RefCell::new(None),
+            journal: journal.clone(),
+        };
+        (Rc::new(journey), admission.refused)
+    }
+
+    pub fn route(&self) -> &Route {
+        self.route.map_or(&self.view.unmatched, |place| &self.view.routes[place])
+    }
+
+    pub fn chain(&self) -> &Chain {
+        &self.route().chain
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.view.snapshot
+    }
+
+    /// The route as the snapshot has it; none where nothing matched.
+    pub fn route_spec(&self) -> Option<&crate::snapshot::RouteSpec> {
+        self.route.map(|place| &self.view.snapshot.routes[place])
+    }
+
+    pub async fn exchange(&self) -> MutexGuard<'_, Exchange> {
+        self.exchange.lock().await
+    }
+
+    /// The one that a plugin chose, or the route's.
+    pub async fn upstream(&self) -> Option<Rc<Cluster>> {
+        let chosen = self.exchange().await.upstream.clone();
+        match chosen {
+            Some(name) => self.view.cluster(&name).cloned(),
+            None => self.route().upstream.clone(),
+        }
+    }
+
+    pub fn asked(&self, upstream: &Arc<str>, endpoint: &Arc<str>) {
+        *self.asked.borrow_mut() = Some((upstream.clone(), endpoint.clone()));
+    }
+
+    /// A plugin answered while the request's body was on its way.
+    pub fn cut(&self, local: Box<LocalResponse>) {
+        *self.cut_short.borrow_mut() = Some(local);
+    }
+
+    pub fn cut_short(&self) -> Option<ProxyError> {
+        self.cut_short.borrow_mut().take().map(ProxyError::Local)
+    }
+
+    /// Why the answer ended before its end.
+    pub fn broke_off(&self, code: &'static str) {
+        *self.code.borrow_mut() = Some(Cow::Borrowed(code));
+    }
+
+    /// Makes a local answer the response of the exchange.
+    pub fn write_local(&self, exchange: &mut Exchange, local: Box<LocalResponse>) -> Body {
+        *self.code.borrow_mut() = Some(local.code.clone());
+        let (head, body) = error::render(*local, exchange);
+        exchange.response = Some(head);
+        body
+    }
+
+    /// The head to send. It stays in the exchange where a later phase may read it.
+    pub async fn take_response_head(&self, keep: bool) -> (ResponseHead, Method) {
+        let mut exchange = self.exchange().await;
+        let method = exchange.request.method.clone();
+        let head = match exchange.response.take() {
+            Some(head) => head,
+            // No way leads here without a response; an empty 500 is better than a panic.
+            None => ResponseHead {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                headers: Default::default(),
+                from_upstream: false,
+            },
+        };
+        if keep || self.chain().has_log() {
+            exchange.response = Some(ResponseHead {
+                status: head.status,
+                headers: head.headers.clone(),
+                from_upstream: head.from_upstream,
+            });
+        }
+        (head, method)
+    }
+
+    pub fn sent(&self, status: StatusCode) {
+        self.status.set(Some(status.as_u16()));
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        let asked = self.asked.get_mut().take();
+        let (upstream, endpoint) = asked.unzip();
+        let status = self.status.get();
+        let code = self.code.get_mut().take();
+        let summary = Summary {
+            status: status.unwrap_or(CLIENT_CLOSED),
+            code: code.or(status.is_none().then_some(Cow::Borrowed("client_closed"))),
+            duration: self.started.elapsed(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            upstream,
+            endpoint,
+        };
+        self.route().counters.count(summary.status);
+        if let Some(log) = &self.view.snapshot.access_log {
+            log.write(entry(self.exchange.get_mut(), &summary));
+        }
+        if self.chain().has_log() {
+            let Some(state) = self.exchange.get_mut().lend() else { return };
+            let (view, route, exchange) = (self.view.clone(), self.route, Exchange::new(state));
+            // Nobody listens any more only when the worker has ended.
+            let _ = self.journal.0.send(Ended { view, route, exchange, summary });
+        }
+    }
+}
+
+fn entry(exchange: &Exchange, summary: &Summary) -> Box<Entry> {
+    let request = &exchange.request;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Box::new(Entry {
+        time: SystemTime::now().checked_sub(summary.duration).unwrap_or(SystemTime::UNIX_EPOCH),
+        client: exchange.client_ip,
+        method: request.method.clone(),
+        authority: request.authority.to_string(),
+        target: request.target.clone(),
+        version: request.version,
+        status: summary.status,
+        code: summary.code.clone(),
+        route: exchange.route.clone(),
+        upstream: summary.upstream.clone(),
+        endpoint: summary.endpoint.clone(),
+        duration: Duration::max(summary.duration, Duration::ZERO),
+        bytes_in: summary.bytes_in,
+        bytes_out: summary.bytes_out,
+        user_agent: request.headers.get(header::USER_AGENT).cloned(),
+        request_id: exchange.var("request-id").map(text),
+        consumer: exchange.var("consumer").map(text),
+    })
+}

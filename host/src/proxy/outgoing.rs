@@ -1,0 +1,111 @@
+//! The request as the upstream gets it.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header, uri::PathAndQuery};
+use http_body::Body as _;
+
+use super::{error::ProxyError, forwarded, journey::Journey};
+use crate::{
+    body::Body,
+    config::HostHeader,
+    plugin::exchange::State,
+    snapshot::PathRule,
+    upstream::{Spec, connect::Endpoint},
+};
+
+/// Head by the rules of route and upstream, with the body that is left. The exchange keeps its
+/// headers only where a later phase may read them.
+pub async fn request(
+    journey: &Journey,
+    upstream: &Spec,
+    endpoint: &Endpoint,
+    body: Body,
+) -> Result<Request<Body>, ProxyError> {
+    let mut exchange = journey.exchange().await;
+    let state: &mut State = &mut exchange;
+    let rule = journey.route_spec().map_or(&PathRule::Keep, |route| &route.path);
+    let target = target(state, rule)
+        .ok_or(ProxyError::Refused(http::StatusCode::BAD_REQUEST, "The path cannot be rewritten."))?;
+    let host = host(state, upstream, endpoint);
+    let head = &mut state.request;
+    let (method, version) = (head.method.clone(), head.version);
+    let authority = head.authority.clone();
+    let mut headers = match journey.chain().looks_back() {
+        true => head.headers.clone(),
+        false => std::mem::take(&mut head.headers),
+    };
+    if journey.snapshot().access_log.is_some()
+        && let Some(agent) = headers.get(header::USER_AGENT)
+    {
+        head.headers.insert(header::USER_AGENT, agent.clone());
+    }
+
+    let forwarding = &journey.snapshot().forwarding;
+    let peer = state.connection.peer.ip();
+    forwarded::announce(&mut headers, forwarding, peer, state.scheme(), authority.as_str());
+    forwarded::append_via(&mut headers, version, forwarding);
+    headers.insert(header::HOST, host);
+    frame(&mut headers, &method, &body);
+    if journey.accepts_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = target.into();
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// A body of unknown length is sent in chunks; a length that is no longer true goes.
+fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
+    match body.size_hint().exact() {
+        Some(0) => {
+            // A client's "Content-Length: 0" stays; POST without a body has one.
+            if headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0") {
+                headers.remove(header::CONTENT_LENGTH);
+            }
+            if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+        }
+        Some(length) => _ = headers.insert(header::CONTENT_LENGTH, length.into()),
+        None => {
+            headers.remove(header::CONTENT_LENGTH);
+            // Said aloud, because the client library sends no body with a GET otherwise.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+fn host(state: &State, upstream: &Spec, endpoint: &Endpoint) -> HeaderValue {
+    let text: Cow<'_, str> = match (&state.request.send_authority, &upstream.host) {
+        (Some(chosen), _) => chosen.as_str().into(),
+        (None, HostHeader::Preserve) => state.request.authority.as_str().into(),
+        (None, HostHeader::Upstream) => (&*endpoint.address).into(),
+        (None, HostHeader::Literal(name)) => name.as_str().into(),
+    };
+    // All of them were parsed as authorities before.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+/// The plugin's target, or the received one by the route's rule.
+fn target(state: &State, rule: &PathRule) -> Option<PathAndQuery> {
+    let request = &state.request;
+    if let Some(chosen) = &request.send_target {
+        return Some(chosen.clone());
+    }
+    let path = match rule {
+        PathRule::Keep => return Some(request.target.clone()),
+        PathRule::Strip(length) => {
+            let rest = request.target.path().get(*length..)?;
+            let slash = if rest.starts_with('/') { "" } else { "/" };
+            format!("{slash}{rest}")
+        }
+        PathRule::Rewrite(template) => template.fill(|name| state.param(name)),
+    };
+    let query = request.target.query().map(|query| format!("?{query}")).unwrap_or_default();
+    PathAndQuery::try_from(format!("{path}{query}")).ok()
+}

@@ -1,0 +1,69 @@
+//! Connections of clients: accepting, guarding, timing out, draining. It hands requests to the
+//! proxy and knows nothing of what becomes of them.
+
+pub mod bind;
+mod connection;
+mod guard;
+mod watch;
+
+use std::{io, rc::Rc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use crate::{drain::Drain, proxy::Journal, runtime::Worker};
+use watch::Watches;
+
+/// What all connections of one worker share.
+pub struct Site {
+    worker: Worker,
+    journal: Journal,
+    watches: Watches,
+}
+
+impl Site {
+    pub fn new(worker: Worker, journal: Journal) -> Rc<Site> {
+        Rc::new(Site { worker, journal, watches: Watches::default() })
+    }
+
+    /// Ends connections that idle or dawdle; once the drain begins all of them, gently, and then returns.
+    pub async fn sweep(self: Rc<Self>, mut drain: Drain) {
+        const INTERVAL: Duration = Duration::from_millis(100);
+        loop {
+            let limits = self.worker.view().snapshot.limits.clone();
+            self.watches.sweep(limits.header_time, limits.idle_time);
+            if tokio::time::timeout(INTERVAL, drain.begun()).await.is_ok() {
+                break;
+            }
+        }
+        while !self.watches.is_empty() {
+            self.watches.shut_down();
+            tokio::time::sleep(INTERVAL / 10).await;
+        }
+    }
+
+    /// Accepts until the drain begins. Nothing here is slow: the rest happens in the connection's task.
+    pub async fn accept(self: Rc<Self>, listener: TcpListener, number: u16, mut drain: Drain) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.begun() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection::serve(self.clone(), stream, peer, number, drain.guard());
+                    tokio::task::spawn_local(connection);
+                }
+                Err(error) => accept_failed(&error).await,
+            }
+        }
+    }
+}
+
+/// A client that is gone again is nothing; out of descriptors or memory, waiting helps.
+async fn accept_failed(error: &io::Error) {
+    use io::ErrorKind as K;
+    if !matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::Interrupted) {
+        tracing::warn!("cannot accept connections: {error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,167 @@
+//! One connection of a client, from its first byte to its last.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{
+    Site,
+    guard::Guard,
+    watch::{Busy, Verdict, Watch},
+};
+use crate::{
+    body::BodyError,
+    drain,
+    plugin::exchange::Connection,
+    proxy::{self, Outgoing},
+};
+
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
+pub async fn serve(site: Rc<Site>, stream: TcpStream, peer: SocketAddr, listener: u16, _guard: drain::Guard) {
+    let Ok(local) = stream.local_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let facts = Arc::new(Connection { peer, local, tls: None });
+    let header_bytes = site.worker.view().snapshot.limits.header_bytes;
+    let watch = site.watches.add();
+    let guarded = Guarded { stream, guard: Guard::new(header_bytes), watch: watch.clone(), poisoned: false };
+
+    let service = service_fn(|request: Request<Incoming>| {
+        let (site, watch, facts) = (&site, &watch, &facts);
+        async move {
+            let busy = watch.busy();
+            let response = proxy::handle(site.worker.view(), &site.journal, listener, facts, request).await;
+            Ok::<_, Infallible>(response.map(|outgoing| Served { outgoing, _busy: busy }))
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder.pipeline_flush(true).max_header_size(header_bytes).max_buf_size(header_bytes);
+    let mut connection = builder.serve_connection(TokioIo::new(guarded), service);
+    loop {
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, "connection: {error}");
+                }
+                return;
+            }
+            verdict = watch.verdict() => match verdict {
+                Verdict::ShutDown => Pin::new(&mut connection).graceful_shutdown(),
+                Verdict::Idle => return,
+                Verdict::SlowHead => break,
+            },
+        }
+    }
+    let stream = connection.into_parts().io.into_inner().stream;
+    let _ = tokio::time::timeout(Duration::from_secs(1), refuse(stream)).await;
+}
+
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(SLOW_HEAD).await?;
+    stream.shutdown().await
+}
+
+/// A stream whose requests are looked at before they are parsed.
+struct Guarded {
+    stream: TcpStream,
+    guard: Guard,
+    watch: Rc<Watch>,
+    poisoned: bool,
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.poisoned {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if !matches!(polled, Poll::Ready(Ok(()))) {
+            return polled;
+        }
+        if let Err(offence) = this.guard.scan(&buffer.filled()[before..]) {
+            tracing::debug!("refused: {}", offence.what);
+            // A NUL in place of the rest: the parser answers 400, after the requests before this one.
+            buffer.set_filled(before + offence.at);
+            buffer.put_slice(b"\0");
+            this.poisoned = true;
+        }
+        this.watch.read(this.guard.in_head());
+        polled
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// An answer that keeps its connection busy until it is gone.
+struct Served {
+    outgoing: Outgoing,
+    _busy: Busy,
+}
+
+impl HttpBody for Served {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.outgoing).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.outgoing.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.outgoing.size_hint()
+    }
+}

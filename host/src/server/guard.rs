@@ -1,0 +1,335 @@
+//! A look at the raw bytes of requests before they are parsed: what has more than one reading is
+//! refused here, because the parser behind settles it silently (RFC 9112, section 11.2). Pure.
+//!
+//! It follows the framing of messages just far enough to know where heads begin. It refuses lines
+//! that end in a bare LF, bare CR, folded headers, Content-Length twice or beside
+//! Transfer-Encoding, codings other than one `chunked`, lengths that are not digits, chunk sizes
+//! that are not plain hex, and fragments in the target.
+
+/// Longest line in front of a chunk, extensions included.
+const MAX_CHUNK_LINE: usize = 4096;
+
+pub struct Guard {
+    state: State,
+    /// The line so far, where it came in several reads.
+    line: Vec<u8>,
+    /// Longest line of a head; the parser refuses what is longer.
+    max_line: usize,
+    framing: Framing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before or in the request line.
+    Start,
+    Headers,
+    /// So many bytes that are not looked at.
+    Body(u64),
+    ChunkSize,
+    ChunkData(u64),
+    /// The line end after a chunk.
+    ChunkEnd,
+    Trailers,
+    /// The parser will close the connection; nothing is looked at any more.
+    Off,
+}
+
+#[derive(Default)]
+struct Framing {
+    length: Option<u64>,
+    chunked: bool,
+    http_10: bool,
+}
+
+/// What was found; the offset is that of the first byte that must not be passed on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Offence {
+    pub at: usize,
+    pub what: &'static str,
+}
+
+impl Guard {
+    pub fn new(max_line: usize) -> Self {
+        Guard { state: State::Start, line: Vec::new(), max_line, framing: Framing::default() }
+    }
+
+    /// Whether a head has begun and not ended.
+    pub fn in_head(&self) -> bool {
+        match self.state {
+            State::Start => !self.line.is_empty(),
+            State::Headers => true,
+            _ => false,
+        }
+    }
+
+    /// Looks at the next bytes of the connection.
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<(), Offence> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            match self.state {
+                State::Off => break,
+                State::Body(left) | State::ChunkData(left) => at += self.skip(left, rest.len()),
+                _ => match memchr::memchr(b'\n', rest) {
+                    Some(end) => {
+                        self.take_line(&rest[..end]).map_err(|what| Offence { at: at + end, what })?;
+                        at += end + 1;
+                    }
+                    None => {
+                        self.keep(rest).map_err(|what| Offence { at, what })?;
+                        break;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, left: u64, available: usize) -> usize {
+        let step = left.min(available as u64);
+        self.state = match (self.state, left - step) {
+            (State::Body(_), 0) => State::Start,
+            (State::Body(_), left) => State::Body(left),
+            (_, 0) => State::ChunkEnd,
+            (_, left) => State::ChunkData(left),
+        };
+        // No more than `available`.
+        step as usize
+    }
+
+    /// Keeps the beginning of a line until its end comes.
+    fn keep(&mut self, part: &[u8]) -> Result<(), &'static str> {
+        let in_chunks = matches!(self.state, State::ChunkSize | State::ChunkEnd);
+        if in_chunks && self.line.len() + part.len() > MAX_CHUNK_LINE {
+            return Err("a chunk extension is too long");
+        }
+        if self.line.len() + part.len() > self.max_line {
+            self.state = State::Off;
+            self.line = Vec::new();
+            return Ok(());
+        }
+        self.line.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn take_line(&mut self, end: &[u8]) -> Result<(), &'static str> {
+        if self.line.is_empty() {
+            return self.look_at(end);
+        }
+        self.line.extend_from_slice(end);
+        let line = std::mem::take(&mut self.line);
+        let result = self.look_at(&line);
+        self.line = line;
+        self.line.clear();
+        result
+    }
+
+    fn look_at(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        let line = line.strip_suffix(b"\r").ok_or("a line ends without CR")?;
+        if memchr::memchr(b'\r', line).is_some() {
+            return Err("a line holds a bare CR");
+        }
+        match self.state {
+            // One empty line before a request is tolerated (RFC 9112, section 2.2).
+            State::Start if line.is_empty() => {}
+            State::Start => self.request_line(line)?,
+            State::Headers if line.is_empty() => self.end_of_head(),
+            State::Headers => self.header(line)?,
+            State::ChunkSize => self.chunk_size(line)?,
+            State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
+            State::ChunkEnd => return Err("a chunk is longer than its size"),
+            State::Trailers if line.is_empty() => self.state = State::Start,
+            State::Trailers if folded(line) => return Err("a trailer is folded"),
+            State::Trailers | State::Body(_) | State::ChunkData(_) | State::Off => {}
+        }
+        Ok(())
+    }
+
+    fn request_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        if memchr::memchr(b'#', line).is_some() {
+            return Err("the target has a fragment");
+        }
+        self.framing = Framing { http_10: line.ends_with(b"HTTP/1.0"), ..Framing::default() };
+        self.state = State::Headers;
+        Ok(())
+    }
+
+    fn header(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        if folded(line) {
+            return Err("a header is folded");
+        }
+        let colon = memchr::memchr(b':', line).ok_or("a header has no colon")?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.last().is_none_or(u8::is_ascii_whitespace) {
+            return Err("there is a space before a colon");
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            return self.content_length(value);
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            return self.transfer_encoding(value);
+        }
+        Ok(())
+    }
+
+    fn content_length(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        if self.framing.chunked {
+            return Err("Content-Length stands beside Transfer-Encoding");
+        }
+        if self.framing.length.is_some() {
+            return Err("there is more than one Content-Length");
+        }
+        let digits = value.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(value).ok()).flatten();
+        let length = digits.and_then(|digits| digits.parse().ok());
+        self.framing.length = Some(length.ok_or("Content-Length is not a number")?);
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        if self.framing.length.is_some() {
+            return Err("Content-Length stands beside Transfer-Encoding");
+        }
+        if self.framing.http_10 {
+            return Err("HTTP/1.0 has no Transfer-Encoding");
+        }
+        if self.framing.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            return Err("Transfer-Encoding is not one chunked");
+        }
+        self.framing.chunked = true;
+        Ok(())
+    }
+
+    fn end_of_head(&mut self) {
+        self.state = match self.framing {
+            Framing { chunked: true, .. } => State::ChunkSize,
+            Framing { length: Some(length), .. } if length > 0 => State::Body(length),
+            _ => State::Start,
+        };
+    }
+
+    fn chunk_size(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        if line.len() > MAX_CHUNK_LINE {
+            return Err("a chunk extension is too long");
+        }
+        let size = line.split(|&byte| byte == b';').next().unwrap_or_default();
+        let hex = (1..=16).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
+        let size = hex.then(|| std::str::from_utf8(size).ok()).flatten();
+        let size = size.and_then(|size| u64::from_str_radix(size, 16).ok());
+        self.state = match size.ok_or("a chunk size is not a number")? {
+            0 => State::Trailers,
+            size => State::ChunkData(size),
+        };
+        Ok(())
+    }
+}
+
+fn folded(line: &[u8]) -> bool {
+    matches!(line.first(), Some(b' ' | b'\t'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str) -> Result<Guard, Offence> {
+        let mut guard = Guard::new(8192);
+        guard.scan(text.as_bytes()).map(|()| guard)
+    }
+
+    fn head(headers: &str) -> String {
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n")
+    }
+
+    #[test]
+    fn refuses_what_has_two_readings() {
+        for headers in [
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 0x1\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: \u{b}chunked\r\n",
+            "A: b\r\n c\r\n",
+            "A: b\n",
+            "A: b\rc\r\n",
+            "A : b\r\n",
+            "A\r\n",
+            ": b\r\n",
+        ] {
+            assert!(scan(&head(headers)).is_err(), "{headers:?}");
+        }
+        assert!(scan("GET /#x HTTP/1.1\r\n").is_err());
+        assert!(scan("GET / HTTP/1.1\n").is_err());
+        assert!(scan("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n").is_err());
+    }
+
+    #[test]
+    fn refuses_bad_chunks() {
+        let chunked = head("Transfer-Encoding: chunked\r\n");
+        for chunks in ["0x1\r\n", "1 \r\n", "-1\r\n", "\r\n", "11112222333344445\r\n", "1\n", "1\r\nab\r\n"] {
+            assert!(scan(&format!("{chunked}{chunks}")).is_err(), "{chunks:?}");
+        }
+        let long = format!("{chunked}1;{}\r\n", "x".repeat(MAX_CHUNK_LINE));
+        assert!(scan(&long).is_err());
+    }
+
+    #[test]
+    fn finds_the_next_head_behind_any_body() {
+        let bodies = [
+            head("Content-Length: 5\r\n") + "a\nb:\n",
+            head("Transfer-Encoding: Chunked\r\n")
+                + "3;x=y\r\n\n\n\n\r\nA\r\n0123456789\r\n0\r\nT: v\r\n\r\n",
+            head(""),
+            "\r\n".to_owned() + &head("Content-Length: 0\r\n"),
+        ];
+        for body in bodies {
+            let guard = scan(&body).unwrap();
+            assert_eq!(guard.state, State::Start, "{body:?}");
+            assert!(!guard.in_head());
+            let two = format!("{body}GET /x HTTP/1.1\r\nA: b\nB: c\r\n\r\n");
+            let offence = scan(&two).err().unwrap();
+            assert_eq!(&two[offence.at..offence.at + 2], "\nB");
+        }
+    }
+
+    #[test]
+    fn knows_when_it_is_in_a_head() {
+        let mut guard = Guard::new(100);
+        assert!(!guard.in_head());
+        guard.scan(b"G").unwrap();
+        assert!(guard.in_head());
+        guard.scan(b"ET / HTTP/1.1\r\nHost: a\r\n").unwrap();
+        assert!(guard.in_head());
+        guard.scan(b"\r\n").unwrap();
+        assert!(!guard.in_head());
+        guard.scan(&[b'x'; 101]).unwrap();
+        assert_eq!(guard.state, State::Off, "left to the parser's own limit");
+    }
+
+    proptest::proptest! {
+        /// The cuts between reads make no difference.
+        #[test]
+        fn reads_may_be_cut_anywhere(
+            text in "(POST / HTTP/1\\.1\r\n|A: b\r\n|Content-Length: 3\r\n|Transfer-Encoding: chunked\r\n|\r\n|\n|3\r\nabc\r\n|0\r\n|x){0,12}",
+            cuts in proptest::collection::vec(0usize..200, 0..4),
+        ) {
+            let whole = Guard::new(8192).scan(text.as_bytes()).map_err(|offence| offence.what);
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut guard = Guard::new(8192);
+            let pieces: Result<(), _> = cuts
+                .windows(2)
+                .try_for_each(|cut| guard.scan(&text.as_bytes()[cut[0]..cut[1]]))
+                .map_err(|offence| offence.what);
+            proptest::prop_assert_eq!(whole, pieces);
+        }
+    }
+}

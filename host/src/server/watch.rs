@@ -1,0 +1,178 @@
+//! How long each connection has been idle or in the middle of a head. One sweep over all of them
+//! every now and then, in place of a timer per request.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::{Rc, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+/// One connection's state, written by it and read by the sweep.
+pub struct Watch {
+    waiting: Cell<Waiting>,
+    since: Cell<Instant>,
+    /// Requests that are being answered.
+    in_flight: Cell<u32>,
+    verdict: Cell<Option<Verdict>>,
+    changed: Notify,
+    clock: Rc<Cell<Instant>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// For another request.
+    Idle,
+    /// For the rest of a head, or for the first one.
+    Head,
+}
+
+/// What the sweep decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answer what is under way, then close.
+    ShutDown,
+    /// Close: nothing came for too long.
+    Idle,
+    /// Close with 408: the head did not arrive in time.
+    SlowHead,
+}
+
+/// All connections of a worker.
+pub struct Watches {
+    all: RefCell<Vec<Weak<Watch>>>,
+    /// The time of the last sweep: exact enough, and free to read.
+    clock: Rc<Cell<Instant>>,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        Watches { all: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }
+    }
+}
+
+impl Watches {
+    pub fn add(&self) -> Rc<Watch> {
+        let watch = Rc::new(Watch {
+            waiting: Cell::new(Waiting::Head),
+            since: Cell::new(Instant::now()),
+            in_flight: Cell::new(0),
+            verdict: Cell::new(None),
+            changed: Notify::new(),
+            clock: self.clock.clone(),
+        });
+        self.all.borrow_mut().push(Rc::downgrade(&watch));
+        watch
+    }
+
+    pub fn sweep(&self, header_time: Duration, idle_time: Duration) {
+        let now = Instant::now();
+        self.clock.set(now);
+        self.each(|watch| {
+            if watch.in_flight.get() > 0 {
+                return;
+            }
+            let waited = now.saturating_duration_since(watch.since.get());
+            match watch.waiting.get() {
+                Waiting::Head if waited > header_time => watch.decide(Verdict::SlowHead),
+                Waiting::Idle if waited > idle_time => watch.decide(Verdict::Idle),
+                _ => {}
+            }
+        });
+    }
+
+    pub fn shut_down(&self) {
+        self.each(|watch| watch.decide(Verdict::ShutDown));
+    }
+
+    /// As of the last sweep.
+    pub fn is_empty(&self) -> bool {
+        self.all.borrow().is_empty()
+    }
+
+    fn each(&self, mut look: impl FnMut(&Watch)) {
+        self.all.borrow_mut().retain(|watch| match watch.upgrade() {
+            Some(watch) => {
+                look(&watch);
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+impl Watch {
+    /// Returns with the sweep's next decision.
+    pub async fn verdict(&self) -> Verdict {
+        loop {
+            if let Some(verdict) = self.verdict.take() {
+                return verdict;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Told with every read: whether the connection is in the middle of a head.
+    pub fn read(&self, in_head: bool) {
+        let waiting = if in_head { Waiting::Head } else { Waiting::Idle };
+        if self.waiting.replace(waiting) != waiting {
+            self.since.set(self.clock.get());
+        }
+    }
+
+    /// A request is being answered until the returned value is dropped.
+    pub fn busy(self: &Rc<Self>) -> Busy {
+        self.in_flight.update(|count| count + 1);
+        Busy(self.clone())
+    }
+
+    fn decide(&self, verdict: Verdict) {
+        self.verdict.set(Some(verdict));
+        self.changed.notify_one();
+    }
+}
+
+pub struct Busy(Rc<Watch>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.in_flight.update(|count| count - 1);
+        self.0.since.set(self.0.clock.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn tells_slow_heads_from_idle_connections() {
+        let watches = Watches::default();
+        let watch = watches.add();
+        let decided = |header, idle| {
+            watches.sweep(header, idle);
+            watch.verdict.take()
+        };
+        assert_eq!(decided(LONG, LONG), None);
+        assert_eq!(decided(Duration::ZERO, LONG), Some(Verdict::SlowHead), "no request yet");
+        let busy = watch.busy();
+        watch.read(false);
+        assert_eq!(decided(Duration::ZERO, Duration::ZERO), None, "being answered");
+        drop(busy);
+        assert_eq!(decided(Duration::ZERO, LONG), None);
+        assert_eq!(decided(LONG, Duration::ZERO), Some(Verdict::Idle));
+        watch.read(true);
+        assert_eq!(decided(Duration::ZERO, LONG), Some(Verdict::SlowHead));
+    }
+
+    #[test]
+    fn forgets_connections_that_are_gone() {
+        let watches = Watches::default();
+        drop(watches.add());
+        watches.shut_down();
+        assert!(watches.all.borrow().is_empty());
+    }
+}

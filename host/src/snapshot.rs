@@ -1,0 +1,126 @@
+//! Everything that a request needs, built whole and swapped whole: routes, chains, upstreams,
+//! limits. [`Snapshot`] is shared and immutable; [`View`] is one worker's live side of it.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use crate::{
+    config::{FailurePolicy, Forwarded, Limits, Template},
+    plugin::{
+        Factory, Filter,
+        chain::{Chain, Use},
+    },
+    router::Table,
+    telemetry::{
+        access_log::AccessLog,
+        metrics::{PluginFailures, RouteCounters},
+    },
+    upstream::{self, Cluster},
+};
+
+pub struct Snapshot {
+    pub table: Arc<Table>,
+    /// In the order of the table's rules.
+    pub routes: Vec<RouteSpec>,
+    pub upstreams: Vec<Arc<upstream::Spec>>,
+    pub limits: Limits,
+    pub forwarding: Forwarded,
+    pub access_log: Option<AccessLog>,
+    pub plugin_failures: PluginFailures,
+    /// Counts what no route takes.
+    pub unmatched: RouteCounters,
+}
+
+pub struct RouteSpec {
+    pub name: Arc<str>,
+    pub upstream: Option<Arc<str>>,
+    pub path: PathRule,
+    pub plugins: Vec<PluginUse>,
+    /// Longest request body in bytes.
+    pub body_limit: u64,
+    pub counters: RouteCounters,
+}
+
+#[derive(Clone)]
+pub struct PluginUse {
+    pub factory: Arc<dyn Factory>,
+    pub policy: FailurePolicy,
+}
+
+/// What the upstream gets as path.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathRule {
+    Keep,
+    /// Cuts this many bytes from the front; what is left begins with a slash or gets one.
+    Strip(usize),
+    Rewrite(Template),
+}
+
+/// One worker's side of a snapshot: its filters with their warm instances, its upstreams with
+/// their connections.
+pub struct View {
+    pub snapshot: Arc<Snapshot>,
+    pub routes: Vec<Route>,
+    /// What a request without a route has: no plugins, no upstream.
+    pub unmatched: Route,
+    clusters: HashMap<Arc<str>, Rc<Cluster>>,
+    filters: HashMap<u64, Rc<dyn Filter>>,
+}
+
+pub struct Route {
+    pub name: Arc<str>,
+    pub chain: Chain,
+    pub upstream: Option<Rc<Cluster>>,
+    pub counters: RouteCounters,
+}
+
+impl View {
+    /// Takes over from the view before what has not changed: warm instances, breakers, connections.
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>) -> View {
+        let clusters = snapshot.upstreams.iter().map(|spec| {
+            let kept = before.and_then(|view| view.clusters.get(&spec.name));
+            let kept = kept.filter(|cluster| cluster.spec == *spec).cloned();
+            (spec.name.clone(), kept.unwrap_or_else(|| Rc::new(Cluster::new(spec.clone()))))
+        });
+        let mut view = View {
+            clusters: clusters.collect(),
+            filters: HashMap::new(),
+            routes: Vec::new(),
+            unmatched: Route {
+                name: Arc::from("-"),
+                chain: Chain::default(),
+                upstream: None,
+                counters: snapshot.unmatched.clone(),
+            },
+            snapshot: snapshot.clone(),
+        };
+        view.routes = snapshot.routes.iter().map(|spec| view.route(spec, before)).collect();
+        view
+    }
+
+    pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
+        self.clusters.get(name)
+    }
+
+    fn route(&mut self, spec: &RouteSpec, before: Option<&View>) -> Route {
+        let uses = spec.plugins.iter().map(|plugin| Use {
+            name: plugin.factory.name().clone(),
+            filter: self.filter(&*plugin.factory, before),
+            policy: plugin.policy,
+            failures: self.snapshot.plugin_failures.clone(),
+        });
+        Route {
+            name: spec.name.clone(),
+            chain: Chain::new(uses.collect()),
+            upstream: spec.upstream.as_ref().and_then(|name| self.clusters.get(name)).cloned(),
+            counters: spec.counters.clone(),
+        }
+    }
+
+    /// Uses with the same plugin and config share one filter, and so one pool.
+    fn filter(&mut self, factory: &dyn Factory, before: Option<&View>) -> Rc<dyn Filter> {
+        let identity = factory.identity();
+        let kept = || before.and_then(|view| view.filters.get(&identity)).cloned();
+        let filter = self.filters.entry(identity);
+        filter.or_insert_with(|| kept().unwrap_or_else(|| factory.filter())).clone()
+    }
+}

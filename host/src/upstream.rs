@@ -1,0 +1,52 @@
+//! Upstreams as one worker sees them: endpoints, the choice between them, the connections kept to
+//! them. They know neither routes nor plugins.
+
+pub mod balance;
+pub mod connect;
+
+use std::{cell::RefCell, sync::Arc};
+
+use balance::RoundRobin;
+use connect::Endpoint;
+
+use crate::config::{HostHeader, KeepAlive, Timeouts};
+
+/// An upstream of the config. Shared by all workers.
+#[derive(Debug, PartialEq)]
+pub struct Spec {
+    pub name: Arc<str>,
+    pub endpoints: Vec<EndpointSpec>,
+    pub host: HostHeader,
+    pub timeouts: Timeouts,
+    pub keep_alive: KeepAlive,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// Host and port as one connects to them and as Host names them.
+    pub address: Arc<str>,
+    pub weight: u16,
+}
+
+/// An upstream on one worker.
+pub struct Cluster {
+    pub spec: Arc<Spec>,
+    endpoints: Vec<Endpoint>,
+    balance: RefCell<RoundRobin>,
+}
+
+impl Cluster {
+    pub fn new(spec: Arc<Spec>) -> Self {
+        let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight);
+        let balance = RefCell::new(RoundRobin::new(weights));
+        let endpoints = spec.endpoints.iter();
+        let endpoints = endpoints.map(|e| Endpoint::new(e.address.clone(), &spec)).collect();
+        Cluster { endpoints, balance, spec }
+    }
+
+    /// The endpoint whose turn it is; none where all weights are 0.
+    pub fn pick(&self) -> Option<&Endpoint> {
+        let place = self.balance.borrow_mut().next()?;
+        self.endpoints.get(place)
+    }
+}

@@ -1,0 +1,15 @@
+//! WebAssembly as one way to implement [`crate::plugin::Filter`]. The only module that names
+//! wasmtime; it knows neither routes nor upstreams nor sockets.
+
+pub mod compile;
+pub mod engine;
+mod host;
+pub mod inspect;
+mod instance;
+mod limits;
+pub mod native;
+mod pool;
+mod store;
+
+pub use store::PluginContext;
+pub use wasmtime::Engine;

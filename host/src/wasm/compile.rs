@@ -1,0 +1,142 @@
+//! From the bytes of a plugin file to compiled code, through a cache on disk. The cache holds
+//! native code, so its directory is private; each file carries the digest of its content and is
+//! written whole under another name first: a torn or corrupt file is compiled anew, and gateways
+//! that start at the same time do not disturb each other.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+use wasmtime::{Engine, component::Component};
+
+pub struct Compiled {
+    pub component: Component,
+    pub digest: Sha256Digest,
+    pub time: Duration,
+    pub from_cache: bool,
+}
+
+pub type Sha256Digest = [u8; 32];
+
+/// A directory of compiled components; without one nothing is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Cache {
+    directory: Option<PathBuf>,
+}
+
+/// Why bytes are not a component that can be run.
+#[derive(Debug)]
+pub enum CompileError {
+    NotWasm,
+    ProxyWasm,
+    CoreModule,
+    Invalid(String),
+}
+
+impl std::fmt::Display for CompileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CompileError::NotWasm => f.write_str("is not WebAssembly: it does not begin with \\0asm"),
+            CompileError::ProxyWasm => f.write_str(
+                "is a proxy-wasm filter; this version runs components of package wasmgate:plugin only",
+            ),
+            CompileError::CoreModule => {
+                f.write_str("is a core module, not a component: build it for the target wasm32-wasip2")
+            }
+            CompileError::Invalid(text) => write!(f, "cannot be compiled: {text}"),
+        }
+    }
+}
+
+impl Cache {
+    /// Makes the directory, for this user alone.
+    pub fn open(directory: &Path) -> io::Result<Cache> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let mode = fs::metadata(directory)?.permissions().mode();
+        if mode & 0o022 != 0 {
+            let text = "others may write into it, and what lies there is run";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(Cache { directory: Some(directory.to_owned()) })
+    }
+
+    /// Compiles, or finds what was compiled before from the same bytes by the same engine.
+    pub fn compile(&self, engine: &Engine, bytes: &[u8]) -> Result<Compiled, CompileError> {
+        check_kind(bytes)?;
+        let start = Instant::now();
+        let digest: Sha256Digest = Sha256::digest(bytes).into();
+        let file = self.directory.as_ref().map(|dir| dir.join(file_name(engine, &digest)));
+        let cached = file.as_ref().and_then(|file| load(engine, file));
+        let from_cache = cached.is_some();
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(engine, bytes)
+                    .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
+                if let Some(file) = &file {
+                    keep(&component, file);
+                }
+                component
+            }
+        };
+        Ok(Compiled { component, digest, time: start.elapsed(), from_cache })
+    }
+}
+
+/// The first eight bytes tell a component (layer 1) from a core module (layer 0).
+fn check_kind(bytes: &[u8]) -> Result<(), CompileError> {
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
+        Some([0, b'a', b's', b'm', ..]) => {
+            let proxy_wasm = memchr::memmem::find(bytes, b"proxy_abi_version_").is_some();
+            Err(if proxy_wasm { CompileError::ProxyWasm } else { CompileError::CoreModule })
+        }
+        _ => Err(CompileError::NotWasm),
+    }
+}
+
+/// Content and compiler: another engine configuration or wasmtime version finds another file.
+fn file_name(engine: &Engine, digest: &Sha256Digest) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{}-{:016x}.cwasm", hex(digest), hasher.finish())
+}
+
+pub fn hex(digest: &Sha256Digest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn load(engine: &Engine, file: &Path) -> Option<Component> {
+    let content = fs::read(file).ok()?;
+    let (digest, code) = content.split_at_checked(32)?;
+    if Sha256::digest(code).as_slice() != digest {
+        tracing::warn!(file = %file.display(), "a corrupt file in the compile cache is compiled anew");
+        return None;
+    }
+    // SAFETY: the code was written by `keep` from this engine's own output (name and digest agree), into a directory that only this user can write.
+    #[expect(unsafe_code, reason = "wasmtime cannot check native code")]
+    let component = unsafe { Component::deserialize(engine, code) };
+    component.inspect_err(|error| tracing::warn!("the compile cache is of no use: {error:#}")).ok()
+}
+
+/// A cache that cannot be written costs time, not the start.
+fn keep(component: &Component, file: &Path) {
+    let write = || -> io::Result<()> {
+        let code = component.serialize().map_err(io::Error::other)?;
+        let directory = file.parent().unwrap_or(Path::new("."));
+        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+        temporary.write_all(&Sha256::digest(&code))?;
+        temporary.write_all(&code)?;
+        temporary.persist(file).map_err(|error| error.error)?;
+        Ok(())
+    };
+    if let Err(error) = write() {
+        tracing::warn!(file = %file.display(), "the compile cache cannot be written: {error}");
+    }
+}

@@ -1,0 +1,43 @@
+//! The WIT interfaces that guests import: one file each, which converts, checks and delegates.
+
+mod clock;
+mod counters;
+mod exchange;
+mod key_value;
+pub mod log;
+mod metrics;
+mod random;
+mod types;
+
+use wasmtime::{
+    Engine,
+    component::{HasSelf, Linker},
+};
+
+use super::store::Host;
+
+/// The host's side of package wasmgate:plugin, as wit/v0.1 has it.
+pub mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/v0.1",
+        world: "everything",
+        imports: { "wasmgate:plugin/exchange": trappable },
+        exports: { default: async },
+        with: {
+            "wasmgate:plugin/exchange.request": super::exchange::Request,
+            "wasmgate:plugin/exchange.response": super::exchange::Response,
+        },
+    });
+}
+
+pub use exchange::{REQUEST, RESPONSE};
+pub use types::{body_verdict, summary, verdict};
+
+/// A linker with all that a native plugin may import. WASI is complete, but opens nothing: no
+/// files, no environment, no sockets.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    bindings::Everything::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    Ok(linker)
+}

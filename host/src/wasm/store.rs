@@ -1,0 +1,128 @@
+//! What belongs to one instance on the host's side: its limits, its WASI, and for the time of a
+//! call the exchange.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::{engine::TICK, host::log::PluginOutput, limits::Limiter};
+use crate::{
+    capability::Capabilities, config::PluginLimits, plugin::exchange::State, telemetry::metrics::Series,
+};
+
+pub struct Host {
+    pub exchange: Option<Box<State>>,
+    pub plugin: Arc<PluginContext>,
+    /// The series that this instance defined; their numbers are places in here.
+    pub series: Vec<Series>,
+    pub limiter: Limiter,
+    /// Ticks that the call may still run.
+    ticks: u32,
+    /// The call ended because it ran out of ticks.
+    pub timed_out: bool,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+/// What all instances of one configured plugin share.
+pub struct PluginContext {
+    pub name: Arc<str>,
+    pub limits: PluginLimits,
+    /// Upstreams that it may choose.
+    pub upstreams: Vec<Arc<str>>,
+    pub capabilities: Arc<Capabilities>,
+    pub log_budget: LogBudget,
+}
+
+impl Host {
+    pub fn store(engine: &Engine, plugin: Arc<PluginContext>) -> Store<Host> {
+        let output = PluginOutput::new(plugin.clone());
+        let (memory, host_bytes) = (plugin.limits.memory, plugin.limits.host_bytes);
+        let mut store = Store::new(
+            engine,
+            Host {
+                exchange: None,
+                series: Vec::new(),
+                limiter: Limiter::new(memory),
+                ticks: 0,
+                timed_out: false,
+                // No files, no environment, no sockets.
+                wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),
+                table: ResourceTable::new(),
+                plugin,
+            },
+        );
+        store.limiter(|host| &mut host.limiter);
+        store.set_hostcall_fuel(host_bytes);
+        // Each tick the guest lets its worker look at its sockets; a plain yield would starve them.
+        store.epoch_deadline_callback(|mut context| {
+            let host = context.data_mut();
+            if host.ticks == 0 {
+                host.timed_out = true;
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            host.ticks -= 1;
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        store
+    }
+
+    /// Gives the next call its time. Without it every call would trap at once.
+    pub fn start_clock(store: &mut Store<Host>) {
+        let host = store.data_mut();
+        host.ticks = (host.plugin.limits.time.as_millis() / TICK.as_millis()) as u32;
+        host.timed_out = false;
+        store.set_epoch_deadline(1);
+    }
+
+    pub fn exchange(&mut self) -> wasmtime::Result<&mut State> {
+        let state = self.exchange.as_deref_mut();
+        state.ok_or_else(|| wasmtime::Error::msg("there is no request outside a phase"))
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Log lines per second of one plugin on all workers; what exceeds it is counted and said once a second.
+pub struct LogBudget {
+    rate: u32,
+    second: AtomicU64,
+    used: AtomicU32,
+}
+
+impl LogBudget {
+    pub fn new(rate: u32) -> Self {
+        LogBudget { rate, second: AtomicU64::new(0), used: AtomicU32::new(0) }
+    }
+
+    /// Whether one more line may be written in this second. The second value is the number of
+    /// lines that were dropped in the last one, told once.
+    pub fn take(&self, second: u64) -> (bool, u32) {
+        let mut lost = 0;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            lost = self.used.swap(0, Ordering::Relaxed).saturating_sub(self.rate);
+        }
+        (self.used.fetch_add(1, Ordering::Relaxed) < self.rate, lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_have_a_rate() {
+        let budget = LogBudget::new(2);
+        let taken: Vec<_> = [1, 1, 1, 1, 2, 2, 3].map(|second| budget.take(second)).into();
+        let yes = (true, 0);
+        assert_eq!(taken, [yes, yes, (false, 0), (false, 0), (true, 2), yes, yes]);
+    }
+}

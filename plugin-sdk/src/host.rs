@@ -1,0 +1,12 @@
+//! The host as the SDK's modules call it: the imports of the component, or the fake host in tests.
+//! The only place that chooses between the two.
+
+pub use crate::bindings::plugin::wasmgate::plugin::types;
+
+#[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
+pub use crate::bindings::plugin::wasmgate::plugin::{
+    clock, counters, exchange, key_value, log, metrics, random,
+};
+
+#[cfg(all(feature = "testing", not(target_family = "wasm")))]
+pub use crate::testing::imports::{clock, counters, exchange, key_value, log, metrics, random};

@@ -1,0 +1,412 @@
+//! One request with its response as the fake host owns them: the two resources of the contract.
+//! What can be changed follows from the phase; who calls which phase is not known here.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::fields::{Fields, is_token};
+use crate::host::types::{BodyMode, Client, Error, Header, LocalResponse, Tls};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// A request and its response, outside of any phase: what a function of a plugin that takes a
+/// [`Request`](crate::Request) is tested with.
+///
+/// ```
+/// use wasmgate_sdk::{Request, testing};
+///
+/// fn token(request: &Request) -> Option<String> {
+///     Some(request.header_str("authorization")?.strip_prefix("Bearer ")?.to_string())
+/// }
+///
+/// let exchange = testing::Request::get("/").header("authorization", "Bearer abc").build();
+/// assert_eq!(token(&exchange.request()).as_deref(), Some("abc"));
+/// ```
+pub struct Exchange {
+    pub(super) state: Rc<RefCell<State>>,
+    request: Request,
+    response: Response,
+}
+
+impl Exchange {
+    pub(super) fn new(state: State) -> Self {
+        let state = Rc::new(RefCell::new(state));
+        Exchange {
+            request: Request(state.clone()),
+            response: Response(state.clone()),
+            state,
+        }
+    }
+
+    /// The request, in the state in which it is now.
+    ///
+    /// ```
+    /// let exchange = wasmgate_sdk::testing::Request::get("/").build();
+    /// assert_eq!(exchange.request().method(), "GET");
+    /// ```
+    pub fn request(&self) -> crate::Request<'_> {
+        crate::Request::new(&self.request)
+    }
+
+    /// The response, in the state in which it is now; before there is one, an empty 200.
+    ///
+    /// ```
+    /// let exchange = wasmgate_sdk::testing::Request::get("/").build();
+    /// assert_eq!(exchange.response().status(), 200);
+    /// ```
+    pub fn response(&self) -> crate::Response<'_> {
+        crate::Response::new(&self.response)
+    }
+}
+
+/// Where in its life the exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Request,
+    RequestBody { sent: bool },
+    Response,
+    ResponseBody { sent: bool },
+    Log,
+}
+
+#[derive(Debug)]
+pub struct State {
+    pub phase: Phase,
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    /// Upstreams that exist.
+    pub upstreams: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct RequestHead {
+    pub method: String,
+    pub scheme: String,
+    pub authority: String,
+    pub target: String,
+    pub path_params: Vec<(String, String)>,
+    pub route: String,
+    pub fields: Fields,
+    pub body_mode: BodyMode,
+    pub upstream: Option<String>,
+    pub client: Client,
+    pub tls: Option<Tls>,
+    pub vars: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Debug)]
+pub struct ResponseHead {
+    pub status: u16,
+    pub from_upstream: bool,
+    pub fields: Fields,
+    pub body_mode: BodyMode,
+}
+
+impl ResponseHead {
+    pub fn new(status: u16, from_upstream: bool) -> Self {
+        ResponseHead {
+            status,
+            from_upstream,
+            fields: Fields::default(),
+            body_mode: BodyMode::None,
+        }
+    }
+
+    /// The head of an answer, unless it holds what the host refuses.
+    pub fn local(answer: &LocalResponse) -> Result<Self> {
+        let mut head = ResponseHead::new(check_status(answer.status)?, false);
+        for (name, value) in &answer.headers {
+            head.fields.append(name, value)?;
+        }
+        Ok(head)
+    }
+}
+
+impl State {
+    fn request(&mut self) -> Result<&mut RequestHead> {
+        match self.phase {
+            Phase::Request | Phase::RequestBody { sent: false } => Ok(&mut self.request),
+            _ => Err(Error::Immutable),
+        }
+    }
+
+    fn response(&mut self) -> Result<&mut ResponseHead> {
+        match self.phase {
+            Phase::Response | Phase::ResponseBody { sent: false } => Ok(&mut self.response),
+            _ => Err(Error::Immutable),
+        }
+    }
+}
+
+/// The resource `request` of the contract.
+pub struct Request(Rc<RefCell<State>>);
+
+impl Request {
+    fn read<T>(&self, read: impl FnOnce(&RequestHead) -> T) -> T {
+        read(&self.0.borrow().request)
+    }
+
+    pub fn method(&self) -> String {
+        self.read(|head| head.method.clone())
+    }
+
+    pub fn set_method(&self, method: &str) -> Result<()> {
+        self.0.borrow_mut().request()?.method = checked(method, is_token(method))?;
+        Ok(())
+    }
+
+    pub fn scheme(&self) -> String {
+        self.read(|head| head.scheme.clone())
+    }
+
+    pub fn authority(&self) -> String {
+        self.read(|head| head.authority.clone())
+    }
+
+    pub fn set_authority(&self, authority: &str) -> Result<()> {
+        let valid = !authority.is_empty()
+            && authority
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b));
+        self.0.borrow_mut().request()?.authority = checked(authority, valid)?;
+        Ok(())
+    }
+
+    pub fn path_with_query(&self) -> String {
+        self.read(|head| head.target.clone())
+    }
+
+    pub fn set_path_with_query(&self, target: &str) -> Result<()> {
+        let valid =
+            target.starts_with('/') && target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        self.0.borrow_mut().request()?.target = checked(target, valid)?;
+        Ok(())
+    }
+
+    pub fn path_param(&self, name: &str) -> Option<String> {
+        self.read(|head| {
+            head.path_params
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, value)| value.clone())
+        })
+    }
+
+    pub fn path_params(&self) -> Vec<(String, String)> {
+        self.read(|head| head.path_params.clone())
+    }
+
+    pub fn route(&self) -> String {
+        self.read(|head| head.route.clone())
+    }
+
+    pub fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.read(|head| head.fields.first(name))
+    }
+
+    pub fn header_all(&self, name: &str) -> Vec<Vec<u8>> {
+        self.read(|head| head.fields.all(name))
+    }
+
+    pub fn headers(&self, names: &[&str]) -> Vec<Option<Vec<u8>>> {
+        self.read(|head| names.iter().map(|name| head.fields.first(name)).collect())
+    }
+
+    pub fn headers_copy(&self) -> Vec<Header> {
+        self.read(|head| head.fields.copy())
+    }
+
+    pub fn set_header(&self, name: &str, value: &[u8]) -> Result<()> {
+        not_host(name)?;
+        self.0.borrow_mut().request()?.fields.set(name, value)
+    }
+
+    pub fn append_header(&self, name: &str, value: &[u8]) -> Result<()> {
+        not_host(name)?;
+        self.0.borrow_mut().request()?.fields.append(name, value)
+    }
+
+    pub fn remove_header(&self, name: &str) -> Result<bool> {
+        not_host(name)?;
+        self.0.borrow_mut().request()?.fields.remove(name)
+    }
+
+    pub fn set_body_mode(&self, mode: BodyMode) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        match state.phase {
+            Phase::Request => state.request.body_mode = mode,
+            _ => return Err(Error::Immutable),
+        }
+        Ok(())
+    }
+
+    pub fn set_upstream(&self, name: &str) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        let known = state.upstreams.iter().any(|upstream| upstream == name);
+        let request = state.request()?;
+        if !known {
+            return Err(Error::Unknown);
+        }
+        request.upstream = Some(name.to_string());
+        Ok(())
+    }
+
+    pub fn client(&self) -> Client {
+        self.read(|head| head.client.clone())
+    }
+
+    pub fn tls(&self) -> Option<Tls> {
+        self.read(|head| head.tls.clone())
+    }
+
+    pub fn var(&self, name: &str) -> Option<Vec<u8>> {
+        self.read(|head| head.vars.get(name).cloned())
+    }
+
+    pub fn set_var(&self, name: &str, value: &[u8]) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        if state.phase == Phase::Log {
+            return Err(Error::Immutable);
+        }
+        state.request.vars.insert(name.to_string(), value.to_vec());
+        Ok(())
+    }
+}
+
+/// The resource `response` of the contract.
+pub struct Response(Rc<RefCell<State>>);
+
+impl Response {
+    fn read<T>(&self, read: impl FnOnce(&ResponseHead) -> T) -> T {
+        read(&self.0.borrow().response)
+    }
+
+    pub fn status(&self) -> u16 {
+        self.read(|head| head.status)
+    }
+
+    pub fn set_status(&self, status: u16) -> Result<()> {
+        self.0.borrow_mut().response()?.status = check_status(status)?;
+        Ok(())
+    }
+
+    #[expect(clippy::wrong_self_convention, reason = "the contract calls it so")]
+    pub fn from_upstream(&self) -> bool {
+        self.read(|head| head.from_upstream)
+    }
+
+    pub fn header(&self, name: &str) -> Option<Vec<u8>> {
+        self.read(|head| head.fields.first(name))
+    }
+
+    pub fn header_all(&self, name: &str) -> Vec<Vec<u8>> {
+        self.read(|head| head.fields.all(name))
+    }
+
+    pub fn headers(&self, names: &[&str]) -> Vec<Option<Vec<u8>>> {
+        self.read(|head| names.iter().map(|name| head.fields.first(name)).collect())
+    }
+
+    pub fn headers_copy(&self) -> Vec<Header> {
+        self.read(|head| head.fields.copy())
+    }
+
+    pub fn set_header(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.0.borrow_mut().response()?.fields.set(name, value)
+    }
+
+    pub fn append_header(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.0.borrow_mut().response()?.fields.append(name, value)
+    }
+
+    pub fn remove_header(&self, name: &str) -> Result<bool> {
+        self.0.borrow_mut().response()?.fields.remove(name)
+    }
+
+    pub fn set_body_mode(&self, mode: BodyMode) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        match state.phase {
+            Phase::Response => state.response.body_mode = mode,
+            _ => return Err(Error::Immutable),
+        }
+        Ok(())
+    }
+}
+
+/// The host header follows from the authority.
+fn not_host(name: &str) -> Result<()> {
+    match name.eq_ignore_ascii_case("host") {
+        true => Err(Error::Forbidden),
+        false => Ok(()),
+    }
+}
+
+fn checked(text: &str, valid: bool) -> Result<String> {
+    match valid {
+        true => Ok(text.to_string()),
+        false => Err(Error::InvalidValue),
+    }
+}
+
+fn check_status(status: u16) -> Result<u16> {
+    match status {
+        200..=599 => Ok(status),
+        _ => Err(Error::InvalidValue),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HostError, testing};
+
+    #[test]
+    fn a_message_can_be_changed_until_it_was_sent() {
+        let exchange = testing::Request::get("/").build();
+        let at = |phase| {
+            exchange.state.borrow_mut().phase = phase;
+            let (request, response) = (exchange.request(), exchange.response());
+            (
+                request.set_header("a", "b").is_ok(),
+                response.set_header("a", "b").is_ok(),
+                request.set_var("v", "").is_ok(),
+            )
+        };
+        assert_eq!(at(Phase::Request), (true, false, true));
+        assert_eq!(at(Phase::RequestBody { sent: false }), (true, false, true));
+        assert_eq!(at(Phase::RequestBody { sent: true }), (false, false, true));
+        assert_eq!(at(Phase::Response), (false, true, true));
+        assert_eq!(at(Phase::ResponseBody { sent: false }), (false, true, true));
+        assert_eq!(at(Phase::ResponseBody { sent: true }), (false, false, true));
+        assert_eq!(at(Phase::Log), (false, false, false));
+    }
+
+    #[test]
+    fn refuses_bad_values() {
+        let exchange = testing::Request::get("/").build();
+        let request = exchange.request();
+        assert_eq!(request.set_header("Host", "x"), Err(HostError::Forbidden));
+        assert_eq!(request.set_method("G T"), Err(HostError::InvalidValue));
+        assert_eq!(request.set_authority("a/b"), Err(HostError::InvalidValue));
+        assert_eq!(
+            request.set_path_with_query("x"),
+            Err(HostError::InvalidValue)
+        );
+        assert_eq!(
+            request.set_path_with_query("/x y"),
+            Err(HostError::InvalidValue)
+        );
+        assert_eq!(request.set_upstream("nowhere"), Err(HostError::Unknown));
+        assert_eq!(
+            exchange.response().set_status(200),
+            Err(HostError::Immutable)
+        );
+        exchange.state.borrow_mut().phase = Phase::Response;
+        assert_eq!(
+            exchange.response().set_status(600),
+            Err(HostError::InvalidValue)
+        );
+        assert_eq!(request.set_upstream("nowhere"), Err(HostError::Immutable));
+    }
+}

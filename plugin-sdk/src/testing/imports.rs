@@ -1,0 +1,94 @@
+//! The host's services with the signatures that wit-bindgen gives them, answered by the fake host
+//! that is entered on this thread.
+
+pub mod exchange {
+    pub use crate::testing::exchange::{Request, Response};
+}
+
+pub mod log {
+    pub use crate::bindings::plugin::wasmgate::plugin::log::Level;
+    use crate::testing::host::current;
+
+    pub fn enabled(level: Level) -> bool {
+        current(|host| level <= host.log_level)
+    }
+
+    pub fn write(level: Level, message: &str) {
+        current(|host| host.log(level, message));
+    }
+}
+
+pub mod metrics {
+    pub use crate::bindings::plugin::wasmgate::plugin::metrics::Kind;
+    use crate::host::types::Error;
+    use crate::testing::host::current;
+
+    pub fn define(kind: Kind, name: &str, labels: &[(&str, &str)]) -> Result<u32, Error> {
+        current(|host| host.metrics.define(kind, name, labels))
+    }
+
+    pub fn record(series: u32, value: f64) -> Result<(), Error> {
+        current(|host| host.metrics.record(series, value))
+    }
+}
+
+pub mod counters {
+    pub use crate::bindings::plugin::wasmgate::plugin::counters::Bucket;
+    use crate::host::types::Error;
+    use crate::testing::host::current;
+
+    pub fn take(
+        key: &str,
+        cost: u32,
+        capacity: u32,
+        refill: u32,
+        period_ms: u32,
+    ) -> Result<Bucket, Error> {
+        current(|host| {
+            host.store
+                .take(host.elapsed_ms(), key, cost, capacity, refill, period_ms)
+        })
+    }
+
+    pub fn increment(key: &str, by: i64, ttl_ms: u32) -> Result<i64, Error> {
+        current(|host| host.store.increment(host.elapsed_ms(), key, by, ttl_ms))
+    }
+}
+
+pub mod key_value {
+    use crate::host::types::Error;
+    use crate::testing::host::current;
+
+    pub fn get(key: &str) -> Option<Vec<u8>> {
+        current(|host| host.store.get(host.elapsed_ms(), key))
+    }
+
+    pub fn set(key: &str, value: &[u8], ttl_ms: u32) -> Result<(), Error> {
+        current(|host| host.store.set(host.elapsed_ms(), key, value, ttl_ms));
+        Ok(())
+    }
+
+    pub fn delete(key: &str) {
+        current(|host| host.store.delete(key));
+    }
+}
+
+pub mod clock {
+    use crate::testing::host::current;
+
+    pub fn now_ms() -> u64 {
+        current(|host| host.now().as_millis() as u64)
+    }
+
+    pub fn monotonic_ns() -> u64 {
+        current(|host| host.elapsed.as_nanos() as u64)
+    }
+}
+
+pub mod random {
+    use crate::testing::host::current;
+
+    pub fn bytes(len: u32) -> Vec<u8> {
+        current(|host| host.random_bytes(len))
+    }
+}

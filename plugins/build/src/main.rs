@@ -1,0 +1,43 @@
+//! `plugins` builds the plugins; `demo` builds them and the gateway, and runs it.
+
+use std::env;
+use std::io::{Error, Result};
+use std::process::{Command, ExitCode};
+
+use wasmgate_build::{cargo, plugins, run, target_directory};
+
+fn main() -> ExitCode {
+    let done = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [task] if task == "plugins" => {
+            plugins().map(|directory| println!("{}", directory.display()))
+        }
+        [task] if task == "demo" => demo(),
+        _ => Err(Error::other("usage: wasmgate-build plugins | demo")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Becomes the gateway; returns only where that fails.
+fn demo() -> Result<()> {
+    plugins()?;
+    run(cargo().args(["build", "--release", "--package", "wasmgate"]))?;
+    let gateway = target_directory().join("release/wasmgate");
+    exec(Command::new(gateway).args(["run", "config/demo.toml"]))
+}
+
+#[cfg(unix)]
+fn exec(command: &mut Command) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    Err(command.current_dir(wasmgate_build::workspace()).exec())
+}
+
+#[cfg(not(unix))]
+fn exec(command: &mut Command) -> Result<()> {
+    run(command)
+}
