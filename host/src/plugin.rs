@@ -54,6 +54,16 @@ pub struct Phases {
 }
 
 impl Phases {
+    pub fn intersection(self, other: Phases) -> Phases {
+        Phases {
+            request: self.request && other.request,
+            request_body: self.request_body && other.request_body,
+            response: self.response && other.response,
+            response_body: self.response_body && other.response_body,
+            log: self.log && other.log,
+        }
+    }
+
     /// Their names, in the order in which they run.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         [

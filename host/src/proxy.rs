@@ -103,7 +103,7 @@ async fn local_answer(journey: &Rc<Journey>, error: ProxyError) -> Body {
         tracing::debug!(route = &*journey.route().name, "upstream: {error}");
     }
     let mut exchange = journey.exchange().await;
-    journey.write_local(&mut exchange, error.into_response())
+    journey.write_local(&mut exchange, *error.into_response())
 }
 
 /// The chain reversed, and the response's body past the plugins that asked for it.
@@ -112,7 +112,7 @@ async fn response_phase(journey: Rc<Journey>, mut body: Body) -> Response<Outgoi
     let mut exchange = journey.exchange().await;
     exchange.phase = Phase::Response;
     let taps =
-        chain.response(&mut exchange, |exchange, local| body = journey.write_local(exchange, local)).await;
+        chain.response(&mut exchange, |exchange, local| body = journey.write_local(exchange, *local)).await;
     drop(exchange);
     if !taps.is_empty() {
         body = body::tap_response(&journey, &taps, body).await;

@@ -5,10 +5,10 @@ pub mod compile;
 pub mod engine;
 mod host;
 pub mod inspect;
-mod instance;
+pub mod instance;
 mod limits;
 pub mod native;
-mod pool;
+pub mod pool;
 mod store;
 
 pub use store::PluginContext;

@@ -6,7 +6,7 @@ use std::thread::LocalKey;
 
 use crate::bindings::{log, plugin, request, request_body, response, response_body};
 use crate::host::exchange;
-use crate::host::types::{BodyVerdict, Summary, Verdict};
+use crate::host::types::{BodyVerdict, Phases, Summary, Verdict};
 use crate::{Plugin, Request, Response, Result, config};
 
 /// A plugin with a place for its one instance, which `#[plugin]` provides.
@@ -22,13 +22,15 @@ fn call<P: Component, T>(phase: impl FnOnce(&P) -> Result<T>) -> Result<T, Strin
 }
 
 impl<P: Component> plugin::exports::wasmgate::plugin::lifecycle::Guest for P {
-    fn init(config: String) -> Result<(), String> {
+    fn init(config: String) -> Result<Phases, String> {
         let plugin = config::read(&config)
             .and_then(P::new)
             .map_err(|error| error.to_string())?;
+        let phases = plugin.phases();
         P::instance()
             .with(|instance| instance.set(plugin))
-            .map_err(|_| "init was called twice".to_string())
+            .map_err(|_| "init was called twice".to_string())?;
+        Ok(phases)
     }
 
     fn config_schema() -> String {

@@ -71,7 +71,7 @@ pub use error::{Error, HostError, Result};
 pub use plugin::Plugin;
 pub use request::Request;
 pub use response::Response;
-pub use verdict::{BodyMode, BodyVerdict, Client, LocalResponse, Summary, Tls, Verdict};
+pub use verdict::{BodyMode, BodyVerdict, Client, LocalResponse, Phases, Summary, Tls, Verdict};
 
 /// ```
 /// #[wasmgate_sdk::config]

@@ -1,6 +1,6 @@
 //! The trait that a plugin implements.
 
-use crate::{BodyVerdict, Request, Response, Result, Summary, Verdict};
+use crate::{BodyVerdict, Phases, Request, Response, Result, Summary, Verdict};
 
 /// A plugin: how it is made from its config, and what it does in each phase of a request.
 ///
@@ -59,6 +59,12 @@ pub trait Plugin: Sized + 'static {
     /// and define metrics here. An error refuses the config, and with it the gateway's whole
     /// configuration: name the key and say what was expected.
     fn new(config: Self::Config) -> Result<Self>;
+
+    /// The phases that this config needs, of those that the impl holds. The gateway calls no
+    /// others: say so here where a config leaves a phase without work. Default: all of them.
+    fn phases(&self) -> Phases {
+        Phases::all()
+    }
 
     /// The request's head has arrived. Requests pass the chain from its first plugin to its last.
     fn on_request(&self, request: &Request) -> Result<Verdict> {

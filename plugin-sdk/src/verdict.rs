@@ -58,6 +58,22 @@ pub use types::Client;
 #[doc(inline)]
 pub use types::LocalResponse;
 
+/// A set of phases, from [`Plugin::phases`](crate::Plugin::phases).
+///
+/// ```
+/// use wasmgate_sdk::Phases;
+///
+/// fn needed(request_rules: usize, response_rules: usize) -> Phases {
+///     let mut phases = Phases::empty();
+///     phases.set(Phases::REQUEST, request_rules > 0);
+///     phases.set(Phases::RESPONSE, response_rules > 0);
+///     phases
+/// }
+/// assert_eq!(needed(1, 0), Phases::REQUEST);
+/// ```
+#[doc(inline)]
+pub use types::Phases;
+
 /// Given to [`Plugin::on_log`](crate::Plugin::on_log).
 ///
 /// ```

@@ -22,9 +22,9 @@ struct Entry {
 
 impl Default for KeyValue {
     fn default() -> Self {
-        let cache = Cache::builder()
+        let cache = Cache::<Box<str>, Entry>::builder()
             .max_capacity(CAPACITY)
-            .weigher(|key: &Box<str>, entry: &Entry| {
+            .weigher(|key, entry: &Entry| {
                 // The cache's own book-keeping is about as large as a small entry.
                 u32::try_from(key.len() + entry.value.len() + 100).unwrap_or(u32::MAX)
             })

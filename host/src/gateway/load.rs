@@ -188,8 +188,7 @@ impl Ready {
         }
         let settings =
             Settings { breaker: plugin.breaker.clone(), fresh: plugin.isolation == Isolation::Request };
-        let template = Template::new(self.linked.clone(), self.context.clone(), settings, config);
-        template.instantiate().await?;
+        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await?;
         let factory = Arc::new(NativeFactory { template, identity });
         self.factories.insert(identity, factory.clone());
         Ok(factory)

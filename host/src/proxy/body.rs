@@ -164,7 +164,7 @@ pub async fn tap_response(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) -
             }
         };
         let mut exchange = journey.exchange().await;
-        body = journey.write_local(&mut exchange, error.into_response());
+        body = journey.write_local(&mut exchange, *error.into_response());
     }
     body
 }
@@ -238,6 +238,8 @@ async fn ask(
     }
 }
 
+type Asked = Pin<Box<dyn Future<Output = BodyVerdict>>>;
+
 /// A body that passes a plugin piece by piece.
 struct Tapped {
     journey: Rc<Journey>,
@@ -245,7 +247,7 @@ struct Tapped {
     plugin: usize,
     inner: Body,
     /// The piece at the plugin.
-    asked: Option<(Bytes, Pin<Box<dyn Future<Output = BodyVerdict>>>)>,
+    asked: Option<(Bytes, Asked)>,
     trailers: Option<HeaderMap>,
     ended: bool,
 }

@@ -155,9 +155,9 @@ impl Journey {
     }
 
     /// Makes a local answer the response of the exchange.
-    pub fn write_local(&self, exchange: &mut Exchange, local: Box<LocalResponse>) -> Body {
+    pub fn write_local(&self, exchange: &mut Exchange, local: LocalResponse) -> Body {
         *self.code.borrow_mut() = Some(local.code.clone());
-        let (head, body) = error::render(*local, exchange);
+        let (head, body) = error::render(local, exchange);
         exchange.response = Some(head);
         body
     }

@@ -14,7 +14,7 @@ use std::{
 
 use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 use prometheus_client::metrics::counter::Counter;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::config::AccessLogFormat as Format;
 
@@ -107,27 +107,50 @@ fn line(entry: &Entry, format: Format) -> String {
     }
 }
 
+/// The fields of a JSON line, in their order.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: String,
+    client: IpAddr,
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    protocol: String,
+    status: u16,
+    code: Option<&'a str>,
+    route: &'a str,
+    upstream: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    duration_ms: f64,
+    bytes_in: u64,
+    bytes_out: u64,
+    user_agent: Option<Cow<'a, str>>,
+    request_id: Option<&'a str>,
+    consumer: Option<&'a str>,
+}
+
 fn json_line(entry: &Entry) -> String {
-    json!({
-        "time": timestamp(entry.time),
-        "client": entry.client.to_string(),
-        "method": entry.method.as_str(),
-        "host": entry.authority,
-        "path": entry.target.as_str(),
-        "protocol": format!("{:?}", entry.version),
-        "status": entry.status,
-        "code": entry.code,
-        "route": &*entry.route,
-        "upstream": entry.upstream.as_deref(),
-        "endpoint": entry.endpoint.as_deref(),
-        "duration_ms": millis(entry.duration),
-        "bytes_in": entry.bytes_in,
-        "bytes_out": entry.bytes_out,
-        "user_agent": entry.user_agent.as_ref().map(|v| String::from_utf8_lossy(v.as_bytes())),
-        "request_id": entry.request_id,
-        "consumer": entry.consumer,
-    })
-    .to_string()
+    let line = JsonLine {
+        time: timestamp(entry.time),
+        client: entry.client,
+        method: entry.method.as_str(),
+        host: &entry.authority,
+        path: entry.target.as_str(),
+        protocol: format!("{:?}", entry.version),
+        status: entry.status,
+        code: entry.code.as_deref(),
+        route: &entry.route,
+        upstream: entry.upstream.as_deref(),
+        endpoint: entry.endpoint.as_deref(),
+        duration_ms: millis(entry.duration),
+        bytes_in: entry.bytes_in,
+        bytes_out: entry.bytes_out,
+        user_agent: entry.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())),
+        request_id: entry.request_id.as_deref(),
+        consumer: entry.consumer.as_deref(),
+    };
+    // Strings and numbers only: there is nothing in it that JSON cannot hold.
+    serde_json::to_string(&line).unwrap_or_default()
 }
 
 /// The combined format of Apache and nginx, then route, code, duration in milliseconds, endpoint, request id.

@@ -31,7 +31,8 @@ pub mod bindings {
 }
 
 pub use exchange::{REQUEST, RESPONSE};
-pub use types::{body_verdict, summary, verdict};
+pub use bindings::wasmgate::plugin::types::Phases as GuestPhases;
+pub use types::{body_verdict, phases, summary, verdict};
 
 /// A linker with all that a native plugin may import. WASI is complete, but opens nothing: no
 /// files, no environment, no sockets.

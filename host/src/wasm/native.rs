@@ -39,6 +39,8 @@ pub struct Settings {
 pub struct Template {
     pub context: Arc<PluginContext>,
     pub settings: Settings,
+    /// Exported by the component and needed under this config.
+    phases: Phases,
     linked: Linked,
     config: String,
 }
@@ -91,9 +93,18 @@ impl PluginContext {
 }
 
 impl Template {
-    /// `config` is the JSON text that every instance's `init` gets.
-    pub fn new(linked: Linked, context: Arc<PluginContext>, settings: Settings, config: String) -> Arc<Self> {
-        Arc::new(Template { context, settings, linked, config })
+    /// `config` is the JSON text that every instance's `init` gets. A first instance is started
+    /// with it, to see whether it is accepted and which phases it needs.
+    pub async fn start(
+        linked: Linked,
+        context: Arc<PluginContext>,
+        settings: Settings,
+        config: String,
+    ) -> Result<Arc<Self>, Failure> {
+        let mut template = Template { context, settings, phases: linked.phases(), linked, config };
+        let (_, needed) = template.init().await?;
+        template.phases = template.phases.intersection(host::phases(needed));
+        Ok(Arc::new(template))
     }
 
     pub fn limits(&self) -> &PluginLimits {
@@ -102,11 +113,16 @@ impl Template {
 
     /// A new instance with its `init` run.
     pub async fn instantiate(&self) -> Result<Box<Instance>, Failure> {
+        let (instance, _) = self.init().await?;
+        Ok(instance)
+    }
+
+    async fn init(&self) -> Result<(Box<Instance>, host::GuestPhases), Failure> {
         let mut instance = self.linked.instantiate(self.context.clone()).await?;
         let Instance { store, guest } = &mut *instance;
         Host::start_clock(store);
         match guest.lifecycle.call_init(&mut *store, &self.config).await {
-            Ok(Ok(())) => Ok(instance),
+            Ok(Ok(phases)) => Ok((instance, phases)),
             Ok(Err(text)) => Err(Failure::Error(text)),
             Err(error) => Err(instance.failure(&error)),
         }
@@ -162,7 +178,7 @@ impl NativeFilter {
 
 impl Filter for NativeFilter {
     fn phases(&self) -> Phases {
-        self.pool.template().linked.phases()
+        self.pool.template().phases
     }
 
     fn request<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {

@@ -14,6 +14,7 @@ use crate::plugin::{Failure, breaker::Breaker};
 pub struct Pool {
     template: Arc<Template>,
     /// Last in, first out: the instance whose pages are still in the cache.
+    #[expect(clippy::vec_box, reason = "they move in and out by pointer")]
     idle: RefCell<Vec<Box<Instance>>>,
     /// Bounds the instances.
     slots: Semaphore,

@@ -5,7 +5,7 @@ use super::exchange::{Exchange, Phase, ResponseHead};
 use super::host::Host;
 use super::message::{Request, Response};
 use crate::{
-    BodyMode, BodyVerdict, Error, HostError, LocalResponse, Plugin, Result, Summary, Verdict,
+    BodyMode, BodyVerdict, Error, HostError, LocalResponse, Phases, Plugin, Result, Summary, Verdict,
 };
 
 /// An instance of a plugin on a fake host, made by [`Host::load`].
@@ -192,7 +192,11 @@ impl<'a, P: Plugin> Run<'a, P> {
     /// The request's head and body, until the upstream has them.
     fn forward(&mut self) -> Result<(), End> {
         self.enter(Phase::Request);
-        let verdict = self.plugin.on_request(&self.outcome.request())?;
+        let phases = self.plugin.phases();
+        let verdict = match phases.contains(Phases::REQUEST) {
+            true => self.plugin.on_request(&self.outcome.request())?,
+            false => Verdict::Next,
+        };
         self.outcome.upstream = self
             .outcome
             .exchange
@@ -220,9 +224,10 @@ impl<'a, P: Plugin> Run<'a, P> {
     /// The response's head and body, until the client has them.
     fn backward(&mut self) -> Result<(), End> {
         self.enter(Phase::Response);
-        let verdict = self
-            .plugin
-            .on_response(&self.outcome.request(), &self.outcome.response())?;
+        let verdict = match self.plugin.phases().contains(Phases::RESPONSE) {
+            true => self.plugin.on_response(&self.outcome.request(), &self.outcome.response())?,
+            false => Verdict::Next,
+        };
         if let Verdict::Respond(answer) = verdict {
             return Err(End::Answer(answer));
         }
@@ -258,6 +263,9 @@ impl<'a, P: Plugin> Run<'a, P> {
             }),
             endpoint: self.outcome.sent.then(|| "127.0.0.1:9000".to_string()),
         };
+        if !self.plugin.phases().contains(Phases::LOG) {
+            return;
+        }
         self.plugin
             .on_log(&self.outcome.request(), &self.outcome.response(), &summary);
     }

@@ -61,6 +61,16 @@ pub fn body_verdict(verdict: types::BodyVerdict) -> Result<plugin::BodyVerdict, 
     })
 }
 
+pub fn phases(phases: types::Phases) -> plugin::Phases {
+    plugin::Phases {
+        request: phases.contains(types::Phases::REQUEST),
+        request_body: phases.contains(types::Phases::REQUEST_BODY),
+        response: phases.contains(types::Phases::RESPONSE),
+        response_body: phases.contains(types::Phases::RESPONSE_BODY),
+        log: phases.contains(types::Phases::LOG),
+    }
+}
+
 pub fn summary(summary: &plugin::Summary) -> types::Summary {
     types::Summary {
         status: summary.status,
