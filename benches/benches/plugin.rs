@@ -39,8 +39,7 @@ fn plugin() -> impl Fn() -> Arc<Template> {
     let compiled = Cache::default().compile(&engine, &bytes).expect("the plugin compiles");
     let linked = native::link(&engine, &compiled.component).expect("the plugin links");
     let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
-    let context =
-        PluginContext::new(Arc::from("headers"), PluginLimits::default(), Vec::new(), capabilities);
+    let context = PluginContext::new(Arc::from("headers"), PluginLimits::default(), Vec::new(), capabilities);
     move || {
         let breaker =
             Breaker { failures: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60) };
@@ -88,7 +87,8 @@ fn rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Duration {
 
 fn benches(criterion: &mut Criterion) {
     let template = plugin();
-    let filter = |identity: u64| -> Rc<dyn Filter> { NativeFactory { template: template(), identity }.filter() };
+    let filter =
+        |identity: u64| -> Rc<dyn Filter> { NativeFactory { template: template(), identity }.filter() };
 
     criterion.bench_function("lease/warm", |bencher| {
         let pool = Pool::new(template());

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
+use http::HeaderValue;
+
 use crate::{
     config::{FailurePolicy, Forwarded, Limits, Template},
     plugin::{
@@ -23,7 +25,7 @@ pub struct Snapshot {
     pub routes: Vec<RouteSpec>,
     pub upstreams: Vec<Arc<upstream::Spec>>,
     pub limits: Limits,
-    pub forwarding: Forwarded,
+    pub forwarding: Forwarding,
     pub access_log: Option<AccessLog>,
     pub plugin_failures: PluginFailures,
     /// Counts what no route takes.
@@ -53,6 +55,22 @@ pub enum PathRule {
     /// Cuts this many bytes from the front; what is left begins with a slash or gets one.
     Strip(usize),
     Rewrite(Template),
+}
+
+/// The rule of the config with the values that every message gets, made once.
+pub struct Forwarding {
+    pub rule: Forwarded,
+    /// Our hop in Via, for a message received as HTTP/1.0 and as HTTP/1.1.
+    pub via: Option<[HeaderValue; 2]>,
+}
+
+impl Forwarding {
+    /// A pseudonym that cannot stand in a header is left out; the config has checked it.
+    pub fn new(rule: Forwarded) -> Self {
+        let hop = |name: &str, version| HeaderValue::from_str(&format!("{version} {name}")).ok();
+        let via = rule.via.as_deref().and_then(|name| Some([hop(name, "1.0")?, hop(name, "1.1")?]));
+        Forwarding { rule, via }
+    }
 }
 
 /// One worker's side of a snapshot: its filters with their warm instances, its upstreams with

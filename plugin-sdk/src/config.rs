@@ -9,9 +9,7 @@ use crate::{Error, Result};
 pub(crate) fn read<C: DeserializeOwned>(text: &str) -> Result<C> {
     match serde_json::from_str(text)? {
         // `()` is read from null, a struct from the empty object.
-        Value::Null => {
-            from_value(Value::Null).or_else(|_| from_value(Value::Object(Default::default())))
-        }
+        Value::Null => from_value(Value::Null).or_else(|_| from_value(Value::Object(Default::default()))),
         value => from_value(value),
     }
 }
@@ -46,10 +44,7 @@ mod tests {
     fn errors_name_the_key() {
         let message = |text| read::<Config>(text).err().unwrap().to_string();
         assert_eq!(message("null"), "missing field `limit`");
-        assert_eq!(
-            message(r#"{"limit": "x"}"#),
-            "limit: invalid type: string \"x\", expected u32"
-        );
+        assert_eq!(message(r#"{"limit": "x"}"#), "limit: invalid type: string \"x\", expected u32");
         assert_eq!(
             message(r#"{"limit": 1, "names": ["a", 2]}"#),
             "names[1]: invalid type: integer `2`, expected a string"

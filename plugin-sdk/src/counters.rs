@@ -71,13 +71,7 @@ pub struct Bucket {
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 pub fn take(key: &str, cost: u32, limit: Limit) -> Result<Bucket, HostError> {
-    let bucket = counters::take(
-        key,
-        cost,
-        limit.capacity,
-        limit.refill,
-        milliseconds(limit.period),
-    )?;
+    let bucket = counters::take(key, cost, limit.capacity, limit.refill, milliseconds(limit.period))?;
     Ok(Bucket {
         allowed: bucket.allowed,
         remaining: bucket.remaining,

@@ -23,9 +23,7 @@ fn call<P: Component, T>(phase: impl FnOnce(&P) -> Result<T>) -> Result<T, Strin
 
 impl<P: Component> plugin::exports::wasmgate::plugin::lifecycle::Guest for P {
     fn init(config: String) -> Result<Phases, String> {
-        let plugin = config::read(&config)
-            .and_then(P::new)
-            .map_err(|error| error.to_string())?;
+        let plugin = config::read(&config).and_then(P::new).map_err(|error| error.to_string())?;
         let phases = plugin.phases();
         P::instance()
             .with(|instance| instance.set(plugin))
@@ -55,10 +53,7 @@ impl<P: Component> request_body::exports::wasmgate::plugin::request_body_phase::
 }
 
 impl<P: Component> response::exports::wasmgate::plugin::response_phase::Guest for P {
-    fn on_response(
-        request: &exchange::Request,
-        response: &exchange::Response,
-    ) -> Result<Verdict, String> {
+    fn on_response(request: &exchange::Request, response: &exchange::Response) -> Result<Verdict, String> {
         call(|plugin: &P| plugin.on_response(&Request::new(request), &Response::new(response)))
     }
 }

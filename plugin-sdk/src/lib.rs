@@ -58,6 +58,7 @@ mod request;
 mod response;
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub mod testing;
+mod types;
 mod verdict;
 
 // What `#[plugin]` speaks of.
@@ -69,8 +70,9 @@ pub mod export;
 
 pub use error::{Error, HostError, Result};
 pub use plugin::Plugin;
-pub use request::Request;
+pub use request::{Request, form_decode};
 pub use response::Response;
+pub use types::{Duration, HeaderName, Size};
 pub use verdict::{BodyMode, BodyVerdict, Client, LocalResponse, Phases, Summary, Tls, Verdict};
 
 /// ```

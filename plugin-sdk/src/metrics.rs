@@ -58,11 +58,7 @@ impl Counter {
     /// }
     /// ```
     pub fn new(name: &str, labels: &[(&str, &str)]) -> Result<Self, HostError> {
-        Ok(Counter(metrics::define(
-            metrics::Kind::Counter,
-            name,
-            labels,
-        )?))
+        Ok(Counter(metrics::define(metrics::Kind::Counter, name, labels)?))
     }
 
     /// Adds 1.
@@ -147,11 +143,7 @@ impl Histogram {
     /// }
     /// ```
     pub fn new(name: &str, labels: &[(&str, &str)]) -> Result<Self, HostError> {
-        Ok(Histogram(metrics::define(
-            metrics::Kind::Histogram,
-            name,
-            labels,
-        )?))
+        Ok(Histogram(metrics::define(metrics::Kind::Histogram, name, labels)?))
     }
 
     /// Takes a number into the distribution.

@@ -132,9 +132,7 @@ impl<'a> Request<'a> {
     /// assert_eq!(exchange.request().query().as_deref(), Some("page=2&sort=name"));
     /// ```
     pub fn query(&self) -> Option<String> {
-        self.path_with_query()
-            .split_once('?')
-            .map(|(_, query)| query.to_string())
+        self.path_with_query().split_once('?').map(|(_, query)| query.to_string())
     }
 
     /// First value of a query parameter, decoded as forms are: `+` is a space, bytes that are not
@@ -256,8 +254,7 @@ impl<'a> Request<'a> {
     /// }
     /// ```
     pub fn var_str(&self, name: &str) -> Option<String> {
-        self.var(name)
-            .and_then(|value| String::from_utf8(value).ok())
+        self.var(name).and_then(|value| String::from_utf8(value).ok())
     }
 
     /// Sets a variable. Errors: `TooLarge`, `Immutable` in the log phase.
@@ -272,8 +269,13 @@ impl<'a> Request<'a> {
     }
 }
 
-/// application/x-www-form-urlencoded: a `%` that no two hex digits follow stands for itself.
-fn form_decode(text: &str) -> String {
+/// Decodes a name or a value of application/x-www-form-urlencoded, as queries have them: a `%` that
+/// no two hex digits follow stands for itself.
+///
+/// ```
+/// assert_eq!(wasmgate_sdk::form_decode("a+b%20c%"), "a b c%");
+/// ```
+pub fn form_decode(text: &str) -> String {
     let hex = |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16));
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -119,13 +119,7 @@ impl LocalResponse {
     /// assert_eq!(answer.status, 204);
     /// ```
     pub fn new(status: u16) -> Self {
-        LocalResponse {
-            status,
-            headers: Vec::new(),
-            body: None,
-            code: None,
-            detail: None,
-        }
+        LocalResponse { status, headers: Vec::new(), body: None, code: None, detail: None }
     }
 
     /// Adds a header after the others. A bad or forbidden one makes the call of the plugin fail.
@@ -135,8 +129,7 @@ impl LocalResponse {
     /// assert_eq!(answer.headers, [("location".to_string(), b"/new".to_vec())]);
     /// ```
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.to_string(), value.as_ref().to_vec()));
+        self.headers.push((name.to_string(), value.as_ref().to_vec()));
         self
     }
 

@@ -1,1 +1,55 @@
+//! The language of the end-to-end tests: the real gateway between a scripted upstream and a client
+//! that writes raw bytes. It owns processes, sockets and waiting; it must not know what any test proves.
+//!
+//! Nothing here sleeps to let something happen: what happens later is waited for with
+//! [`eventually!`] or a [`Gate`], and every wait ends after [`PATIENCE`].
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test's language fails by panicking")]
+
+mod build;
+mod client;
+mod config;
+mod gate;
+mod gateway;
+mod message;
+mod peer;
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+pub use build::{binary, guest};
+pub use client::{Client, get, request};
+pub use config::fill;
+pub use gate::Gate;
+pub use gateway::{Output, Signal, TestGateway, run, run_in};
+pub use message::{Fields, Head, Reader, Request, Response};
+pub use peer::{Nginx, peer};
+pub use upstream::{Call, TestUpstream};
+
+/// How long anything may take before it counts as never.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until the condition holds; panics when it does not in time.
+#[macro_export]
+macro_rules! eventually {
+    ($condition:expr) => {
+        assert!($crate::holds_in_time(|| $condition), "never: {}", stringify!($condition))
+    };
+    ($condition:expr, $($message:tt)+) => {
+        assert!($crate::holds_in_time(|| $condition), $($message)+)
+    };
+}
+
+/// What [`eventually!`] waits with.
+pub fn holds_in_time(mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -16,7 +16,8 @@ pub struct Expanded {
 }
 
 /// Replaces `${env:NAME}` by that variable and `${file:PATH}` by the content of that file, less one newline
-/// at its end. PATH is relative to `base`. `$${` is a literal `${`.
+/// at its end. PATH is relative to `base`. `$${` is a literal `${`; so is one that names no source, as in the
+/// templates of plugins.
 ///
 /// The error is the reason; the files that were named come with it, for whoever waits until they appear.
 pub fn expand(text: &str, base: &Path) -> Result<Expanded, (String, Vec<PathBuf>)> {
@@ -31,6 +32,11 @@ pub fn expand(text: &str, base: &Path) -> Result<Expanded, (String, Vec<PathBuf>
             continue;
         }
         expanded.text.push_str(before);
+        if !names_a_source(reference) {
+            expanded.text.push_str("${");
+            rest = reference;
+            continue;
+        }
         rest = match take(reference, base, &mut expanded) {
             Ok(rest) => rest,
             Err(reason) => return Err((reason, expanded.files)),
@@ -38,6 +44,12 @@ pub fn expand(text: &str, base: &Path) -> Result<Expanded, (String, Vec<PathBuf>
     }
     expanded.text.push_str(rest);
     Ok(expanded)
+}
+
+/// A word and a colon: everything else in `${...}` is a plugin's own template.
+fn names_a_source(reference: &str) -> bool {
+    let word = reference.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    word > 0 && reference.as_bytes().get(word) == Some(&b':')
 }
 
 /// Appends what the reference stands for, gives back what follows it.
@@ -96,6 +108,7 @@ mod tests {
             ("^/x$", "^/x$"),
             ("$${env:HOME}", "${env:HOME}"),
             ("a $${ $${", "a ${ ${"),
+            ("${client.ip} ${x|default('a:b')} ${HOME} ${", "${client.ip} ${x|default('a:b')} ${HOME} ${"),
         ] {
             let result = expand(given, Path::new(".")).expect("expands");
             assert_eq!((result.text.as_str(), result.secret), (expanded, false));
@@ -126,7 +139,7 @@ mod tests {
             ("${env:WASMGATE_NO_SUCH}", "environment variable `WASMGATE_NO_SUCH` is not set"),
             ("${env:}", "`${env:}` names nothing"),
             ("${env:A=B}", "cannot name an environment variable"),
-            ("${HOME}", "is neither `${env:NAME}` nor `${file:PATH}`"),
+            ("${evn:HOME}", "is neither `${env:NAME}` nor `${file:PATH}`"),
             ("${env:HOME", "never closed"),
             ("${file:no/such}", "cannot read file `no/such`"),
         ] {

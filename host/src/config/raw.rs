@@ -22,7 +22,8 @@ pub use section::Section;
 ///
 /// Durations are strings with a unit, such as "250ms", "5s", "1m" or "1h"; sizes too, such as "512B", "64KiB" or
 /// "10MB". In every string `${env:NAME}` stands for an environment variable and `${file:PATH}` for the content of
-/// a file (PATH is relative to this file, one newline at the end is cut); `$${` is a literal `${`.
+/// a file (PATH is relative to this file, one newline at the end is cut); other
+/// `${...}` are left to the plugins' templates, and `$${` is a literal `${`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(

@@ -17,7 +17,7 @@ use crate::{
     capability::Capabilities,
     config::{self, Config, Isolation, Plugin, Problem, Problems, Rewrite},
     plugin::Factory,
-    snapshot::{PathRule, PluginUse, RouteSpec, Snapshot},
+    snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Snapshot},
     telemetry::{access_log::AccessLog, metrics::Metrics},
     upstream,
     wasm::{
@@ -87,7 +87,7 @@ impl Loader {
             routes,
             upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
             limits: config.limits.clone(),
-            forwarding: config.forwarded.clone(),
+            forwarding: Forwarding::new(config.forwarded.clone()),
             access_log,
             plugin_failures: self.metrics.plugin_failures.clone(),
             unmatched: self.metrics.route("-"),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, Method, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, StatusCode, Version,
     uri::{Authority, PathAndQuery},
 };
 
@@ -78,6 +78,8 @@ pub struct ResponseHead {
 #[derive(Debug)]
 pub struct Connection {
     pub peer: SocketAddr,
+    /// The peer's address as a header has it.
+    pub peer_ip: HeaderValue,
     pub local: SocketAddr,
     pub tls: Option<Tls>,
 }
@@ -124,6 +126,15 @@ impl DerefMut for Exchange {
     #[expect(clippy::expect_used, reason = "lend() and restore() come in pairs, within one call")]
     fn deref_mut(&mut self) -> &mut State {
         self.0.as_mut().expect("the state is lent to a guest")
+    }
+}
+
+impl Connection {
+    pub fn new(peer: SocketAddr, local: SocketAddr, tls: Option<Tls>) -> Self {
+        let text = peer.ip().to_canonical().to_string();
+        // Digits, letters, dots and colons.
+        let peer_ip = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"));
+        Connection { peer, peer_ip, local, tls }
     }
 }
 

@@ -1,13 +1,13 @@
 //! What a request must be to be let in: one meaning, within the limits, with a route.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{
     HeaderMap, Method, StatusCode, Uri, Version, header, request,
     uri::{Authority, PathAndQuery},
 };
 
-use super::{error::ProxyError, forwarded, headers, target};
+use super::{error::ProxyError, forwarded, headers::Present, target};
 use crate::{
     plugin::exchange::{Connection, Params, RequestHead, State},
     router::Query,
@@ -31,19 +31,21 @@ impl Admission {
         listener: u16,
     ) -> Admission {
         let mut map = head.headers;
+        let present = Present::of(&map);
         let target = read_target(&head.method, &head.uri, head.version, &map);
         let mut refused = target.as_ref().err().map(|&(status, detail)| ProxyError::Refused(status, detail));
         let (authority, target) =
             target.unwrap_or_else(|_| (Authority::from_static("-"), PathAndQuery::from_static("/")));
         refused = refused.or_else(|| within_limits(&map, &head.uri, snapshot));
-        refused = refused.or_else(|| expectation(&map));
-        if forwarded::runs_in_a_circle(&map, &snapshot.forwarding) {
+        if present.expect {
+            refused = refused.or_else(|| expectation(&map));
+            map.remove(header::EXPECT);
+        }
+        if present.via && forwarded::runs_in_a_circle(&map, &snapshot.forwarding) {
             refused = Some(ProxyError::Loop);
         }
-        let client_ip: IpAddr = forwarded::client(&mut map, connection.peer.ip(), &snapshot.forwarding);
-        let accepts_trailers = headers::accepts_trailers(&map);
-        headers::strip_hop_by_hop(&mut map);
-        map.remove(header::EXPECT);
+        let client_ip = forwarded::client(&mut map, present, connection.peer.ip(), &snapshot.forwarding);
+        present.strip_hop_by_hop(&mut map);
 
         let head = RequestHead {
             method: head.method,
@@ -63,7 +65,7 @@ impl Admission {
         if refused.is_none() && too_long(&state.request.headers, limit) {
             refused = Some(ProxyError::BodyTooLarge);
         }
-        Admission { state, route, refused, accepts_trailers }
+        Admission { state, route, refused, accepts_trailers: present.trailers }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -349,10 +349,15 @@ fn frame(headers: &mut HeaderMap, status: StatusCode, method: &Method, body: Bod
         return Body::Empty;
     }
     match length {
+        Some(length) if headers.get(header::CONTENT_LENGTH).is_some_and(|said| says(said, length)) => {}
         Some(length) => _ = headers.insert(header::CONTENT_LENGTH, length.into()),
         None => _ = headers.remove(header::CONTENT_LENGTH),
     }
     body
+}
+
+fn says(value: &HeaderValue, length: u64) -> bool {
+    value.to_str().is_ok_and(|text| text.parse() == Ok(length))
 }
 
 impl HttpBody for Outgoing {

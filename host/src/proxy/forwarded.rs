@@ -7,38 +7,26 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 use ipnet::IpNet;
 
-use crate::config::Forwarded;
-
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+use super::headers::{CLAIMS, Present, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::{plugin::exchange::Connection, snapshot::Forwarding};
 
 /// Hops of ourselves after which a request is taken to run in a circle.
 const MAX_LOOPS: usize = 10;
 
 /// Finds the client and drops what an untrusted peer claims about it: nobody but a trusted proxy
 /// may set these fields.
-pub fn client(map: &mut HeaderMap, peer: IpAddr, forwarding: &Forwarded) -> IpAddr {
-    if !is_trusted(&forwarding.trusted_proxies, peer) {
-        for name in [
-            X_FORWARDED_FOR,
-            X_FORWARDED_PROTO,
-            X_FORWARDED_HOST,
-            X_FORWARDED_PORT,
-            X_FORWARDED_PREFIX,
-            X_REAL_IP,
-            header::FORWARDED,
-        ] {
-            map.remove(name);
-        }
+pub fn client(map: &mut HeaderMap, present: Present, peer: IpAddr, forwarding: &Forwarding) -> IpAddr {
+    let trusted = &forwarding.rule.trusted_proxies;
+    if !present.claims {
+        return peer;
+    }
+    if !is_trusted(trusted, peer) {
+        CLAIMS.iter().for_each(|name| _ = map.remove(name));
         return peer;
     }
     match map.contains_key(X_FORWARDED_FOR) {
-        true => walk(peer, &forwarding.trusted_proxies, elements(map, X_FORWARDED_FOR), address),
-        false => walk(peer, &forwarding.trusted_proxies, elements(map, header::FORWARDED), forwarded_for),
+        true => walk(peer, trusted, elements(map, X_FORWARDED_FOR), address),
+        false => walk(peer, trusted, elements(map, header::FORWARDED), forwarded_for),
     }
 }
 
@@ -87,79 +75,73 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(value)
 }
 
-/// Tells the upstream about the client.
+/// Tells the upstream about the client. `authority` is what the client asked for.
 pub fn announce(
     map: &mut HeaderMap,
-    forwarding: &Forwarded,
-    peer: IpAddr,
+    forwarding: &Forwarding,
+    connection: &Connection,
     scheme: &'static str,
-    authority: &str,
+    authority: &HeaderValue,
 ) {
-    if forwarding.x_forwarded {
-        append_to_list(map, X_FORWARDED_FOR, &peer.to_canonical().to_string());
-        let proto = HeaderValue::from_static(scheme);
-        map.entry(X_FORWARDED_PROTO).or_insert(proto);
-        if let Ok(host) = HeaderValue::from_str(authority) {
-            map.entry(X_FORWARDED_HOST).or_insert(host);
-        }
+    if forwarding.rule.x_forwarded {
+        append_to_list(map, X_FORWARDED_FOR, &connection.peer_ip);
+        map.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+        map.entry(X_FORWARDED_HOST).or_insert_with(|| authority.clone());
     }
-    if forwarding.forwarded {
-        let peer = match peer.to_canonical() {
+    if forwarding.rule.forwarded {
+        let peer = match connection.peer.ip().to_canonical() {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
         };
-        let element = format!("for={peer};proto={scheme};host=\"{authority}\"");
-        append_to_list(map, header::FORWARDED, &element);
+        let host = authority.to_str().unwrap_or_default();
+        let element = HeaderValue::from_str(&format!("for={peer};proto={scheme};host=\"{host}\""));
+        if let Ok(element) = element {
+            append_to_list(map, header::FORWARDED, &element);
+        }
     }
 }
 
 /// Adds our hop. The version is that of the message as it was received.
-pub fn append_via(map: &mut HeaderMap, version: Version, forwarding: &Forwarded) {
-    let Some(pseudonym) = &forwarding.via else { return };
-    let protocol: &[u8] = if version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " };
-    let hop = [protocol, pseudonym.as_bytes()].concat();
-    if let Ok(hop) = HeaderValue::from_maybe_shared(bytes::Bytes::from(hop)) {
-        map.append(header::VIA, hop);
+pub fn append_via(map: &mut HeaderMap, version: Version, forwarding: &Forwarding) {
+    if let Some([http_10, http_11]) = &forwarding.via {
+        let hop = if version == Version::HTTP_10 { http_10 } else { http_11 };
+        map.append(header::VIA, hop.clone());
     }
 }
 
 /// Whether the request has come through here too often.
-pub fn runs_in_a_circle(map: &HeaderMap, forwarding: &Forwarded) -> bool {
-    let Some(pseudonym) = &forwarding.via else { return false };
-    if !map.contains_key(header::VIA) {
-        return false;
-    }
+pub fn runs_in_a_circle(map: &HeaderMap, forwarding: &Forwarding) -> bool {
+    let Some(pseudonym) = forwarding.rule.via.as_deref() else { return false };
     let hops = elements(map, header::VIA);
-    let ours = hops
-        .filter(|hop| hop.split_ascii_whitespace().nth(1).map(str::as_bytes) == Some(pseudonym.as_bytes()));
+    let ours = hops.filter(|hop| hop.split_ascii_whitespace().nth(1) == Some(pseudonym));
     ours.count() >= MAX_LOOPS
 }
 
-fn append_to_list(map: &mut HeaderMap, name: HeaderName, element: &str) {
-    let value = match map.get(&name) {
-        None => HeaderValue::from_str(element),
-        Some(_) => {
-            let known: Vec<u8> =
-                map.get_all(&name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
-            HeaderValue::from_bytes(&[&known, &b", "[..], element.as_bytes()].concat())
-        }
-    };
-    if let Ok(value) = value {
-        map.insert(name, value);
+/// All lines of a list field as one, with one more element.
+fn append_to_list(map: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
+    let mut lines = map.get_all(&name).iter().map(HeaderValue::as_bytes).peekable();
+    if lines.peek().is_none() {
+        map.insert(name, element.clone());
+        return;
+    }
+    let list = lines.chain([element.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        map.insert(name, list);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Forwarded;
 
-    fn forwarding() -> Forwarded {
-        Forwarded {
+    fn forwarding() -> Forwarding {
+        Forwarding::new(Forwarded {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             x_forwarded: true,
             forwarded: true,
             via: Some("gw".to_owned()),
-        }
+        })
     }
 
     fn client_of(peer: &str, lines: &[(&'static str, &str)]) -> (String, HeaderMap) {
@@ -167,7 +149,8 @@ mod tests {
         for (name, value) in lines {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let ip = client(&mut map, peer.parse().unwrap(), &forwarding());
+        let present = Present::of(&map);
+        let ip = client(&mut map, present, peer.parse().unwrap(), &forwarding());
         (ip.to_string(), map)
     }
 
@@ -199,7 +182,9 @@ mod tests {
     fn announces() {
         let (_, mut map) =
             client_of("10.0.0.1", &[("x-forwarded-for", "203.0.113.7"), ("x-forwarded-proto", "https")]);
-        announce(&mut map, &forwarding(), "10.0.0.1".parse().unwrap(), "http", "a.test");
+        let address = "10.0.0.1:80".parse().unwrap();
+        let connection = Connection::new(address, address, None);
+        announce(&mut map, &forwarding(), &connection, "http", &HeaderValue::from_static("a.test"));
         assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
         assert_eq!(map["x-forwarded-proto"], "https");
         assert_eq!(map["x-forwarded-host"], "a.test");

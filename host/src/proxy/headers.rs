@@ -1,35 +1,81 @@
-//! Fields that belong to one connection and go no further (RFC 9110, section 7.6.1).
+//! What the fields of a message are to a proxy. One pass over the names tells which of those that
+//! need attention are there; most messages have none.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// End-to-end fields that no Connection field may name: a client could take away what the
-/// gateway or the upstream relies on.
-const KEPT: [HeaderName; 6] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::CACHE_CONTROL,
+/// Fields that belong to one connection and go no further (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// What proxies say about a client; only a trusted one may.
+pub const CLAIMS: [HeaderName; 7] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-real-ip"),
     header::FORWARDED,
 ];
 
-/// Removes them, with the fields that Connection names. `TE: trailers` is for the caller to keep.
-pub fn strip_hop_by_hop(map: &mut HeaderMap) {
-    if map.contains_key(header::CONNECTION) {
-        strip_named(map);
+/// End-to-end fields that no Connection field may name: a client could take away what the
+/// gateway or the upstream relies on.
+const KEPT: [HeaderName; 5] =
+    [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::CACHE_CONTROL];
+
+/// Which kinds of fields a message has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    pub connection: bool,
+    pub hop_by_hop: bool,
+    pub claims: bool,
+    pub via: bool,
+    pub expect: bool,
+    pub trailers: bool,
+}
+
+impl Present {
+    pub fn of(map: &HeaderMap) -> Present {
+        let mut present = Present::default();
+        for name in map.keys() {
+            match *name {
+                header::HOST | header::ACCEPT | header::USER_AGENT | header::COOKIE | header::DATE => {}
+                header::CONNECTION => present.connection = true,
+                header::VIA => present.via = true,
+                header::EXPECT => present.expect = true,
+                header::TE => {
+                    present.hop_by_hop = true;
+                    present.trailers = accepts_trailers(map);
+                }
+                _ if HOP_BY_HOP.contains(name) => present.hop_by_hop = true,
+                _ if CLAIMS.contains(name) => present.claims = true,
+                _ => {}
+            }
+        }
+        present
     }
-    map.remove(header::TRANSFER_ENCODING);
-    map.remove(KEEP_ALIVE);
-    map.remove(header::UPGRADE);
-    map.remove(header::TE);
-    map.remove(PROXY_CONNECTION);
-    map.remove(header::PROXY_AUTHENTICATE);
-    map.remove(header::PROXY_AUTHORIZATION);
-    map.remove(HTTP2_SETTINGS);
+
+    /// Removes what belongs to the connection, with the fields that Connection names.
+    pub fn strip_hop_by_hop(self, map: &mut HeaderMap) {
+        if self.connection {
+            strip_named(map);
+        }
+        if self.hop_by_hop {
+            HOP_BY_HOP.iter().for_each(|name| _ = map.remove(name));
+        }
+    }
 }
 
 fn strip_named(map: &mut HeaderMap) {
@@ -37,14 +83,13 @@ fn strip_named(map: &mut HeaderMap) {
     map.remove(header::CONNECTION);
     for token in lines.iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
         let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) else { continue };
-        if !KEPT.contains(&name) && !name.as_str().starts_with("x-forwarded-") {
+        if !KEPT.contains(&name) && !CLAIMS.contains(&name) {
             map.remove(name);
         }
     }
 }
 
-/// Whether the client takes trailers.
-pub fn accepts_trailers(map: &HeaderMap) -> bool {
+fn accepts_trailers(map: &HeaderMap) -> bool {
     let tokens = map.get_all(header::TE).iter();
     tokens
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
@@ -60,11 +105,12 @@ mod tests {
         let mut map = HeaderMap::new();
         for (name, value) in [
             ("connection", "keep-alive, X-Hop ,authorization"),
-            ("connection", "x-other"),
+            ("connection", "x-other, x-forwarded-for"),
             ("x-hop", "1"),
             ("x-other", "2"),
             ("authorization", "kept"),
-            ("te", "trailers, gzip"),
+            ("x-forwarded-for", "kept"),
+            ("te", "gzip, trailers"),
             ("keep-alive", "timeout=5"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABk"),
@@ -72,10 +118,11 @@ mod tests {
         ] {
             map.append(name, HeaderValue::from_static(value));
         }
-        assert!(accepts_trailers(&map));
-        strip_hop_by_hop(&mut map);
+        let present = Present::of(&map);
+        assert!(present.trailers && present.claims && !present.via && !present.expect);
+        present.strip_hop_by_hop(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["authorization", "x-end"]);
+        assert_eq!(left, ["authorization", "x-end", "x-forwarded-for"]);
     }
 }

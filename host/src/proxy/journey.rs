@@ -57,7 +57,7 @@ pub struct Journey {
 
 /// Where ended requests go whose plugins have a log phase.
 #[derive(Clone)]
-pub struct Journal(mpsc::UnboundedSender<Ended>);
+pub struct Journal(Rc<mpsc::UnboundedSender<Ended>>);
 
 /// A request that is over, for the log phase of its plugins.
 pub struct Ended {
@@ -70,7 +70,7 @@ pub struct Ended {
 impl Journal {
     pub fn new() -> (Journal, mpsc::UnboundedReceiver<Ended>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Journal(sender), receiver)
+        (Journal(Rc::new(sender)), receiver)
     }
 }
 
@@ -124,7 +124,10 @@ impl Journey {
     }
 
     pub async fn exchange(&self) -> MutexGuard<'_, Exchange> {
-        self.exchange.lock().await
+        match self.exchange.try_lock() {
+            Ok(exchange) => exchange,
+            Err(_) => self.exchange.lock().await,
+        }
     }
 
     /// The one that a plugin chose, or the route's.

@@ -1,7 +1,5 @@
 //! The request as the upstream gets it.
 
-use std::borrow::Cow;
-
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header, uri::PathAndQuery};
 use http_body::Body as _;
 
@@ -27,10 +25,10 @@ pub async fn request(
     let rule = journey.route_spec().map_or(&PathRule::Keep, |route| &route.path);
     let target = target(state, rule)
         .ok_or(ProxyError::Refused(http::StatusCode::BAD_REQUEST, "The path cannot be rewritten."))?;
-    let host = host(state, upstream, endpoint);
+    let asked = asked(state);
+    let host = host(state, upstream, endpoint).unwrap_or_else(|| asked.clone());
     let head = &mut state.request;
     let (method, version) = (head.method.clone(), head.version);
-    let authority = head.authority.clone();
     let mut headers = match journey.chain().looks_back() {
         true => head.headers.clone(),
         false => std::mem::take(&mut head.headers),
@@ -42,8 +40,7 @@ pub async fn request(
     }
 
     let forwarding = &journey.snapshot().forwarding;
-    let peer = state.connection.peer.ip();
-    forwarded::announce(&mut headers, forwarding, peer, state.scheme(), authority.as_str());
+    forwarded::announce(&mut headers, forwarding, &state.connection, state.scheme(), &asked);
     forwarded::append_via(&mut headers, version, forwarding);
     headers.insert(header::HOST, host);
     frame(&mut headers, &method, &body);
@@ -63,12 +60,13 @@ pub async fn request(
 fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
     match body.size_hint().exact() {
         Some(0) => {
-            // A client's "Content-Length: 0" stays; POST without a body has one.
-            if headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0") {
-                headers.remove(header::CONTENT_LENGTH);
-            }
-            if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            // A method that expects a body says that there is none (RFC 9110, section 8.6).
+            match *method {
+                Method::GET | Method::HEAD => _ = headers.remove(header::CONTENT_LENGTH),
+                Method::POST | Method::PUT | Method::PATCH => {
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                _ => {}
             }
         }
         Some(length) => _ = headers.insert(header::CONTENT_LENGTH, length.into()),
@@ -80,15 +78,28 @@ fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
     }
 }
 
-fn host(state: &State, upstream: &Spec, endpoint: &Endpoint) -> HeaderValue {
-    let text: Cow<'_, str> = match (&state.request.send_authority, &upstream.host) {
-        (Some(chosen), _) => chosen.as_str().into(),
-        (None, HostHeader::Preserve) => state.request.authority.as_str().into(),
-        (None, HostHeader::Upstream) => (&*endpoint.address).into(),
-        (None, HostHeader::Literal(name)) => name.as_str().into(),
-    };
-    // All of them were parsed as authorities before.
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("localhost"))
+/// The authority that the client asked for: its Host, unless the target named another.
+fn asked(state: &State) -> HeaderValue {
+    let authority = state.request.authority.as_str();
+    match state.request.headers.get(header::HOST) {
+        Some(host) if host == authority => host.clone(),
+        _ => host_value(authority),
+    }
+}
+
+/// What goes into Host in place of that.
+fn host(state: &State, upstream: &Spec, endpoint: &Endpoint) -> Option<HeaderValue> {
+    match (&state.request.send_authority, &upstream.host) {
+        (Some(chosen), _) => Some(host_value(chosen.as_str())),
+        (None, HostHeader::Preserve) => None,
+        (None, HostHeader::Upstream) => Some(host_value(&endpoint.address)),
+        (None, HostHeader::Literal(name)) => Some(host_value(name)),
+    }
+}
+
+/// All of them were parsed as authorities before.
+fn host_value(authority: &str) -> HeaderValue {
+    HeaderValue::from_str(authority).unwrap_or(HeaderValue::from_static("localhost"))
 }
 
 /// The plugin's target, or the received one by the route's rule.

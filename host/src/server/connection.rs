@@ -39,7 +39,7 @@ const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n
 pub async fn serve(site: Rc<Site>, stream: TcpStream, peer: SocketAddr, listener: u16, _guard: drain::Guard) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let facts = Arc::new(Connection { peer, local, tls: None });
+    let facts = Arc::new(Connection::new(peer, local, None));
     let header_bytes = site.worker.view().snapshot.limits.header_bytes;
     let watch = site.watches.add();
     let guarded = Guarded { stream, guard: Guard::new(header_bytes), watch: watch.clone(), poisoned: false };
@@ -57,6 +57,7 @@ pub async fn serve(site: Rc<Site>, stream: TcpStream, peer: SocketAddr, listener
     let mut connection = builder.serve_connection(TokioIo::new(guarded), service);
     loop {
         tokio::select! {
+            biased;
             result = &mut connection => {
                 if let Err(error) = result {
                     tracing::debug!(%peer, "connection: {error}");

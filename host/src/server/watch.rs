@@ -9,6 +9,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::clock;
+
 /// One connection's state, written by it and read by the sweep.
 pub struct Watch {
     waiting: Cell<Waiting>,
@@ -17,7 +19,6 @@ pub struct Watch {
     in_flight: Cell<u32>,
     verdict: Cell<Option<Verdict>>,
     changed: Notify,
-    clock: Rc<Cell<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,35 +41,24 @@ pub enum Verdict {
 }
 
 /// All connections of a worker.
-pub struct Watches {
-    all: RefCell<Vec<Weak<Watch>>>,
-    /// The time of the last sweep: exact enough, and free to read.
-    clock: Rc<Cell<Instant>>,
-}
-
-impl Default for Watches {
-    fn default() -> Self {
-        Watches { all: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }
-    }
-}
+#[derive(Default)]
+pub struct Watches(RefCell<Vec<Weak<Watch>>>);
 
 impl Watches {
     pub fn add(&self) -> Rc<Watch> {
         let watch = Rc::new(Watch {
             waiting: Cell::new(Waiting::Head),
-            since: Cell::new(Instant::now()),
+            since: Cell::new(clock::now()),
             in_flight: Cell::new(0),
             verdict: Cell::new(None),
             changed: Notify::new(),
-            clock: self.clock.clone(),
         });
-        self.all.borrow_mut().push(Rc::downgrade(&watch));
+        self.0.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
 
     pub fn sweep(&self, header_time: Duration, idle_time: Duration) {
-        let now = Instant::now();
-        self.clock.set(now);
+        let now = clock::advance();
         self.each(|watch| {
             if watch.in_flight.get() > 0 {
                 return;
@@ -88,11 +78,11 @@ impl Watches {
 
     /// As of the last sweep.
     pub fn is_empty(&self) -> bool {
-        self.all.borrow().is_empty()
+        self.0.borrow().is_empty()
     }
 
     fn each(&self, mut look: impl FnMut(&Watch)) {
-        self.all.borrow_mut().retain(|watch| match watch.upgrade() {
+        self.0.borrow_mut().retain(|watch| match watch.upgrade() {
             Some(watch) => {
                 look(&watch);
                 true
@@ -117,7 +107,7 @@ impl Watch {
     pub fn read(&self, in_head: bool) {
         let waiting = if in_head { Waiting::Head } else { Waiting::Idle };
         if self.waiting.replace(waiting) != waiting {
-            self.since.set(self.clock.get());
+            self.since.set(clock::now());
         }
     }
 
@@ -138,7 +128,7 @@ pub struct Busy(Rc<Watch>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.in_flight.update(|count| count - 1);
-        self.0.since.set(self.0.clock.get());
+        self.0.since.set(clock::now());
     }
 }
 
@@ -173,6 +163,6 @@ mod tests {
         let watches = Watches::default();
         drop(watches.add());
         watches.shut_down();
-        assert!(watches.all.borrow().is_empty());
+        assert!(watches.0.borrow().is_empty());
     }
 }

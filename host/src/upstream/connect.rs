@@ -20,6 +20,7 @@ use tokio::{net::TcpStream, time::timeout};
 use super::Spec;
 use crate::{
     body::{Body, BodyError},
+    clock,
     config::KeepAlive,
 };
 
@@ -101,7 +102,7 @@ impl Idle {
     async fn take(self: &Rc<Self>) -> Option<Connection> {
         loop {
             let (mut sender, since) = self.connections.borrow_mut().pop()?;
-            if since.elapsed() > self.keep.idle {
+            if clock::now().saturating_duration_since(since) > self.keep.idle {
                 // The others are older.
                 self.connections.borrow_mut().clear();
                 return None;
@@ -119,7 +120,7 @@ impl Connection {
     pub fn release(self) {
         let mut idle = self.idle.connections.borrow_mut();
         if !self.sender.is_closed() && idle.len() < self.idle.keep.connections {
-            idle.push((self.sender, Instant::now()));
+            idle.push((self.sender, clock::now()));
         }
     }
 }

@@ -30,8 +30,8 @@ pub mod bindings {
     });
 }
 
-pub use exchange::{REQUEST, RESPONSE};
 pub use bindings::wasmgate::plugin::types::Phases as GuestPhases;
+pub use exchange::{REQUEST, RESPONSE};
 pub use types::{body_verdict, phases, summary, verdict};
 
 /// A linker with all that a native plugin may import. WASI is complete, but opens nothing: no

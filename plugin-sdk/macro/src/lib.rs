@@ -51,10 +51,7 @@ type Located<T> = Result<T, (Span, &'static str)>;
 fn exports(item: &TokenStream) -> Located<TokenStream> {
     let tokens: Vec<TokenTree> = item.clone().into_iter().collect();
     let Some(TokenTree::Group(body)) = tokens.last() else {
-        return Err((
-            Span::call_site(),
-            "#[plugin] stands before `impl Plugin for ...`",
-        ));
+        return Err((Span::call_site(), "#[plugin] stands before `impl Plugin for ...`"));
     };
     let plugin = self_type(&tokens[..tokens.len() - 1])?;
     Ok(component(&plugin, &methods(body)))
@@ -64,17 +61,11 @@ fn exports(item: &TokenStream) -> Located<TokenStream> {
 fn self_type(head: &[TokenTree]) -> Located<TokenStream> {
     let word = |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(i) if i.to_string() == word);
     if !head.iter().any(|token| word(token, "impl")) {
-        return Err((
-            Span::call_site(),
-            "#[plugin] stands before `impl Plugin for ...`",
-        ));
+        return Err((Span::call_site(), "#[plugin] stands before `impl Plugin for ...`"));
     }
     match head.iter().position(|token| word(token, "for")) {
         Some(at) => Ok(head[at + 1..].iter().cloned().collect()),
-        None => Err((
-            Span::call_site(),
-            "#[plugin] needs the trait: `impl Plugin for ...`",
-        )),
+        None => Err((Span::call_site(), "#[plugin] needs the trait: `impl Plugin for ...`")),
     }
 }
 
@@ -121,15 +112,12 @@ fn component(plugin: &TokenStream, methods: &[String]) -> TokenStream {
 
 fn export(name: &str, module: &str) -> TokenStream {
     let bindings = format!("::wasmgate_sdk::bindings::{module}");
-    tokens(&format!(
-        "{bindings}::{name}!(Component with_types_in {bindings});"
-    ))
+    tokens(&format!("{bindings}::{name}!(Component with_types_in {bindings});"))
 }
 
 fn error(span: Span, message: &str) -> TokenStream {
-    let mut call: Vec<TokenTree> = tokens(&format!("::core::compile_error! {{ {message:?} }}"))
-        .into_iter()
-        .collect();
+    let mut call: Vec<TokenTree> =
+        tokens(&format!("::core::compile_error! {{ {message:?} }}")).into_iter().collect();
     for token in &mut call {
         token.set_span(span);
     }
@@ -137,10 +125,7 @@ fn error(span: Span, message: &str) -> TokenStream {
 }
 
 /// Parses text that this file wrote itself.
-#[expect(
-    clippy::expect_used,
-    reason = "every text is a constant of this file around a method's name"
-)]
+#[expect(clippy::expect_used, reason = "every text is a constant of this file around a method's name")]
 fn tokens(source: &str) -> TokenStream {
     source.parse().expect("the macro's own text is Rust")
 }

@@ -32,11 +32,7 @@ pub struct Exchange {
 impl Exchange {
     pub(super) fn new(state: State) -> Self {
         let state = Rc::new(RefCell::new(state));
-        Exchange {
-            request: Request(state.clone()),
-            response: Response(state.clone()),
-            state,
-        }
+        Exchange { request: Request(state.clone()), response: Response(state.clone()), state }
     }
 
     /// The request, in the state in which it is now.
@@ -105,12 +101,7 @@ pub struct ResponseHead {
 
 impl ResponseHead {
     pub fn new(status: u16, from_upstream: bool) -> Self {
-        ResponseHead {
-            status,
-            from_upstream,
-            fields: Fields::default(),
-            body_mode: BodyMode::None,
-        }
+        ResponseHead { status, from_upstream, fields: Fields::default(), body_mode: BodyMode::None }
     }
 
     /// The head of an answer, unless it holds what the host refuses.
@@ -165,10 +156,8 @@ impl Request {
     }
 
     pub fn set_authority(&self, authority: &str) -> Result<()> {
-        let valid = !authority.is_empty()
-            && authority
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b));
+        let valid =
+            !authority.is_empty() && authority.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b));
         self.0.borrow_mut().request()?.authority = checked(authority, valid)?;
         Ok(())
     }
@@ -178,19 +167,13 @@ impl Request {
     }
 
     pub fn set_path_with_query(&self, target: &str) -> Result<()> {
-        let valid =
-            target.starts_with('/') && target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        let valid = target.starts_with('/') && target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         self.0.borrow_mut().request()?.target = checked(target, valid)?;
         Ok(())
     }
 
     pub fn path_param(&self, name: &str) -> Option<String> {
-        self.read(|head| {
-            head.path_params
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, value)| value.clone())
-        })
+        self.read(|head| head.path_params.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()))
     }
 
     pub fn path_params(&self) -> Vec<(String, String)> {
@@ -389,24 +372,12 @@ mod tests {
         assert_eq!(request.set_header("Host", "x"), Err(HostError::Forbidden));
         assert_eq!(request.set_method("G T"), Err(HostError::InvalidValue));
         assert_eq!(request.set_authority("a/b"), Err(HostError::InvalidValue));
-        assert_eq!(
-            request.set_path_with_query("x"),
-            Err(HostError::InvalidValue)
-        );
-        assert_eq!(
-            request.set_path_with_query("/x y"),
-            Err(HostError::InvalidValue)
-        );
+        assert_eq!(request.set_path_with_query("x"), Err(HostError::InvalidValue));
+        assert_eq!(request.set_path_with_query("/x y"), Err(HostError::InvalidValue));
         assert_eq!(request.set_upstream("nowhere"), Err(HostError::Unknown));
-        assert_eq!(
-            exchange.response().set_status(200),
-            Err(HostError::Immutable)
-        );
+        assert_eq!(exchange.response().set_status(200), Err(HostError::Immutable));
         exchange.state.borrow_mut().phase = Phase::Response;
-        assert_eq!(
-            exchange.response().set_status(600),
-            Err(HostError::InvalidValue)
-        );
+        assert_eq!(exchange.response().set_status(600), Err(HostError::InvalidValue));
         assert_eq!(request.set_upstream("nowhere"), Err(HostError::Immutable));
     }
 }

@@ -46,14 +46,9 @@ impl Fields {
 
     /// Replaces what a peer sent: nothing is refused.
     pub fn replace(&mut self, name: &str, value: &[u8]) {
-        let place = self
-            .0
-            .iter()
-            .position(|(n, _)| n.eq_ignore_ascii_case(name))
-            .unwrap_or(self.0.len());
+        let place = self.0.iter().position(|(n, _)| n.eq_ignore_ascii_case(name)).unwrap_or(self.0.len());
         self.0.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
-        self.0
-            .insert(place, (name.to_ascii_lowercase(), value.to_vec()));
+        self.0.insert(place, (name.to_ascii_lowercase(), value.to_vec()));
     }
 
     pub fn append(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
@@ -70,10 +65,7 @@ impl Fields {
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &Vec<u8>> {
-        self.0
-            .iter()
-            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
@@ -84,16 +76,10 @@ fn check(name: &str, value: &[u8]) -> Result<(), Error> {
     if !is_token(name) {
         return Err(Error::InvalidName);
     }
-    if FORBIDDEN
-        .iter()
-        .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
-    {
+    if FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
         return Err(Error::Forbidden);
     }
-    match value
-        .iter()
-        .all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f))
-    {
+    match value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f)) {
         true => Ok(()),
         false => Err(Error::InvalidValue),
     }
@@ -101,10 +87,7 @@ fn check(name: &str, value: &[u8]) -> Result<(), Error> {
 
 /// RFC 9110, section 5.6.2.
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 #[cfg(test)]
@@ -143,13 +126,7 @@ mod tests {
         }
         assert_eq!(fields.all("a"), [b"1", b"3"]);
         fields.set("A", b"4").unwrap();
-        assert_eq!(
-            fields.copy(),
-            [("a".into(), b"4".to_vec()), ("b".into(), b"2".to_vec())]
-        );
-        assert_eq!(
-            (fields.remove("a"), fields.remove("a")),
-            (Ok(true), Ok(false))
-        );
+        assert_eq!(fields.copy(), [("a".into(), b"4".to_vec()), ("b".into(), b"2".to_vec())]);
+        assert_eq!((fields.remove("a"), fields.remove("a")), (Ok(true), Ok(false)));
     }
 }

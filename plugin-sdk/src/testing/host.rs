@@ -219,17 +219,11 @@ impl State {
     }
 
     pub fn log(&mut self, level: Level, message: &str) {
-        self.log.push(LogLine {
-            level,
-            message: message.to_string(),
-        });
+        self.log.push(LogLine { level, message: message.to_string() });
     }
 
     pub fn random_bytes(&mut self, len: u32) -> Vec<u8> {
-        assert!(
-            len <= 64 * 1024,
-            "random: the host gives at most 64 KiB at once"
-        );
+        assert!(len <= 64 * 1024, "random: the host gives at most 64 KiB at once");
         (0..len).map(|_| self.random_byte()).collect()
     }
 

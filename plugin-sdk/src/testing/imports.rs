@@ -37,17 +37,8 @@ pub mod counters {
     use crate::host::types::Error;
     use crate::testing::host::current;
 
-    pub fn take(
-        key: &str,
-        cost: u32,
-        capacity: u32,
-        refill: u32,
-        period_ms: u32,
-    ) -> Result<Bucket, Error> {
-        current(|host| {
-            host.store
-                .take(host.elapsed_ms(), key, cost, capacity, refill, period_ms)
-        })
+    pub fn take(key: &str, cost: u32, capacity: u32, refill: u32, period_ms: u32) -> Result<Bucket, Error> {
+        current(|host| host.store.take(host.elapsed_ms(), key, cost, capacity, refill, period_ms))
     }
 
     pub fn increment(key: &str, by: i64, ttl_ms: u32) -> Result<i64, Error> {

@@ -53,11 +53,7 @@ impl Request {
             tls: None,
             vars: Default::default(),
         };
-        Request {
-            head,
-            body: Vec::new(),
-        }
-        .authority("localhost")
+        Request { head, body: Vec::new() }.authority("localhost")
     }
 
     /// A GET.
@@ -175,9 +171,7 @@ impl Request {
     /// assert_eq!(exchange.request().path_params(), [("id".to_string(), "7".to_string())]);
     /// ```
     pub fn path_param(mut self, name: &str, value: &str) -> Self {
-        self.head
-            .path_params
-            .push((name.to_string(), value.to_string()));
+        self.head.path_params.push((name.to_string(), value.to_string()));
         self
     }
 
@@ -188,9 +182,7 @@ impl Request {
     /// assert_eq!(exchange.request().var_str("plan").as_deref(), Some("gold"));
     /// ```
     pub fn var(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.head
-            .vars
-            .insert(name.to_string(), value.as_ref().to_vec());
+        self.head.vars.insert(name.to_string(), value.as_ref().to_vec());
         self
     }
 
@@ -237,10 +229,7 @@ impl Response {
     /// # let _ = response;
     /// ```
     pub fn new(status: u16) -> Self {
-        Response {
-            head: ResponseHead::new(status, true),
-            body: Vec::new(),
-        }
+        Response { head: ResponseHead::new(status, true), body: Vec::new() }
     }
 
     /// Adds a header after the others; nothing is refused.

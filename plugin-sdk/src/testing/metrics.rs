@@ -15,29 +15,15 @@ struct Series {
 }
 
 impl Metrics {
-    pub fn define(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        labels: &[(&str, &str)],
-    ) -> Result<u32, Error> {
+    pub fn define(&mut self, kind: Kind, name: &str, labels: &[(&str, &str)]) -> Result<u32, Error> {
         if !is_name(name) || !labels.iter().all(|(label, _)| is_name(label)) {
             return Err(Error::InvalidName);
         }
-        if self
-            .0
-            .iter()
-            .any(|series| series.name == name && series.kind != kind)
-        {
+        if self.0.iter().any(|series| series.name == name && series.kind != kind) {
             return Err(Error::InvalidValue);
         }
         let number = self.find(name, labels).unwrap_or_else(|| {
-            self.0.push(Series {
-                kind,
-                name: name.to_string(),
-                labels: sorted(labels),
-                value: 0.0,
-            });
+            self.0.push(Series { kind, name: name.to_string(), labels: sorted(labels), value: 0.0 });
             self.0.len() - 1
         });
         Ok(number as u32)
@@ -60,17 +46,12 @@ impl Metrics {
 
     fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<usize> {
         let labels = sorted(labels);
-        self.0
-            .iter()
-            .position(|series| series.name == name && series.labels == labels)
+        self.0.iter().position(|series| series.name == name && series.labels == labels)
     }
 }
 
 fn sorted(labels: &[(&str, &str)]) -> Vec<(String, String)> {
-    let mut labels: Vec<_> = labels
-        .iter()
-        .map(|(k, v)| (k.to_string(), v.to_string()))
-        .collect();
+    let mut labels: Vec<_> = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     labels.sort();
     labels
 }
@@ -88,28 +69,14 @@ mod tests {
     #[test]
     fn a_series_is_its_name_and_labels() {
         let mut metrics = Metrics::default();
-        let a = metrics
-            .define(Kind::Counter, "hits_total", &[("x", "1"), ("y", "2")])
-            .unwrap();
-        assert_eq!(
-            metrics.define(Kind::Counter, "hits_total", &[("y", "2"), ("x", "1")]),
-            Ok(a)
-        );
+        let a = metrics.define(Kind::Counter, "hits_total", &[("x", "1"), ("y", "2")]).unwrap();
+        assert_eq!(metrics.define(Kind::Counter, "hits_total", &[("y", "2"), ("x", "1")]), Ok(a));
         assert_ne!(metrics.define(Kind::Counter, "hits_total", &[]), Ok(a));
-        assert_eq!(
-            metrics.define(Kind::Gauge, "hits_total", &[]),
-            Err(Error::InvalidValue)
-        );
-        assert_eq!(
-            metrics.define(Kind::Gauge, "hits-total", &[]),
-            Err(Error::InvalidName)
-        );
+        assert_eq!(metrics.define(Kind::Gauge, "hits_total", &[]), Err(Error::InvalidValue));
+        assert_eq!(metrics.define(Kind::Gauge, "hits-total", &[]), Err(Error::InvalidName));
         assert_eq!(metrics.record(a, 2.0), Ok(()));
         assert_eq!(metrics.record(a, -1.0), Err(Error::InvalidValue));
         assert_eq!(metrics.record(9, 1.0), Err(Error::Unknown));
-        assert_eq!(
-            metrics.value("hits_total", &[("x", "1"), ("y", "2")]),
-            Some(2.0)
-        );
+        assert_eq!(metrics.value("hits_total", &[("x", "1"), ("y", "2")]), Some(2.0));
     }
 }

@@ -59,8 +59,7 @@ impl<P: Plugin> Loaded<P> {
     /// # }
     /// ```
     pub fn exchange(&self, request: Request, response: Response) -> Outcome {
-        self.host
-            .enter(|| Run::new(&self.host, &self.plugin, request).finish(response))
+        self.host.enter(|| Run::new(&self.host, &self.plugin, request).finish(response))
     }
 
     /// The instance itself, for its own functions. Those that call the host want
@@ -166,12 +165,7 @@ impl<'a, P: Plugin> Run<'a, P> {
             cut_off: false,
             exchange: Exchange::new(request.into_state(host.state.borrow().upstreams.clone())),
         };
-        Run {
-            plugin,
-            bytes_in: size(&body),
-            body,
-            outcome,
-        }
+        Run { plugin, bytes_in: size(&body), body, outcome }
     }
 
     fn finish(mut self, response: Response) -> Outcome {
@@ -197,14 +191,7 @@ impl<'a, P: Plugin> Run<'a, P> {
             true => self.plugin.on_request(&self.outcome.request())?,
             false => Verdict::Next,
         };
-        self.outcome.upstream = self
-            .outcome
-            .exchange
-            .state
-            .borrow()
-            .request
-            .upstream
-            .clone();
+        self.outcome.upstream = self.outcome.exchange.state.borrow().request.upstream.clone();
         if let Verdict::Respond(answer) = verdict {
             return Err(End::Answer(answer));
         }
@@ -235,11 +222,8 @@ impl<'a, P: Plugin> Run<'a, P> {
         let sent = mode == BodyMode::Stream;
         self.enter(Phase::ResponseBody { sent });
         let body = std::mem::take(&mut self.body);
-        let (plugin, request, response) = (
-            self.plugin,
-            self.outcome.exchange.request(),
-            self.outcome.exchange.response(),
-        );
+        let (plugin, request, response) =
+            (self.plugin, self.outcome.exchange.request(), self.outcome.exchange.response());
         let delivered = deliver(mode, body, &mut self.outcome.response_body, |chunk, end| {
             plugin.on_response_body(&request, &response, chunk, end)
         });
@@ -255,19 +239,16 @@ impl<'a, P: Plugin> Run<'a, P> {
             duration_us: 0,
             bytes_in: self.bytes_in,
             bytes_out: self.outcome.response_body.len() as u64,
-            upstream: self.outcome.sent.then(|| {
-                self.outcome
-                    .upstream
-                    .clone()
-                    .unwrap_or_else(|| "test".to_string())
-            }),
+            upstream: self
+                .outcome
+                .sent
+                .then(|| self.outcome.upstream.clone().unwrap_or_else(|| "test".to_string())),
             endpoint: self.outcome.sent.then(|| "127.0.0.1:9000".to_string()),
         };
         if !self.plugin.phases().contains(Phases::LOG) {
             return;
         }
-        self.plugin
-            .on_log(&self.outcome.request(), &self.outcome.response(), &summary);
+        self.plugin.on_log(&self.outcome.request(), &self.outcome.response(), &summary);
     }
 
     fn end(&mut self, end: End, too_large: u16) {
@@ -340,9 +321,7 @@ fn deliver(
             receiver.extend(rest);
         }
         BodyMode::Stream => {
-            pieces
-                .into_iter()
-                .try_for_each(|piece| give(piece, false))?;
+            pieces.into_iter().try_for_each(|piece| give(piece, false))?;
             give(Vec::new(), true)?;
         }
     }
@@ -401,12 +380,7 @@ mod tests {
             self.0.request.head()
         }
 
-        fn on_request_body(
-            &self,
-            _: &crate::Request,
-            chunk: Vec<u8>,
-            end: bool,
-        ) -> Result<BodyVerdict> {
+        fn on_request_body(&self, _: &crate::Request, chunk: Vec<u8>, end: bool) -> Result<BodyVerdict> {
             log::info!("request body {} {end}", String::from_utf8_lossy(&chunk));
             self.0.request_body.body(chunk)
         }
@@ -430,11 +404,7 @@ mod tests {
 
         fn on_log(&self, request: &crate::Request, _: &crate::Response, summary: &Summary) {
             assert_eq!(request.set_var("late", ""), Err(HostError::Immutable));
-            log::info!(
-                "log {} {}",
-                summary.status,
-                summary.code.as_deref().unwrap_or("-")
-            );
+            log::info!("log {} {}", summary.status, summary.code.as_deref().unwrap_or("-"));
         }
     }
 
@@ -478,55 +448,25 @@ mod tests {
         let scripted = host.load::<Scripted>(script).unwrap();
         let request = Request::new("PUT", "/").body_pieces(["ab", "cd"]);
         let outcome = scripted.exchange(request, Response::new(201).body_pieces(["ef", "gh"]));
-        (
-            outcome,
-            host.log().into_iter().map(|line| line.message).collect(),
-        )
+        (outcome, host.log().into_iter().map(|line| line.message).collect())
     }
 
     #[test]
     fn bodies_are_given_only_when_asked_for() {
         let (outcome, calls) = run("null");
         assert_eq!(calls, ["request", "response 201", "log 201 -"]);
-        assert_eq!(
-            (outcome.sent, outcome.answer, outcome.code),
-            (true, None, None)
-        );
-        assert_eq!(
-            (&outcome.request_body[..], &outcome.response_body[..]),
-            (&b"abcd"[..], &b"efgh"[..])
-        );
+        assert_eq!((outcome.sent, outcome.answer, outcome.code), (true, None, None));
+        assert_eq!((&outcome.request_body[..], &outcome.response_body[..]), (&b"abcd"[..], &b"efgh"[..]));
     }
 
     #[test]
     fn bodies_are_given_as_asked_for() {
-        let (outcome, calls) =
-            run(r#"{"stream": true, "request_body": "shout", "response_body": "shout"}"#);
-        assert_eq!(
-            calls[1..4],
-            [
-                "request body ab false",
-                "request body cd false",
-                "request body  true"
-            ]
-        );
-        assert_eq!(
-            calls[5..8],
-            [
-                "response body ef false",
-                "response body gh false",
-                "response body  true"
-            ]
-        );
-        assert_eq!(
-            (&outcome.request_body[..], &outcome.response_body[..]),
-            (&b"ABCD"[..], &b"EFGH"[..])
-        );
+        let (outcome, calls) = run(r#"{"stream": true, "request_body": "shout", "response_body": "shout"}"#);
+        assert_eq!(calls[1..4], ["request body ab false", "request body cd false", "request body  true"]);
+        assert_eq!(calls[5..8], ["response body ef false", "response body gh false", "response body  true"]);
+        assert_eq!((&outcome.request_body[..], &outcome.response_body[..]), (&b"ABCD"[..], &b"EFGH"[..]));
         let (_, calls) = run(r#"{"buffer": 4}"#);
-        assert_eq!(
-            (&*calls[1], &*calls[3]),
-            ("request body abcd true", "response body efgh true")
-        );
+        assert_eq!((&*calls[1], &*calls[3]), ("request body abcd true", "response body efgh true"));
         let (outcome, calls) = run(r#"{"peek": 3, "request_body": "shout"}"#);
         assert_eq!(calls[1], "request body abc false");
         assert_eq!(outcome.request_body, b"ABCd");
@@ -536,47 +476,27 @@ mod tests {
     #[test]
     fn a_body_beyond_its_bound_is_refused() {
         let (outcome, calls) = run(r#"{"buffer": 3}"#);
-        assert_eq!(
-            calls,
-            [
-                "request",
-                "response 413",
-                "response body  true",
-                "log 413 payload_too_large"
-            ]
-        );
+        assert_eq!(calls, ["request", "response 413", "response body  true", "log 413 payload_too_large"]);
         assert!(!outcome.sent);
     }
 
     #[test]
     fn an_answer_passes_the_response_phase() {
-        for script in [
-            r#"{"request": "answer"}"#,
-            r#"{"buffer": 9, "request_body": "answer"}"#,
-        ] {
+        for script in [r#"{"request": "answer"}"#, r#"{"buffer": 9, "request_body": "answer"}"#] {
             let (outcome, calls) = run(script);
             assert!(calls.contains(&"response 418".to_string()), "{calls:?}");
             assert_eq!(calls.last().unwrap(), "log 418 teapot");
-            assert_eq!(
-                (outcome.sent, &outcome.response_body[..]),
-                (false, &b"teapot"[..])
-            );
+            assert_eq!((outcome.sent, &outcome.response_body[..]), (false, &b"teapot"[..]));
             assert_eq!(outcome.answer, Some(answer()));
         }
     }
 
     #[test]
     fn an_answer_replaces_the_response() {
-        for script in [
-            r#"{"response": "answer"}"#,
-            r#"{"buffer": 9, "response_body": "answer"}"#,
-        ] {
+        for script in [r#"{"response": "answer"}"#, r#"{"buffer": 9, "response_body": "answer"}"#] {
             let (outcome, calls) = run(script);
             assert_eq!(calls.last().unwrap(), "log 418 teapot");
-            assert_eq!(
-                (outcome.sent, &outcome.response_body[..]),
-                (true, &b"teapot"[..])
-            );
+            assert_eq!((outcome.sent, &outcome.response_body[..]), (true, &b"teapot"[..]));
             assert!(!outcome.response().from_upstream());
         }
     }
@@ -584,13 +504,9 @@ mod tests {
     #[test]
     fn a_streamed_response_can_only_be_cut_off() {
         for step in ["answer", "fail"] {
-            let (outcome, calls) =
-                run(&format!(r#"{{"stream": true, "response_body": "{step}"}}"#));
+            let (outcome, calls) = run(&format!(r#"{{"stream": true, "response_body": "{step}"}}"#));
             assert!(outcome.cut_off);
-            assert_eq!(
-                (outcome.response().status(), &outcome.response_body[..]),
-                (201, &b""[..])
-            );
+            assert_eq!((outcome.response().status(), &outcome.response_body[..]), (201, &b""[..]));
             assert!(calls.last().unwrap().starts_with("log 201"), "{calls:?}");
         }
     }
@@ -599,11 +515,7 @@ mod tests {
     fn a_failure_is_a_500() {
         for (script, error, calls) in [
             (r#"{"request": "fail"}"#, "no", 2),
-            (
-                r#"{"request": "forbidden"}"#,
-                "this header is the host's to set",
-                2,
-            ),
+            (r#"{"request": "forbidden"}"#, "this header is the host's to set", 2),
             (r#"{"response": "fail"}"#, "no", 3),
         ] {
             let (outcome, log) = run(script);

@@ -40,10 +40,7 @@ impl Store {
         }
         let [cost, capacity, refill, period] = [cost, capacity, refill, period_ms].map(u64::from);
         let full = capacity * period;
-        let level = self.buckets.entry(key.to_string()).or_insert(Level {
-            amount: full,
-            at_ms: now_ms,
-        });
+        let level = self.buckets.entry(key.to_string()).or_insert(Level { amount: full, at_ms: now_ms });
         let gained = (now_ms - level.at_ms).saturating_mul(refill);
         level.amount = level.amount.saturating_add(gained).min(full);
         level.at_ms = now_ms;
@@ -60,17 +57,8 @@ impl Store {
         })
     }
 
-    pub fn increment(
-        &mut self,
-        now_ms: u64,
-        key: &str,
-        by: i64,
-        ttl_ms: u32,
-    ) -> Result<i64, Error> {
-        let fresh = || Mortal {
-            value: 0,
-            ends_ms: now_ms + u64::from(ttl_ms),
-        };
+    pub fn increment(&mut self, now_ms: u64, key: &str, by: i64, ttl_ms: u32) -> Result<i64, Error> {
+        let fresh = || Mortal { value: 0, ends_ms: now_ms + u64::from(ttl_ms) };
         let sum = self.sums.entry(key.to_string()).or_insert_with(fresh);
         if sum.ends_ms <= now_ms {
             *sum = fresh();
@@ -80,17 +68,11 @@ impl Store {
     }
 
     pub fn get(&self, now_ms: u64, key: &str) -> Option<Vec<u8>> {
-        self.values
-            .get(key)
-            .filter(|value| value.ends_ms > now_ms)
-            .map(|value| value.value.clone())
+        self.values.get(key).filter(|value| value.ends_ms > now_ms).map(|value| value.value.clone())
     }
 
     pub fn set(&mut self, now_ms: u64, key: &str, value: &[u8], ttl_ms: u32) {
-        let value = Mortal {
-            value: value.to_vec(),
-            ends_ms: now_ms + u64::from(ttl_ms),
-        };
+        let value = Mortal { value: value.to_vec(), ends_ms: now_ms + u64::from(ttl_ms) };
         self.values.insert(key.to_string(), value);
     }
 
@@ -108,12 +90,7 @@ mod tests {
         let mut store = Store::default();
         let mut take = |now, cost| {
             let bucket = store.take(now, "k", cost, 3, 2, 1000).unwrap();
-            (
-                bucket.allowed,
-                bucket.remaining,
-                bucket.reset_ms,
-                bucket.retry_after_ms,
-            )
+            (bucket.allowed, bucket.remaining, bucket.reset_ms, bucket.retry_after_ms)
         };
         assert_eq!(take(0, 3), (true, 0, 1500, 0));
         assert_eq!(take(0, 1), (false, 0, 1500, 500));
@@ -127,10 +104,7 @@ mod tests {
     fn a_bucket_without_size_or_refill_is_refused() {
         let mut store = Store::default();
         for (capacity, refill, period) in [(0, 1, 1), (1, 0, 1), (1, 1, 0)] {
-            assert_eq!(
-                store.take(0, "k", 1, capacity, refill, period),
-                Err(Error::InvalidValue)
-            );
+            assert_eq!(store.take(0, "k", 1, capacity, refill, period), Err(Error::InvalidValue));
         }
     }
 

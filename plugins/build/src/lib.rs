@@ -76,9 +76,7 @@ fn build(packages: &[&str], target: &str, directory: &Path) -> Result<Vec<PathBu
         build.args(["--package", package]);
     }
     // Flags meant for this process's own build would rebuild the guests, or break them.
-    run(build
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
+    run(build.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     let built = target_directory().join(target).join("guest");
     fs::create_dir_all(directory)?;
     packages
@@ -86,9 +84,8 @@ fn build(packages: &[&str], target: &str, directory: &Path) -> Result<Vec<PathBu
         .map(|package| {
             let from = built.join(package.replace('-', "_")).with_extension("wasm");
             let to = directory.join(package).with_extension("wasm");
-            replace(&from, &to).map_err(|error| {
-                Error::new(error.kind(), format!("{}: {error}", from.display()))
-            })?;
+            replace(&from, &to)
+                .map_err(|error| Error::new(error.kind(), format!("{}: {error}", from.display())))?;
             Ok(to)
         })
         .collect()
@@ -154,10 +151,7 @@ mod tests {
         let write = |content: &str| {
             fs::write(&from, content).unwrap();
             replace(&from, &to).unwrap();
-            (
-                fs::read_to_string(&to).unwrap(),
-                fs::metadata(&to).unwrap().modified().unwrap(),
-            )
+            (fs::read_to_string(&to).unwrap(), fs::metadata(&to).unwrap().modified().unwrap())
         };
         let (first, second, third) = (write("a"), write("a"), write("b"));
         assert_eq!((first.0.as_str(), &first), ("a", &second));

@@ -83,8 +83,7 @@ impl RequestId {
             return None;
         }
         let [id] = <[Vec<u8>; 1]>::try_from(request.header_all(&self.0.header)).ok()?;
-        let valid =
-            (1..=self.0.max_len).contains(&id.len()) && id.iter().all(|&byte| is_id_byte(byte));
+        let valid = (1..=self.0.max_len).contains(&id.len()) && id.iter().all(|&byte| is_id_byte(byte));
         String::from_utf8(id).ok().filter(|_| valid)
     }
 }
@@ -148,10 +147,7 @@ mod tests {
         for id in ["a", "Az09._:/#=+-", &"a".repeat(128)] {
             let outcome = send("null", Request::get("/").header("X-Request-Id", id));
             assert_eq!(upstream_id(&outcome), id);
-            assert_eq!(
-                outcome.response().header_str("x-request-id").as_deref(),
-                Some(id)
-            );
+            assert_eq!(outcome.response().header_str("x-request-id").as_deref(), Some(id));
         }
     }
 
@@ -161,9 +157,7 @@ mod tests {
             let outcome = send("null", Request::get("/").header("x-request-id", id));
             assert_eq!(upstream_id(&outcome).len(), 36, "{id}");
         }
-        let two = Request::get("/")
-            .header("x-request-id", "a")
-            .header("x-request-id", "b");
+        let two = Request::get("/").header("x-request-id", "a").header("x-request-id", "b");
         let outcome = send("null", two);
         assert_eq!(outcome.request().header_all("x-request-id").len(), 1);
         assert_eq!(upstream_id(&outcome).len(), 36);
@@ -172,28 +166,11 @@ mod tests {
     #[test]
     fn options_change_the_rules() {
         let incoming = || Request::get("/").header("x-request-id", "mine");
-        assert_eq!(
-            upstream_id(&send(r#"{"trust_incoming": false}"#, incoming())).len(),
-            36
-        );
-        assert_eq!(
-            upstream_id(&send(r#"{"max_len": 3}"#, incoming())).len(),
-            36
-        );
-        assert_eq!(
-            send(r#"{"echo": false}"#, incoming())
-                .response()
-                .header("x-request-id"),
-            None
-        );
+        assert_eq!(upstream_id(&send(r#"{"trust_incoming": false}"#, incoming())).len(), 36);
+        assert_eq!(upstream_id(&send(r#"{"max_len": 3}"#, incoming())).len(), 36);
+        assert_eq!(send(r#"{"echo": false}"#, incoming()).response().header("x-request-id"), None);
         let outcome = send(r#"{"header": "x-correlation-id"}"#, incoming());
-        assert_eq!(
-            outcome
-                .request()
-                .header_str("x-correlation-id")
-                .map(|id| id.len()),
-            Some(36)
-        );
+        assert_eq!(outcome.request().header_str("x-correlation-id").map(|id| id.len()), Some(36));
         assert_eq!(upstream_id(&outcome), "mine");
     }
 
@@ -204,10 +181,7 @@ mod tests {
                 let plugin = Host::new().seed(seed).load::<RequestId>(config).unwrap();
                 let id = upstream_id(&plugin.send(Request::get("/")));
                 let parts: Vec<&str> = id.split('-').collect();
-                assert_eq!(
-                    parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
-                    [8, 4, 4, 4, 12]
-                );
+                assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
                 assert_eq!(&parts[2][..1], version, "{id}");
                 assert!("89ab".contains(&parts[3][..1]), "{id}");
             }
@@ -226,13 +200,7 @@ mod tests {
 
     #[test]
     fn an_unknown_option_is_refused() {
-        let error = Host::new()
-            .load::<RequestId>(r#"{"generator": "uuid9"}"#)
-            .err()
-            .unwrap();
-        assert_eq!(
-            error.to_string(),
-            "generator: unknown variant `uuid9`, expected `uuid4` or `uuid7`"
-        );
+        let error = Host::new().load::<RequestId>(r#"{"generator": "uuid9"}"#).err().unwrap();
+        assert_eq!(error.to_string(), "generator: unknown variant `uuid9`, expected `uuid4` or `uuid7`");
     }
 }

@@ -1,0 +1,220 @@
+//! The gateway as a process: its config, ports, log, numbers and end.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use tempfile::TempDir;
+use wasmgate_build::target_directory;
+
+use crate::{TestUpstream, build, client, config, eventually, message::Response};
+
+/// A running gateway, killed when it goes out of scope.
+pub struct TestGateway {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    directory: TempDir,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Signal {
+    Terminate,
+    Interrupt,
+}
+
+/// What a run of the binary came to.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs the binary to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    run_in(Path::new("."), arguments)
+}
+
+pub fn run_in(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(build::binary());
+    let output = command.args(arguments).current_dir(directory).output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Output { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+impl TestGateway {
+    /// Starts with this config and waits until it serves. `{plugins}` and `{guests}` stand
+    /// for the folders of the plugins and of the test guests; other files are relative to the config.
+    pub fn start(config: &str) -> TestGateway {
+        let directory = written(config);
+        let mut command = Command::new(build::binary());
+        command.args(["run", "gateway.toml"]).current_dir(directory.path()).stdin(Stdio::null());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary runs");
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = child.stderr.take().expect("stderr is a pipe");
+        let shared = log.clone();
+        thread::spawn(move || collect(lines, &shared));
+        let mut gateway = TestGateway { child, log, directory };
+        let mut ended = false;
+        eventually!({
+            ended = gateway.child.try_wait().is_ok_and(|status| status.is_some());
+            ended || gateway.log().contains(" ready ")
+        });
+        assert!(!ended, "the gateway does not start:\n{}", gateway.log());
+        gateway
+    }
+
+    /// In front of an upstream called `app`: listener `public`, admin, access log, a route `all` to
+    /// it where the rest of the config has no routes of its own.
+    pub fn before(upstream: &TestUpstream, rest: &str) -> TestGateway {
+        TestGateway::start(&config::before(&upstream.address(), rest))
+    }
+
+    /// What it prints when it does not start with this config.
+    pub fn refused(config: &str) -> String {
+        let directory = written(config);
+        let output = run_in(directory.path(), &["run", "gateway.toml"]);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        output.err
+    }
+
+    /// Address of the listener `public`.
+    pub fn addr(&self) -> SocketAddr {
+        self.listener("public")
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.listener("admin")
+    }
+
+    /// The port that the system gave, from the log.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let log = self.log();
+        let start = format!("listening listener=\"{name}\" address=");
+        let address = log.split_once(&start).and_then(|(_, rest)| rest.lines().next()?.trim().parse().ok());
+        address.unwrap_or_else(|| panic!("no listener {name} in the log:\n{log}"))
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        client::get(self.addr(), target)
+    }
+
+    /// Everything on standard error so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lines of the log with this text in them.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// The access log so far.
+    pub fn access(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    }
+
+    /// Waits for this many lines of the access log.
+    pub fn access_lines(&self, count: usize) -> Vec<serde_json::Value> {
+        eventually!(self.access().len() >= count, "fewer than {count} lines: {:?}", self.access());
+        self.access()
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> String {
+        client::get(self.admin(), "/metrics").text()
+    }
+
+    /// Value of one series as the page has it; 0 where it does not stand there.
+    pub fn metric(&self, series: &str) -> f64 {
+        let page = self.metrics();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_default()
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        line.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("a number of kB") * 1024
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Folder of its config.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Terminate => "-TERM",
+            Signal::Interrupt => "-INT",
+        };
+        let sent = Command::new("kill").args([name, &self.pid().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
+    }
+
+    pub fn terminate(&self) {
+        self.signal(Signal::Terminate);
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually!(!self.is_running(), "the gateway does not end:\n{}", self.log());
+        self.child.wait().expect("it has ended")
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(4000);
+            eprintln!("log of the gateway:\n{}", log.get(start..).unwrap_or(&log));
+        }
+    }
+}
+
+fn collect(lines: impl Read, log: &Mutex<String>) {
+    for line in BufReader::new(lines).lines().map_while(Result::ok) {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push_str(&line);
+        log.push('\n');
+    }
+}
+
+/// A folder with the config in it. All gateways share one compile cache, as they would on a machine.
+fn written(config: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("a folder for the config");
+    let mut text = config.to_owned();
+    if text.contains("{plugins}") {
+        text = text.replace("{plugins}", &build::plugin_directory().display().to_string());
+    }
+    if text.contains("{guests}") {
+        text = text.replace("{guests}", &build::guest_directory().display().to_string());
+    }
+    if !text.contains("[plugins]") {
+        let cache = target_directory().join("test-cache");
+        text.push_str(&format!("\n[plugins]\ncache = \"{}\"\n", cache.display()));
+    }
+    fs::write(directory.path().join("gateway.toml"), text).expect("the config is written");
+    directory
+}

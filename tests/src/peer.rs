@@ -1,0 +1,62 @@
+//! Programs of others that the gateway is held against.
+
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{TestUpstream, eventually};
+
+/// Where the program is. Without it the test is skipped, unless WASMGATE_PEERS=required.
+pub fn peer(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders =
+        env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    if found.is_none() {
+        let required = env::var_os("WASMGATE_PEERS").is_some_and(|value| value == "required");
+        assert!(!required, "{program} is required and not installed");
+        println!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// A real nginx on a port of its own.
+pub struct Nginx {
+    child: Child,
+    pub address: SocketAddr,
+    pub directory: TempDir,
+}
+
+impl Nginx {
+    /// `server` is what stands in its server block; files are served from `directory`.
+    pub fn start(program: PathBuf, server: &str) -> Nginx {
+        let directory = tempfile::tempdir().expect("a folder for nginx");
+        let address = TestUpstream::nobody();
+        let root = directory.path().display();
+        let config = format!(
+            "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
+             events {{}}\n\
+             http {{ access_log off; root {root}; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
+             fastcgi_temp_path {root}/fastcgi; uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;\n\
+             server {{ listen {address}; {server} }} }}\n"
+        );
+        fs::write(directory.path().join("nginx.conf"), config).expect("the config is written");
+        let mut command = Command::new(program);
+        command.arg("-p").arg(directory.path()).arg("-c").arg(directory.path().join("nginx.conf"));
+        let child = command.stderr(Stdio::null()).spawn().expect("nginx runs");
+        eventually!(std::net::TcpStream::connect(address).is_ok());
+        Nginx { child, address, directory }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

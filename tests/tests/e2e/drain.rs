@@ -1,0 +1,84 @@
+//! The end: signals, requests in flight, exit status.
+
+use std::net::TcpStream;
+
+use wasmgate_tests::{Client, Gate, Signal, TestGateway, TestUpstream, eventually, get};
+
+/// An upstream that answers when the gate opens, and a client that waits for it.
+fn in_flight(config: &str) -> (TestGateway, Client, Gate) {
+    let (asked, answer) = (Gate::new(), Gate::new());
+    let (told, wait) = (asked.clone(), answer.clone());
+    let upstream = TestUpstream::start(move |call| {
+        told.open();
+        wait.wait();
+        call.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    });
+    let gateway = TestGateway::before(&upstream, config);
+    let mut client = Client::connect(gateway.addr());
+    client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    asked.wait();
+    (gateway, client, answer)
+}
+
+#[test]
+fn requests_in_flight_are_finished() {
+    for signal in [Signal::Terminate, Signal::Interrupt] {
+        let (mut gateway, mut client, answer) = in_flight("");
+        gateway.signal(signal);
+        let address = gateway.addr();
+        eventually!(TcpStream::connect(address).is_err(), "{signal:?}: new connections are refused");
+        assert_eq!(get(gateway.admin(), "/readyz").status, 503);
+        assert_eq!(get(gateway.admin(), "/healthz").status, 200);
+        assert!(gateway.is_running());
+        answer.open();
+        let response = client.response();
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{signal:?}");
+        client.assert_closed();
+        assert_eq!(gateway.wait().code(), Some(0), "{signal:?}");
+        assert_eq!(gateway.access().len(), 1, "the access log is written to its end");
+    }
+}
+
+#[test]
+fn idle_connections_are_closed() {
+    let upstream = TestUpstream::ok();
+    let mut gateway = TestGateway::before(&upstream, "");
+    let (mut used, mut unused) = (Client::connect(gateway.addr()), Client::connect(gateway.addr()));
+    assert_eq!(used.get("/").status, 200);
+    gateway.terminate();
+    used.assert_closed();
+    unused.assert_closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for second in [Signal::Terminate, Signal::Interrupt] {
+        let (mut gateway, mut client, _answer) = in_flight("");
+        gateway.terminate();
+        eventually!(gateway.log().contains("draining"));
+        gateway.signal(second);
+        assert_eq!(gateway.wait().code(), Some(0), "{second:?}");
+        assert!(client.reader.response("GET").is_err(), "the answer never came");
+    }
+}
+
+#[test]
+fn the_drain_has_an_end() {
+    let (mut gateway, _client, _answer) = in_flight("[server]\ndrain_timeout = \"100ms\"\n");
+    gateway.terminate();
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(gateway.log().contains("still open after the drain timeout"), "{}", gateway.log());
+}
+
+#[test]
+fn readiness_and_health_are_told() {
+    let gateway = TestGateway::before(&TestUpstream::ok(), "");
+    for path in ["/readyz", "/healthz", "/metrics"] {
+        assert_eq!(get(gateway.admin(), path).status, 200, "{path}");
+    }
+    assert_eq!(get(gateway.admin(), "/else").status, 404);
+    assert_eq!(wasmgate_tests::request(gateway.admin(), "DELETE", "/metrics", "").status, 405);
+    gateway.get("/");
+    eventually!(gateway.metric("wasmgate_requests_total{route=\"all\",status=\"2xx\"}") == 1.0);
+}

@@ -1,0 +1,17 @@
+//! The gateway from outside: the real binary, real sockets, raw bytes.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cli;
+mod drain;
+mod examples;
+mod forwarding;
+mod http;
+mod isolation;
+mod limits;
+mod neighbour;
+mod nginx;
+mod phases;
+mod routing;
+mod smuggling;
+mod tidy;

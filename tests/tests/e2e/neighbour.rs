@@ -1,0 +1,101 @@
+//! What two hundred requests into a runaway plugin take from a neighbour on the same single worker.
+
+use std::{
+    net::Shutdown,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use wasmgate_tests::{Client, TestGateway, TestUpstream, eventually};
+
+const CLIENTS: usize = 200;
+const PROBES: usize = 300;
+/// The plugin's time limit and 10 ms.
+const BOUND: Duration = Duration::from_millis(30);
+
+/// One after the other: they are measurements.
+#[test]
+fn a_runaway_plugin_does_not_hold_its_neighbours() {
+    for kind in ["loop", "bomb", "recurse", "trap", "flood"] {
+        measure(kind);
+    }
+}
+
+/// An instruction that writes 24 MiB is not interrupted by the epoch.
+#[test]
+fn long_instructions_do_not_hold_the_neighbours() {
+    measure("fill");
+}
+
+fn measure(kind: &str) {
+    let upstream = TestUpstream::ok();
+    let gateway = TestGateway::before(&upstream, &config(kind));
+    probe(&gateway, PROBES);
+    under_fire(&gateway, PROBES);
+    // The pools and the allocator have what they keep; from here on memory must not grow.
+    let before = gateway.rss();
+    let latencies = under_fire(&gateway, PROBES);
+    let after = settled(&gateway, before);
+    let p99 = latencies[latencies.len() * 99 / 100];
+    println!(
+        "{kind}: {CLIENTS} requests at once; the neighbour's p50 {:?}, p99 {p99:?}; resident memory {} KiB before, {} KiB after",
+        latencies[latencies.len() / 2],
+        before / 1024,
+        after / 1024
+    );
+    assert!(p99 < BOUND, "{kind}: the neighbour's p99 is {p99:?}");
+    assert!(after <= before + before / 10, "{kind}: {before} bytes before, {after} after");
+}
+
+/// No breaker: every request runs into the plugin.
+fn config(kind: &str) -> String {
+    format!(
+        "[server]\nworkers = 1\n[plugin.rogue]\nfile = \"{{guests}}/rogue.wasm\"\n\
+         limits = {{ time = \"20ms\", wait = \"10s\" }}\nbreaker = {{ failures = 1000000000 }}\n\
+         [[route]]\nname = \"bad\"\nmatch = {{ path = \"/bad\" }}\n\
+         plugins = [{{ name = \"rogue\", config = {{ request = [{{ do = \"{kind}\" }}] }} }}]\n\
+         [[route]]\nname = \"good\"\nmatch = {{ path = \"/good\" }}\n\
+         plugins = [{{ name = \"rogue\", config = {{ request = [{{ respond = {{ body = \"ok\" }} }}] }} }}]\n"
+    )
+}
+
+/// Latencies of the neighbour, sorted, while the clients keep asking for trouble. They hang up in the end.
+fn under_fire(gateway: &TestGateway, probes: usize) -> Vec<Duration> {
+    let failed = AtomicUsize::new(0);
+    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(gateway.addr())).collect();
+    let lines: Vec<_> = clients.iter().map(Client::line).collect();
+    thread::scope(|scope| {
+        for mut client in clients {
+            let failed = &failed;
+            scope.spawn(move || {
+                while let Ok(response) = client.try_get("/bad") {
+                    failed.fetch_add(usize::from(response.status == 500), Ordering::Relaxed);
+                }
+            });
+        }
+        eventually!(failed.load(Ordering::Relaxed) > 0);
+        let latencies = probe(gateway, probes);
+        lines.iter().for_each(|line| _ = line.shutdown(Shutdown::Both));
+        latencies
+    })
+}
+
+fn probe(gateway: &TestGateway, count: usize) -> Vec<Duration> {
+    let mut client = Client::connect(gateway.addr());
+    let mut latencies: Vec<_> = (0..count)
+        .map(|_| {
+            let start = Instant::now();
+            assert_eq!(client.get("/good").text(), "ok");
+            start.elapsed()
+        })
+        .collect();
+    latencies.sort();
+    latencies
+}
+
+/// Resident memory once it is within 10 % of what it was, or after the patience of the tests.
+fn settled(gateway: &TestGateway, before: u64) -> u64 {
+    wasmgate_tests::holds_in_time(|| gateway.rss() <= before + before / 10);
+    gateway.rss()
+}
