@@ -16,7 +16,7 @@ use wasmgate::{
     capability::Capabilities,
     config::{Breaker, FailurePolicy, PluginLimits},
     plugin::{
-        Factory, Filter,
+        Factory, Filter, Stage,
         chain::{Chain, Use},
         exchange::{Connection, Exchange, RequestHead, State},
     },
@@ -94,7 +94,7 @@ fn benches(criterion: &mut Criterion) {
         let pool = Pool::new(template());
         bencher.iter_custom(|count| {
             rounds(count, async |_| {
-                let lease = pool.lease().await.expect("an instance");
+                let lease = pool.lease(Stage::Request).await.expect("an instance");
                 pool.give_back(lease);
             })
         });

@@ -161,10 +161,10 @@ pub struct PluginLimits {
 impl Default for PluginLimits {
     fn default() -> Self {
         PluginLimits {
-            memory: 32 << 20,
+            memory: 16 << 20,
             time: Duration::from_millis(20),
             instances: 256,
-            running: 4,
+            running: 2,
             wait: Duration::from_secs(1),
             body: 1 << 20,
             host_bytes: 16 << 20,

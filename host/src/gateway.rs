@@ -81,17 +81,21 @@ pub fn run(path: &Path) -> Result<(), Error> {
     });
     tracing::info!(routes = config.routes.len(), ready_ms = started.elapsed().as_millis() as u64, "ready");
     drop(current);
-    runtime.block_on(supervise(config, admin, metrics, controller, drain))
+    if !runtime.block_on(supervise(config, admin, metrics, controller, drain))? {
+        // Workers still hold the access log: waiting for its last lines would wait for them.
+        std::process::exit(0);
+    }
+    Ok(())
 }
 
-/// Answers on the admin listener and waits for the signal to go.
+/// Answers on the admin listener and waits for the signal to go; whether all was done then.
 async fn supervise(
     config: Config,
     admin: Option<TcpListener>,
     metrics: Arc<Metrics>,
     controller: Controller,
     drain: Drain,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let signals = |error| Error::Io("signals".to_owned(), error);
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
@@ -104,13 +108,18 @@ async fn supervise(
     either(&mut terminate, &mut interrupt).await;
     tracing::info!("draining, for at most {:?}; another signal ends at once", config.server.drain_timeout);
     tokio::select! {
-        done = controller.drain(config.server.drain_timeout) => match done {
-            true => tracing::info!("drained"),
-            false => tracing::warn!("connections were still open after the drain timeout"),
-        },
-        () = either(&mut terminate, &mut interrupt) => tracing::warn!("ended without waiting"),
+        drained = controller.drain(config.server.drain_timeout) => {
+            match drained {
+                true => tracing::info!("drained"),
+                false => tracing::warn!("connections were still open after the drain timeout"),
+            }
+            Ok(drained)
+        }
+        () = either(&mut terminate, &mut interrupt) => {
+            tracing::warn!("ended without waiting");
+            Ok(false)
+        }
     }
-    Ok(())
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -78,6 +78,20 @@ impl Phases {
     }
 }
 
+/// A phase by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Request,
+    RequestBody,
+    Response,
+    ResponseBody,
+    Log,
+}
+
+impl Stage {
+    pub const COUNT: usize = 5;
+}
+
 /// What a head phase decides.
 #[derive(Debug)]
 pub enum Verdict {

@@ -91,7 +91,11 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     let (head, incoming) = response.into_parts();
     let body = body::from_upstream(incoming, connection, timeouts, journey.started);
     let (status, mut map) = (head.status, head.headers);
-    headers::Present::of(&map).strip_hop_by_hop(&mut map);
+    let present = headers::Present::of(&map);
+    if present.length && present.coding {
+        return Err(ProxyError::AmbiguousResponse);
+    }
+    present.strip_hop_by_hop(&mut map);
     forwarded::append_via(&mut map, head.version, &journey.snapshot().forwarding);
     journey.exchange().await.response = Some(ResponseHead { status, headers: map, from_upstream: true });
     Ok(body)

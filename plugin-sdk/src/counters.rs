@@ -49,13 +49,15 @@ pub struct Bucket {
     pub remaining: u64,
     /// Until the bucket is full again.
     pub reset: Duration,
-    /// Until the same cost would be allowed; zero where it was.
+    /// Until the same cost would be allowed; zero where it was, `Duration::from_millis(u64::MAX)`
+    /// where the bucket can never hold so much.
     pub retry_after: Duration,
 }
 
 /// Takes `cost` tokens from a bucket, all at once or none. A bucket that does not exist is full.
 ///
-/// Errors: `InvalidValue` for a limit with a 0, `TooLarge` (the key), `Exhausted`.
+/// Errors: `InvalidValue` for a limit with a 0 or one that takes centuries to fill, `TooLarge` (a key
+/// above 1024 bytes), `Exhausted` (too many keys).
 ///
 /// ```
 /// use std::time::Duration;
@@ -83,7 +85,8 @@ pub fn take(key: &str, cost: u32, limit: Limit) -> Result<Bucket, HostError> {
 /// Adds to a number that starts at 0 and ends `ttl` after it was made; returns the sum. Adding 0
 /// reads it. Times are kept in whole milliseconds, up to 49 days.
 ///
-/// Errors: `TooLarge` (the key), `Exhausted`.
+/// Errors: `InvalidValue` for a `ttl` of 0, `TooLarge` (a key above 1024 bytes), `Exhausted` (too many
+/// keys).
 ///
 /// ```
 /// use std::time::Duration;

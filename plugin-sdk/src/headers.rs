@@ -62,8 +62,8 @@ macro_rules! header_methods {
 
         /// Replaces all values of a header.
         ///
-        /// Errors: `InvalidName`, `InvalidValue`, `TooLarge` (name and value above 8 KiB),
-        /// `Forbidden` (framing and connection headers), `Immutable`.
+        /// Errors: `InvalidName`, `InvalidValue`, `TooLarge` (name and value above 16 KiB, or more
+        /// than 256 header lines), `Forbidden` (framing and connection headers, Host), `Immutable`.
         ///
         /// ```
         #[doc = concat!("fn mark(message: &wasmgate_sdk::", $message, ") -> wasmgate_sdk::Result<()> {")]

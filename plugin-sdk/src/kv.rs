@@ -19,7 +19,8 @@ pub fn get(key: &str) -> Option<Vec<u8>> {
 }
 
 /// Sets the value of a key for so long; times are kept in whole milliseconds, up to 49 days.
-/// Errors: `TooLarge`, `Exhausted`.
+///
+/// Errors: `InvalidValue` for a `ttl` of 0, `TooLarge` (a key above 1024 bytes, a value above 1 MiB).
 ///
 /// ```
 /// use std::time::Duration;

@@ -49,7 +49,10 @@ use crate::{HostError, Result};
 pub struct Counter(u32);
 
 impl Counter {
-    /// Makes or finds the series. Errors: `InvalidName`, `InvalidValue` (a label), `Exhausted`.
+    /// Makes or finds the series.
+    ///
+    /// Errors: `InvalidName` (the name or a label's is not `[a-zA-Z_][a-zA-Z0-9_]*` of at most 100
+    /// bytes), `Exhausted` (more than 1000 series, or the name is in use for another kind).
     ///
     /// ```
     /// # use wasmgate_sdk::{HostError, metrics::Counter};

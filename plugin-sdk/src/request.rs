@@ -257,7 +257,8 @@ impl<'a> Request<'a> {
         self.var(name).and_then(|value| String::from_utf8(value).ok())
     }
 
-    /// Sets a variable. Errors: `TooLarge`, `Immutable` in the log phase.
+    /// Sets a variable. Errors: `TooLarge` (name and value above 64 KiB), `Exhausted` (more than 64
+    /// variables), `Immutable` in the log phase.
     ///
     /// ```
     /// fn remember(request: &wasmgate_sdk::Request) -> wasmgate_sdk::Result<()> {

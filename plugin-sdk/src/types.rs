@@ -1,6 +1,7 @@
 //! Values that many configs hold, checked while the config is read: an error names the key and
 //! what was expected.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::time::Duration as Time;
@@ -21,9 +22,11 @@ use serde::{Deserialize, Deserializer};
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HeaderName(String);
+pub struct HeaderName(Cow<'static, str>);
 
-const FORBIDDEN: [&str; 9] = [
+/// Fields of the connection and of framing (RFC 9110, section 7.6.1), and Host, which follows from
+/// the request's authority.
+pub(crate) const FORBIDDEN: [&str; 9] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -36,7 +39,7 @@ const FORBIDDEN: [&str; 9] = [
 ];
 
 impl HeaderName {
-    /// A name that is known to be good, as for a default.
+    /// A name from elsewhere. Errors: it is no token, or the gateway's to set.
     ///
     /// ```
     /// let name = wasmgate_sdk::HeaderName::new("X-Api-Key")?;
@@ -44,16 +47,54 @@ impl HeaderName {
     /// # Ok::<(), wasmgate_sdk::Error>(())
     /// ```
     pub fn new(name: &str) -> crate::Result<Self> {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(token) {
+        if !is_token(name.as_bytes()) {
             return Err(crate::Error::msg(format_args!("`{name}` is not a header name")));
         }
         let name = name.to_ascii_lowercase();
         match FORBIDDEN.contains(&name.as_str()) {
             true => Err(crate::Error::msg(format_args!("`{name}` is the gateway's to set"))),
-            false => Ok(HeaderName(name)),
+            false => Ok(HeaderName(name.into())),
         }
     }
+
+    /// A name that the plugin itself knows, in lower case. In a `const` a bad one does not compile.
+    ///
+    /// ```
+    /// use wasmgate_sdk::HeaderName;
+    ///
+    /// const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+    /// # assert_eq!(API_KEY, HeaderName::new("X-Api-Key").unwrap());
+    /// ```
+    ///
+    /// ```compile_fail
+    /// # use wasmgate_sdk::HeaderName;
+    /// const API_KEY: HeaderName = HeaderName::from_static("X-Api-Key");
+    /// # let _ = API_KEY;
+    /// ```
+    pub const fn from_static(name: &'static str) -> Self {
+        let mut at = 0;
+        while at < name.len() {
+            assert!(!name.as_bytes()[at].is_ascii_uppercase(), "the name is not in lower case");
+            at += 1;
+        }
+        assert!(is_token(name.as_bytes()), "the name is not a token");
+        HeaderName(Cow::Borrowed(name))
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+pub(crate) const fn is_token(text: &[u8]) -> bool {
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {}
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' => {}
+            b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => {}
+            _ => return false,
+        }
+        at += 1;
+    }
+    !text.is_empty()
 }
 
 impl Deref for HeaderName {
@@ -177,6 +218,7 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(&*HeaderName::new("X-A").unwrap(), "x-a");
+        assert_eq!(&*HeaderName::new("!#$%&'*+-.^_`|~09az").unwrap(), "!#$%&'*+-.^_`|~09az");
         for name in ["", "a b", "a:", "ä", "Connection", "HOST"] {
             assert!(HeaderName::new(name).is_err(), "{name}");
         }

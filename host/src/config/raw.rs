@@ -195,14 +195,14 @@ pub struct Plugin {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct PluginLimits {
-    /// Linear memory of one instance, at least "64KiB". Default: "32MiB".
+    /// Linear memory of one instance, at least "64KiB". Default: "16MiB".
     pub memory: Option<SizeText>,
     /// Running time of one call; waiting for the host does not count. Default: "20ms".
     pub time: Option<DurationText>,
     /// Instances per worker. Default: 256.
     #[schemars(range(min = 1, max = 65_535))]
     pub instances: Option<u32>,
-    /// Instances that run at the same time per worker; those that wait for the host do not count. Default: 4.
+    /// Instances that run at the same time per worker; those that wait for the host do not count. Default: 2.
     #[schemars(range(min = 1, max = 65_535))]
     pub running: Option<u32>,
     /// How long a request waits for an instance. Default: "1s".

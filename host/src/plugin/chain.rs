@@ -73,7 +73,7 @@ impl Chain {
             exchange.seen = place + 1;
             let verdict = plugin.filter.request(exchange).await;
             let mode = exchange.body_mode.take();
-            match plugin.settle(verdict, Verdict::Next) {
+            match plugin.settle(verdict, Verdict::Next, place, exchange) {
                 Verdict::Next => taps.extend(plugin.request_tap(place, mode)),
                 Verdict::Respond(response) => return Outcome::Respond(response),
             }
@@ -91,13 +91,13 @@ impl Chain {
     ) -> Vec<Tap> {
         let mut taps = Vec::new();
         for &place in self.response.iter().rev() {
-            if place >= exchange.seen {
+            if place >= exchange.seen || exchange.failed.contains(&place) {
                 continue;
             }
             let plugin = &self.uses[place];
             let verdict = plugin.filter.response(exchange).await;
             let mode = exchange.body_mode.take();
-            match plugin.settle(verdict, Verdict::Next) {
+            match plugin.settle(verdict, Verdict::Next, place, exchange) {
                 Verdict::Next => taps.extend(plugin.response_tap(place, mode)),
                 Verdict::Respond(response) => {
                     taps.clear();
@@ -116,8 +116,11 @@ impl Chain {
         end: bool,
     ) -> BodyVerdict {
         let plugin = &self.uses[place];
+        if exchange.failed.contains(&place) {
+            return BodyVerdict::Pass;
+        }
         let verdict = plugin.filter.request_body(exchange, chunk, end).await;
-        plugin.settle(verdict, BodyVerdict::Pass)
+        plugin.settle(verdict, BodyVerdict::Pass, place, exchange)
     }
 
     pub async fn response_body(
@@ -128,16 +131,21 @@ impl Chain {
         end: bool,
     ) -> BodyVerdict {
         let plugin = &self.uses[place];
+        if exchange.failed.contains(&place) {
+            return BodyVerdict::Pass;
+        }
         let verdict = plugin.filter.response_body(exchange, chunk, end).await;
-        plugin.settle(verdict, BodyVerdict::Pass)
+        plugin.settle(verdict, BodyVerdict::Pass, place, exchange)
     }
 
     /// Every plugin with a log phase, forward, whether it saw the request or not.
     pub async fn log(&self, exchange: &mut Exchange, summary: &Summary) {
         for &place in &self.log {
             let plugin = &self.uses[place];
-            if let Err(failure) = plugin.filter.log(exchange, summary).await {
-                plugin.count(&failure);
+            match plugin.filter.log(exchange, summary).await {
+                // It was counted with the phase before.
+                Ok(()) | Err(Failure::Broken) => {}
+                Err(failure) => plugin.count(&failure),
             }
         }
     }
@@ -145,12 +153,19 @@ impl Chain {
 
 impl Use {
     /// A failure under the open policy is `skipped`; under the closed one it is an answer.
-    fn settle<V: From<Box<LocalResponse>>>(&self, verdict: Result<V, Failure>, skipped: V) -> V {
+    fn settle<V: From<Box<LocalResponse>>>(
+        &self,
+        verdict: Result<V, Failure>,
+        skipped: V,
+        place: usize,
+        exchange: &mut Exchange,
+    ) -> V {
         let failure = match verdict {
             Ok(verdict) => return verdict,
             Err(failure) => failure,
         };
         self.count(&failure);
+        exchange.failed.push(place);
         match self.policy {
             FailurePolicy::Open => skipped,
             FailurePolicy::Closed => V::from(Box::new(failure.response())),

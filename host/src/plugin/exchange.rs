@@ -36,6 +36,8 @@ pub struct State {
     pub body_mode: Option<BodyMode>,
     /// How many plugins of the chain saw the request.
     pub seen: usize,
+    /// Places of the plugins that failed: they are not asked again.
+    pub failed: Vec<usize>,
     vars: Vec<(Box<str>, Box<[u8]>)>,
 }
 
@@ -151,6 +153,7 @@ impl State {
             phase: Phase::Request,
             body_mode: None,
             seen: 0,
+            failed: Vec::new(),
             vars: Vec::new(),
         }
     }

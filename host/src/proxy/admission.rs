@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, Method, StatusCode, Uri, Version, header, request,
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request,
     uri::{Authority, PathAndQuery},
 };
 
@@ -82,6 +82,9 @@ fn read_target(
     if *method == Method::CONNECT || *method == Method::TRACE {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "This method is not served."));
     }
+    if uri.authority().is_some() && uri.scheme().is_none() {
+        return Err(bad("The target is neither a path nor a URL."));
+    }
     let authority = read_authority(uri, version, map)?;
     let target = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     if uri.path() == "*" {
@@ -114,8 +117,12 @@ fn read_authority(uri: &Uri, version: Version, map: &HeaderMap) -> Result<Author
     };
     let authority = uri.authority().cloned().or(host);
     let authority = authority.unwrap_or(Authority::from_static("localhost"));
-    match authority.as_str().contains('@') {
-        true => Err(bad("The authority has user information.")),
+    if authority.as_str().contains('@') {
+        return Err(bad("The authority has user information."));
+    }
+    let port = authority.as_str().len() > authority.host().len();
+    match port && authority.port_u16().is_none() && !authority.as_str().ends_with(':') {
+        true => Err(bad("The port is malformed.")),
         false => Ok(authority),
     }
 }
@@ -131,8 +138,8 @@ fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<Prox
 
 /// 100-continue is met by reading the body; nothing else can be (RFC 9110, section 10.1.1).
 fn expectation(map: &HeaderMap) -> Option<ProxyError> {
-    let unknown = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    map.get(header::EXPECT).filter(|value| unknown(value)).map(|_| ProxyError::Expectation)
+    let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    map.get_all(header::EXPECT).iter().any(unknown).then_some(ProxyError::Expectation)
 }
 
 fn too_long(map: &HeaderMap, limit: Option<u64>) -> bool {

@@ -16,6 +16,9 @@ use crate::{
     upstream::connect,
 };
 
+/// Of the methods that the gateway itself knows; others pass.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 #[derive(Debug)]
 pub enum ProxyError {
     /// Not a request with one meaning.
@@ -32,6 +35,8 @@ pub enum ProxyError {
     NoEndpoint,
     Upstream(connect::Error),
     UpstreamTimeout,
+    /// Content-Length beside Transfer-Encoding (RFC 9112, section 6.3).
+    AmbiguousResponse,
     ResponseTooLarge,
     ResponseBroken,
     /// What a plugin decided.
@@ -50,7 +55,15 @@ impl ProxyError {
             return local;
         }
         let (status, code, detail) = self.row();
-        Box::new(LocalResponse::error(status, code, detail))
+        let mut response = LocalResponse::error(status, code, detail);
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers.insert(header::ALLOW, HeaderValue::from_static(ALLOWED));
+        }
+        // What follows on the connection may not be what it seems.
+        if matches!(self, ProxyError::Refused(..) | ProxyError::BodyMalformed) {
+            response.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Box::new(response)
     }
 
     fn row(&self) -> (StatusCode, &'static str, &'static str) {
@@ -84,6 +97,9 @@ impl ProxyError {
                 "response_too_large",
                 "The upstream's answer is longer than a plugin may buffer.",
             ),
+            E::AmbiguousResponse => {
+                (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer has two lengths.")
+            }
             E::ResponseBroken => (S::BAD_GATEWAY, "upstream_reset", "The upstream's answer broke off."),
             E::Local(local) => (local.status, "plugin_response", ""),
         }
@@ -111,7 +127,8 @@ impl ProxyError {
 fn upstream_row(error: &connect::Error) -> (StatusCode, &'static str, &'static str) {
     use StatusCode as S;
     match error {
-        connect::Error::Connect(_) | connect::Error::ConnectTimeout => {
+        connect::Error::ConnectTimeout => ProxyError::UpstreamTimeout.row(),
+        connect::Error::Connect(_) => {
             (S::BAD_GATEWAY, "upstream_connect_failed", "The upstream cannot be reached.")
         }
         connect::Error::Reset(_) => {

@@ -44,6 +44,8 @@ pub struct Present {
     pub via: bool,
     pub expect: bool,
     pub trailers: bool,
+    pub length: bool,
+    pub coding: bool,
 }
 
 impl Present {
@@ -53,6 +55,11 @@ impl Present {
             match *name {
                 header::HOST | header::ACCEPT | header::USER_AGENT | header::COOKIE | header::DATE => {}
                 header::CONNECTION => present.connection = true,
+                header::CONTENT_LENGTH => present.length = true,
+                header::TRANSFER_ENCODING => {
+                    present.hop_by_hop = true;
+                    present.coding = true;
+                }
                 header::VIA => present.via = true,
                 header::EXPECT => present.expect = true,
                 header::TE => {

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 
 use super::{
@@ -33,6 +34,15 @@ use crate::{
     proxy::{self, Outgoing},
 };
 
+/// Headers that the parser takes without being told; fewer are counted by the proxy.
+const PARSER_HEADERS: usize = 100;
+
+/// The end of a head that no parser takes: it answers 400, after the requests before this one.
+const POISON: &[u8] = b"\0\r\n\r\n";
+
+/// How long the client may go on sending after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
@@ -40,9 +50,10 @@ pub async fn serve(site: Rc<Site>, stream: TcpStream, peer: SocketAddr, listener
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
     let facts = Arc::new(Connection::new(peer, local, None));
-    let header_bytes = site.worker.view().snapshot.limits.header_bytes;
+    let limits = site.worker.view().snapshot.limits.clone();
+    let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
     let watch = site.watches.add();
-    let guarded = Guarded { stream, guard: Guard::new(header_bytes), watch: watch.clone(), poisoned: false };
+    let guarded = Guarded::new(stream, header_bytes, watch.clone());
 
     let service = service_fn(|request: Request<Incoming>| {
         let (site, watch, facts) = (&site, &watch, &facts);
@@ -53,7 +64,10 @@ pub async fn serve(site: Rc<Site>, stream: TcpStream, peer: SocketAddr, listener
         }
     });
     let mut builder = http1::Builder::new();
-    builder.pipeline_flush(true).max_header_size(header_bytes).max_buf_size(header_bytes);
+    builder.max_header_size(header_bytes).max_buf_size(header_bytes);
+    if header_count > PARSER_HEADERS {
+        builder.max_headers(header_count);
+    }
     let mut connection = builder.serve_connection(TokioIo::new(guarded), service);
     loop {
         tokio::select! {
@@ -85,7 +99,33 @@ struct Guarded {
     stream: TcpStream,
     guard: Guard,
     watch: Rc<Watch>,
-    poisoned: bool,
+    /// What is still to be read in place of the client's bytes, once these were refused.
+    poison: Option<&'static [u8]>,
+    /// Runs while what the client still sends is read and thrown away.
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl Guarded {
+    fn new(stream: TcpStream, max_line: usize, watch: Rc<Watch>) -> Self {
+        Guarded { stream, guard: Guard::new(max_line), watch, poison: None, linger: None }
+    }
+
+    /// Closing with bytes unread would reset the connection and could take the answer with it
+    /// (RFC 9112, section 9.6): wait for the client's end, though not for long.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut bytes = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
 }
 
 impl AsyncRead for Guarded {
@@ -95,7 +135,8 @@ impl AsyncRead for Guarded {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.poisoned {
+        if let Some(poison) = &mut this.poison {
+            *poison = put(poison, buffer);
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
@@ -105,14 +146,19 @@ impl AsyncRead for Guarded {
         }
         if let Err(offence) = this.guard.scan(&buffer.filled()[before..]) {
             tracing::debug!("refused: {}", offence.what);
-            // A NUL in place of the rest: the parser answers 400, after the requests before this one.
             buffer.set_filled(before + offence.at);
-            buffer.put_slice(b"\0");
-            this.poisoned = true;
+            this.poison = Some(put(POISON, buffer));
         }
         this.watch.read(this.guard.in_head());
         polled
     }
+}
+
+/// As much as there is room for; returns the rest.
+fn put(bytes: &'static [u8], buffer: &mut ReadBuf<'_>) -> &'static [u8] {
+    let (now, later) = bytes.split_at(bytes.len().min(buffer.remaining()));
+    buffer.put_slice(now);
+    later
 }
 
 impl AsyncWrite for Guarded {
@@ -137,7 +183,14 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if this.poison.is_some() || !this.guard.is_at_rest() {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

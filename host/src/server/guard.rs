@@ -62,6 +62,11 @@ impl Guard {
         }
     }
 
+    /// Whether all that has come belongs to whole requests.
+    pub fn is_at_rest(&self) -> bool {
+        self.state == State::Start && self.line.is_empty()
+    }
+
     /// Looks at the next bytes of the connection.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<(), Offence> {
         let mut at = 0;
@@ -146,6 +151,9 @@ impl Guard {
     }
 
     fn request_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        if line.starts_with(b"PRI * HTTP/2") {
+            return Err("HTTP/2 is not spoken here");
+        }
         if memchr::memchr(b'#', line).is_some() {
             return Err("the target has a fragment");
         }

@@ -17,7 +17,9 @@ use super::{
 use crate::{
     capability::Capabilities,
     config::{Breaker, PluginLimits},
-    plugin::{BodyVerdict, Call, Factory, Failure, Filter, Phases, Summary, Verdict, exchange::Exchange},
+    plugin::{
+        BodyVerdict, Call, Factory, Failure, Filter, Phases, Stage, Summary, Verdict, exchange::Exchange,
+    },
 };
 
 /// A component that is known to be a native plugin: linked, its phases found, not yet configured.
@@ -156,11 +158,11 @@ struct NativeFilter {
 
 impl NativeFilter {
     /// Leases an instance, lends it the exchange, runs the phase and settles what came of it.
-    async fn call<T, F>(&self, exchange: &mut Exchange, phase: F) -> Result<T, Failure>
+    async fn call<T, F>(&self, stage: Stage, exchange: &mut Exchange, phase: F) -> Result<T, Failure>
     where
         F: AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
     {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(stage).await?;
         let result = phase(&mut lease.instance.enter(exchange)).await;
         match result {
             Ok(verdict) => {
@@ -169,7 +171,7 @@ impl NativeFilter {
             }
             Err(error) => {
                 let failure = lease.instance.failure(&error);
-                self.pool.failed(&failure);
+                self.pool.failed(stage, &failure);
                 Err(failure)
             }
         }
@@ -182,7 +184,7 @@ impl Filter for NativeFilter {
     }
 
     fn request<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
-        boxed(self.call(exchange, async |Instance { store, guest }| {
+        boxed(self.call(Stage::Request, exchange, async |Instance { store, guest }| {
             let phase = implemented(&guest.request)?;
             let verdict = phase.call_on_request(store, Resource::new_borrow(REQUEST)).await?;
             Ok(verdict.and_then(host::verdict))
@@ -195,7 +197,7 @@ impl Filter for NativeFilter {
         chunk: Bytes,
         end: bool,
     ) -> Call<'a, BodyVerdict> {
-        boxed(self.call(exchange, async move |Instance { store, guest }| {
+        boxed(self.call(Stage::RequestBody, exchange, async move |Instance { store, guest }| {
             let phase = implemented(&guest.request_body)?;
             let request = Resource::new_borrow(REQUEST);
             let verdict = phase.call_on_request_body(store, request, &chunk, end).await?;
@@ -204,7 +206,7 @@ impl Filter for NativeFilter {
     }
 
     fn response<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
-        boxed(self.call(exchange, async |Instance { store, guest }| {
+        boxed(self.call(Stage::Response, exchange, async |Instance { store, guest }| {
             let phase = implemented(&guest.response)?;
             let (request, response) = (Resource::new_borrow(REQUEST), Resource::new_borrow(RESPONSE));
             let verdict = phase.call_on_response(store, request, response).await?;
@@ -218,7 +220,7 @@ impl Filter for NativeFilter {
         chunk: Bytes,
         end: bool,
     ) -> Call<'a, BodyVerdict> {
-        boxed(self.call(exchange, async move |Instance { store, guest }| {
+        boxed(self.call(Stage::ResponseBody, exchange, async move |Instance { store, guest }| {
             let phase = implemented(&guest.response_body)?;
             let (request, response) = (Resource::new_borrow(REQUEST), Resource::new_borrow(RESPONSE));
             let verdict = phase.call_on_response_body(store, request, response, &chunk, end).await?;
@@ -227,7 +229,7 @@ impl Filter for NativeFilter {
     }
 
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()> {
-        boxed(self.call(exchange, async move |Instance { store, guest }| {
+        boxed(self.call(Stage::Log, exchange, async move |Instance { store, guest }| {
             let phase = implemented(&guest.log)?;
             let (request, response) = (Resource::new_borrow(REQUEST), Resource::new_borrow(RESPONSE));
             phase.call_on_log(store, request, response, &host::summary(summary)).await?;

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{instance::Instance, native::Template};
-use crate::plugin::{Failure, breaker::Breaker};
+use crate::plugin::{Failure, Stage, breaker::Breaker};
 
 pub struct Pool {
     template: Arc<Template>,
@@ -25,6 +25,7 @@ pub struct Pool {
 
 pub struct Lease<'a> {
     pub instance: Box<Instance>,
+    stage: Stage,
     _running: SemaphorePermit<'a>,
     _slot: SemaphorePermit<'a>,
 }
@@ -46,8 +47,8 @@ impl Pool {
     }
 
     /// A warm instance, or a new one; waits for a free place up to the plugin's limit.
-    pub async fn lease(&self) -> Result<Lease<'_>, Failure> {
-        if !self.breaker.borrow_mut().allow(Instant::now) {
+    pub async fn lease(&self, stage: Stage) -> Result<Lease<'_>, Failure> {
+        if !self.breaker.borrow_mut().allow(stage, Instant::now) {
             return Err(Failure::Broken);
         }
         let slot = self.permit(&self.slots).await?;
@@ -57,22 +58,22 @@ impl Pool {
             Some(instance) => instance,
             None => {
                 let fresh = self.template.instantiate().await;
-                fresh.inspect_err(|failure| self.failed(failure))?
+                fresh.inspect_err(|failure| self.failed(stage, failure))?
             }
         };
-        Ok(Lease { instance, _running: running, _slot: slot })
+        Ok(Lease { instance, stage, _running: running, _slot: slot })
     }
 
     pub fn give_back(&self, lease: Lease<'_>) {
-        self.breaker.borrow_mut().success();
+        self.breaker.borrow_mut().success(lease.stage);
         if !self.template.settings.fresh {
             self.idle.borrow_mut().push(lease.instance);
         }
     }
 
     /// Counts a failure against the plugin's breaker.
-    pub fn failed(&self, failure: &Failure) {
-        if self.breaker.borrow_mut().failure(Instant::now()) {
+    pub fn failed(&self, stage: Stage, failure: &Failure) {
+        if self.breaker.borrow_mut().failure(stage, Instant::now()) {
             let name = &*self.template.context.name;
             tracing::warn!(plugin = name, "the breaker takes the plugin out: it {failure}");
         }

@@ -3,13 +3,17 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::{engine::TICK, host::log::PluginOutput, limits::Limiter};
+use super::{
+    engine::{TICK, ticks},
+    host::log::PluginOutput,
+    limits::Limiter,
+};
 use crate::{
     capability::Capabilities, config::PluginLimits, plugin::exchange::State, telemetry::metrics::Series,
 };
@@ -21,7 +25,9 @@ pub struct Host {
     pub series: Vec<Series>,
     pub limiter: Limiter,
     /// Ticks that the call may still run.
-    ticks: u32,
+    ticks: u64,
+    /// When it last began to run. Beside the store, because the yield that ends sets it.
+    running_since: Arc<AtomicU64>,
     /// The call ended because it ran out of ticks.
     pub timed_out: bool,
     wasi: WasiCtx,
@@ -49,6 +55,7 @@ impl Host {
                 series: Vec::new(),
                 limiter: Limiter::new(memory),
                 ticks: 0,
+                running_since: Arc::default(),
                 timed_out: false,
                 // No files, no environment, no sockets.
                 wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),
@@ -59,14 +66,23 @@ impl Host {
         store.limiter(|host| &mut host.limiter);
         store.set_hostcall_fuel(host_bytes);
         // Each tick the guest lets its worker look at its sockets; a plain yield would starve them.
+        // What it ran is counted by the clock: between two looks it may have filled memory for long.
         store.epoch_deadline_callback(|mut context| {
             let host = context.data_mut();
-            if host.ticks == 0 {
-                host.timed_out = true;
-                return Ok(UpdateDeadline::Interrupt);
+            let ran = ticks().saturating_sub(host.running_since.load(Relaxed)).max(1);
+            match host.ticks.checked_sub(ran) {
+                Some(left) => host.ticks = left,
+                None => {
+                    host.timed_out = true;
+                    return Ok(UpdateDeadline::Interrupt);
+                }
             }
-            host.ticks -= 1;
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            let running_since = host.running_since.clone();
+            let others = async move {
+                tokio::task::yield_now().await;
+                running_since.store(ticks(), Relaxed);
+            };
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(others)))
         });
         store
     }
@@ -74,7 +90,8 @@ impl Host {
     /// Gives the next call its time. Without it every call would trap at once.
     pub fn start_clock(store: &mut Store<Host>) {
         let host = store.data_mut();
-        host.ticks = (host.plugin.limits.time.as_millis() / TICK.as_millis()) as u32;
+        host.ticks = (host.plugin.limits.time.as_millis() / TICK.as_millis()) as u64;
+        host.running_since.store(ticks(), Relaxed);
         host.timed_out = false;
         store.set_epoch_deadline(1);
     }
@@ -107,10 +124,10 @@ impl LogBudget {
     /// lines that were dropped in the last one, told once.
     pub fn take(&self, second: u64) -> (bool, u32) {
         let mut lost = 0;
-        if self.second.swap(second, Ordering::Relaxed) != second {
-            lost = self.used.swap(0, Ordering::Relaxed).saturating_sub(self.rate);
+        if self.second.swap(second, Relaxed) != second {
+            lost = self.used.swap(0, Relaxed).saturating_sub(self.rate);
         }
-        (self.used.fetch_add(1, Ordering::Relaxed) < self.rate, lost)
+        (self.used.fetch_add(1, Relaxed) < self.rate, lost)
     }
 }
 

@@ -5,10 +5,18 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::fields::{Fields, is_token};
+use super::fields::Fields;
 use crate::host::types::{BodyMode, Client, Error, Header, LocalResponse, Tls};
+use crate::types::is_token;
 
 type Result<T> = std::result::Result<T, Error>;
+
+/// Bytes of a variable and its name, and variables of a request.
+const MAX_VAR: usize = 64 * 1024;
+const MAX_VARS: usize = 64;
+
+/// What the gateway lets a plugin have of a body unless its config says otherwise.
+const MAX_BODY: u32 = 1024 * 1024;
 
 /// A request and its response, outside of any phase: what a function of a plugin that takes a
 /// [`Request`](crate::Request) is tested with.
@@ -104,6 +112,11 @@ impl ResponseHead {
         ResponseHead { status, from_upstream, fields: Fields::default(), body_mode: BodyMode::None }
     }
 
+    /// Whether the body phase is called for the response to this method (RFC 9110, section 6.4.1).
+    pub fn has_body(&self, method: &str) -> bool {
+        method != "HEAD" && !matches!(self.status, 204 | 304)
+    }
+
     /// The head of an answer, unless it holds what the host refuses.
     pub fn local(answer: &LocalResponse) -> Result<Self> {
         let mut head = ResponseHead::new(check_status(answer.status)?, false);
@@ -143,7 +156,10 @@ impl Request {
     }
 
     pub fn set_method(&self, method: &str) -> Result<()> {
-        self.0.borrow_mut().request()?.method = checked(method, is_token(method))?;
+        if method == "CONNECT" {
+            return Err(Error::Forbidden);
+        }
+        self.0.borrow_mut().request()?.method = checked(method, is_token(method.as_bytes()))?;
         Ok(())
     }
 
@@ -201,24 +217,21 @@ impl Request {
     }
 
     pub fn set_header(&self, name: &str, value: &[u8]) -> Result<()> {
-        not_host(name)?;
         self.0.borrow_mut().request()?.fields.set(name, value)
     }
 
     pub fn append_header(&self, name: &str, value: &[u8]) -> Result<()> {
-        not_host(name)?;
         self.0.borrow_mut().request()?.fields.append(name, value)
     }
 
     pub fn remove_header(&self, name: &str) -> Result<bool> {
-        not_host(name)?;
         self.0.borrow_mut().request()?.fields.remove(name)
     }
 
     pub fn set_body_mode(&self, mode: BodyMode) -> Result<()> {
         let mut state = self.0.borrow_mut();
         match state.phase {
-            Phase::Request => state.request.body_mode = mode,
+            Phase::Request => state.request.body_mode = bounded(mode),
             _ => return Err(Error::Immutable),
         }
         Ok(())
@@ -252,7 +265,14 @@ impl Request {
         if state.phase == Phase::Log {
             return Err(Error::Immutable);
         }
-        state.request.vars.insert(name.to_string(), value.to_vec());
+        if name.len() + value.len() > MAX_VAR {
+            return Err(Error::TooLarge);
+        }
+        let vars = &mut state.request.vars;
+        if vars.len() >= MAX_VARS && !vars.contains_key(name) {
+            return Err(Error::Exhausted);
+        }
+        vars.insert(name.to_string(), value.to_vec());
         Ok(())
     }
 }
@@ -310,18 +330,19 @@ impl Response {
     pub fn set_body_mode(&self, mode: BodyMode) -> Result<()> {
         let mut state = self.0.borrow_mut();
         match state.phase {
-            Phase::Response => state.response.body_mode = mode,
+            Phase::Response => state.response.body_mode = bounded(mode),
             _ => return Err(Error::Immutable),
         }
         Ok(())
     }
 }
 
-/// The host header follows from the authority.
-fn not_host(name: &str) -> Result<()> {
-    match name.eq_ignore_ascii_case("host") {
-        true => Err(Error::Forbidden),
-        false => Ok(()),
+/// A longer body is then one beyond the bound.
+fn bounded(mode: BodyMode) -> BodyMode {
+    match mode {
+        BodyMode::Peek(limit) => BodyMode::Peek(limit.min(MAX_BODY)),
+        BodyMode::Buffer(limit) => BodyMode::Buffer(limit.min(MAX_BODY)),
+        BodyMode::None | BodyMode::Stream => mode,
     }
 }
 
@@ -370,6 +391,8 @@ mod tests {
         let exchange = testing::Request::get("/").build();
         let request = exchange.request();
         assert_eq!(request.set_header("Host", "x"), Err(HostError::Forbidden));
+        assert_eq!(request.remove_header("connection"), Err(HostError::Forbidden));
+        assert_eq!(request.set_method("CONNECT"), Err(HostError::Forbidden));
         assert_eq!(request.set_method("G T"), Err(HostError::InvalidValue));
         assert_eq!(request.set_authority("a/b"), Err(HostError::InvalidValue));
         assert_eq!(request.set_path_with_query("x"), Err(HostError::InvalidValue));
@@ -377,7 +400,22 @@ mod tests {
         assert_eq!(request.set_upstream("nowhere"), Err(HostError::Unknown));
         assert_eq!(exchange.response().set_status(200), Err(HostError::Immutable));
         exchange.state.borrow_mut().phase = Phase::Response;
-        assert_eq!(exchange.response().set_status(600), Err(HostError::InvalidValue));
+        for status in [100, 199, 600] {
+            assert_eq!(exchange.response().set_status(status), Err(HostError::InvalidValue));
+        }
+        assert_eq!(exchange.response().set_header("host", "x"), Err(HostError::Forbidden));
         assert_eq!(request.set_upstream("nowhere"), Err(HostError::Immutable));
+    }
+
+    #[test]
+    fn variables_are_bounded() {
+        let exchange = testing::Request::get("/").build();
+        let request = exchange.request();
+        assert_eq!(request.set_var("v", vec![0; MAX_VAR]), Err(HostError::TooLarge));
+        for number in 0..MAX_VARS {
+            request.set_var(&number.to_string(), "").unwrap();
+        }
+        assert_eq!(request.set_var("one-more", ""), Err(HostError::Exhausted));
+        assert_eq!(request.set_var("0", "again"), Ok(()));
     }
 }

@@ -1,21 +1,13 @@
 //! The headers of one message, and what the host refuses to put into them.
 
 use crate::host::types::{Error, Header};
+use crate::types::{FORBIDDEN, is_token};
 
 /// Bytes of a name and its value together.
-const MAX_FIELD: usize = 8 * 1024;
+const MAX_FIELD: usize = 16 * 1024;
 
-/// Connection and framing headers (RFC 9110, section 7.6.1; RFC 9112, section 6).
-const FORBIDDEN: [&str; 8] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Header lines of one message.
+const MAX_LINES: usize = 256;
 
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<Header>);
@@ -39,7 +31,7 @@ impl Fields {
     }
 
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
-        check(name, value)?;
+        self.check(name, value)?;
         self.replace(name, value);
         Ok(())
     }
@@ -52,13 +44,13 @@ impl Fields {
     }
 
     pub fn append(&mut self, name: &str, value: &[u8]) -> Result<(), Error> {
-        check(name, value)?;
+        self.check(name, value)?;
         self.receive(name, value);
         Ok(())
     }
 
     pub fn remove(&mut self, name: &str) -> Result<bool, Error> {
-        check(name, b"")?;
+        check_name(name)?;
         let before = self.0.len();
         self.0.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
         Ok(self.0.len() < before)
@@ -67,27 +59,30 @@ impl Fields {
     fn values(&self, name: &str) -> impl Iterator<Item = &Vec<u8>> {
         self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
+
+    fn check(&self, name: &str, value: &[u8]) -> Result<(), Error> {
+        if name.len() + value.len() > MAX_FIELD || self.0.len() >= MAX_LINES {
+            return Err(Error::TooLarge);
+        }
+        check_name(name)?;
+        match value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f)) {
+            true => Ok(()),
+            false => Err(Error::InvalidValue),
+        }
+    }
 }
 
-fn check(name: &str, value: &[u8]) -> Result<(), Error> {
-    if name.len() + value.len() > MAX_FIELD {
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.len() > MAX_FIELD {
         return Err(Error::TooLarge);
     }
-    if !is_token(name) {
+    if !is_token(name.as_bytes()) {
         return Err(Error::InvalidName);
     }
-    if FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
-        return Err(Error::Forbidden);
+    match FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
+        true => Err(Error::Forbidden),
+        false => Ok(()),
     }
-    match value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7f)) {
-        true => Ok(()),
-        false => Err(Error::InvalidValue),
-    }
-}
-
-/// RFC 9110, section 5.6.2.
-pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 #[cfg(test)]
@@ -116,6 +111,17 @@ mod tests {
         assert_eq!(fields.copy(), []);
         assert_eq!(fields.set("x", "tab\tand caf\u{e9}".as_bytes()), Ok(()));
         assert_eq!(fields.set("x", &[b'a'; MAX_FIELD - 1]), Ok(()));
+    }
+
+    #[test]
+    fn a_message_has_a_bounded_number_of_lines() {
+        let mut fields = Fields::default();
+        for _ in 0..MAX_LINES {
+            fields.append("x", b"").unwrap();
+        }
+        assert_eq!(fields.append("x", b""), Err(Error::TooLarge));
+        assert_eq!(fields.remove("x"), Ok(true));
+        assert_eq!(fields.append("x", b""), Ok(()));
     }
 
     #[test]

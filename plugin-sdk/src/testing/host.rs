@@ -69,6 +69,23 @@ impl Host {
         self
     }
 
+    /// Most keys that [`counters`](crate::counters) hold, to see what a plugin does when they are
+    /// exhausted. Default: a million, as in the gateway.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wasmgate_sdk::{HostError, counters, testing::Host};
+    ///
+    /// let host = Host::new().max_keys(1);
+    /// let increment = |key| host.enter(|| counters::increment(key, 1, Duration::from_secs(1)));
+    /// assert_eq!(increment("a"), Ok(1));
+    /// assert_eq!(increment("b"), Err(HostError::Exhausted));
+    /// ```
+    pub fn max_keys(self, keys: usize) -> Self {
+        self.state.borrow_mut().store.max_keys = keys;
+        self
+    }
+
     /// Least important level that is still logged.
     ///
     /// ```

@@ -55,8 +55,7 @@ pub mod key_value {
     }
 
     pub fn set(key: &str, value: &[u8], ttl_ms: u32) -> Result<(), Error> {
-        current(|host| host.store.set(host.elapsed_ms(), key, value, ttl_ms));
-        Ok(())
+        current(|host| host.store.set(host.elapsed_ms(), key, value, ttl_ms))
     }
 
     pub fn delete(key: &str) {

@@ -8,6 +8,10 @@ use crate::{
     BodyMode, BodyVerdict, Error, HostError, LocalResponse, Phases, Plugin, Result, Summary, Verdict,
 };
 
+/// What a body beyond its bound is answered with.
+const REQUEST_TOO_LARGE: (u16, &str) = (413, "payload_too_large");
+const RESPONSE_TOO_LARGE: (u16, &str) = (502, "response_too_large");
+
 /// An instance of a plugin on a fake host, made by [`Host::load`].
 pub struct Loaded<P> {
     host: Host,
@@ -171,13 +175,13 @@ impl<'a, P: Plugin> Run<'a, P> {
     fn finish(mut self, response: Response) -> Outcome {
         match self.forward() {
             Ok(()) => self.receive(response.head, response.body),
-            Err(end) => self.end(end, 413),
+            Err(end) => self.end(end, REQUEST_TOO_LARGE),
         }
         // A plugin that failed with the request is not asked about the response.
         if self.outcome.error.is_none()
             && let Err(end) = self.backward()
         {
-            self.end(end, 502);
+            self.end(end, RESPONSE_TOO_LARGE);
         }
         self.log();
         self.outcome
@@ -218,7 +222,7 @@ impl<'a, P: Plugin> Run<'a, P> {
         if let Verdict::Respond(answer) = verdict {
             return Err(End::Answer(answer));
         }
-        let mode = self.outcome.exchange.state.borrow().response.body_mode;
+        let mode = self.response_mode();
         let sent = mode == BodyMode::Stream;
         self.enter(Phase::ResponseBody { sent });
         let body = std::mem::take(&mut self.body);
@@ -229,6 +233,15 @@ impl<'a, P: Plugin> Run<'a, P> {
         });
         self.outcome.cut_off = sent && delivered.is_err();
         delivered
+    }
+
+    /// What the plugin asked for, where the response has a body.
+    fn response_mode(&self) -> BodyMode {
+        let state = self.outcome.exchange.state.borrow();
+        match state.response.has_body(&state.request.method) {
+            true => state.response.body_mode,
+            false => BodyMode::None,
+        }
     }
 
     fn log(&mut self) {
@@ -251,7 +264,7 @@ impl<'a, P: Plugin> Run<'a, P> {
         self.plugin.on_log(&self.outcome.request(), &self.outcome.response(), &summary);
     }
 
-    fn end(&mut self, end: End, too_large: u16) {
+    fn end(&mut self, end: End, (status, code): (u16, &str)) {
         match end {
             End::Answer(answer) => match ResponseHead::local(&answer) {
                 Ok(head) => {
@@ -263,8 +276,8 @@ impl<'a, P: Plugin> Run<'a, P> {
             },
             End::Failed(error) => self.fail(error),
             End::TooLarge => {
-                self.outcome.code = Some("payload_too_large".to_string());
-                self.answer(ResponseHead::new(too_large, false), Vec::new());
+                self.outcome.code = Some(code.to_string());
+                self.answer(ResponseHead::new(status, false), Vec::new());
             }
         }
     }
@@ -443,11 +456,17 @@ mod tests {
         LocalResponse::new(418).body("teapot").code("teapot")
     }
 
+    const MEBIBYTE: usize = 1024 * 1024;
+
     fn run(script: &str) -> (Outcome, Vec<String>) {
+        let request = Request::new("PUT", "/").body_pieces(["ab", "cd"]);
+        exchange(script, request, Response::new(201).body_pieces(["ef", "gh"]))
+    }
+
+    fn exchange(script: &str, request: Request, response: Response) -> (Outcome, Vec<String>) {
         let host = Host::new();
         let scripted = host.load::<Scripted>(script).unwrap();
-        let request = Request::new("PUT", "/").body_pieces(["ab", "cd"]);
-        let outcome = scripted.exchange(request, Response::new(201).body_pieces(["ef", "gh"]));
+        let outcome = scripted.exchange(request, response);
         (outcome, host.log().into_iter().map(|line| line.message).collect())
     }
 
@@ -478,6 +497,28 @@ mod tests {
         let (outcome, calls) = run(r#"{"buffer": 3}"#);
         assert_eq!(calls, ["request", "response 413", "response body  true", "log 413 payload_too_large"]);
         assert!(!outcome.sent);
+        for (length, status) in [(MEBIBYTE, 200), (MEBIBYTE + 1, 502)] {
+            let (outcome, _) = exchange(
+                r#"{"buffer": 4294967295}"#,
+                Request::get("/"),
+                Response::new(200).body(vec![b'a'; length]),
+            );
+            assert_eq!(outcome.response().status(), status, "{length}");
+            assert_eq!(outcome.code.as_deref(), (status == 502).then_some("response_too_large"));
+        }
+    }
+
+    #[test]
+    fn a_response_without_a_body_has_no_body_phase() {
+        for (method, status) in [("HEAD", 200), ("GET", 204), ("GET", 304)] {
+            let (_, calls) = exchange(
+                r#"{"buffer": 9, "response_body": "answer"}"#,
+                Request::new(method, "/"),
+                Response::new(status),
+            );
+            let response = format!("response {status}");
+            assert_eq!(calls, ["request", "request body  true", &response, &format!("log {status} -")]);
+        }
     }
 
     #[test]

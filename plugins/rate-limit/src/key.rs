@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use wasmgate_sdk::{Error, HeaderName, Request, Result};
 
+/// The host bounds its keys; what is longer shares a bucket.
+const MAX: usize = 700;
+
 pub struct Key {
     by: By,
     ipv6_prefix: u8,
@@ -21,7 +24,7 @@ enum By {
 impl Key {
     pub fn parse(text: &str, ipv6_prefix: u8) -> Result<Self> {
         if ipv6_prefix > 128 {
-            return Err(Error::msg("ipv6_prefix: is at most 128"));
+            return Err(Error::msg("ipv6_prefix: must be at most 128"));
         }
         let by = match text {
             "ip" => By::Ip,
@@ -42,8 +45,7 @@ impl Key {
         Ok(Key { by, ipv6_prefix })
     }
 
-    /// The kind stands in front, so that a header cannot name somebody's address. Long values
-    /// of clients are cut: the host bounds its keys.
+    /// The kind stands in front, so that a header cannot name somebody's address.
     pub fn of(&self, request: &Request) -> String {
         let named = match &self.by {
             By::Ip => None,
@@ -54,23 +56,24 @@ impl Key {
             By::Const => Some("const".to_string()),
         };
         let mut key = named.unwrap_or_else(|| format!("ip:{}", self.network(&request.client().ip)));
-        key.truncate(key.floor_char_boundary(700));
+        key.truncate(key.floor_char_boundary(MAX));
         key
     }
 
     /// An IPv6 client has a whole network to choose addresses from.
     fn network(&self, ip: &str) -> String {
-        match ip.parse::<IpAddr>() {
+        match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
             Ok(IpAddr::V6(v6)) => {
                 let ignored = 128 - u32::from(self.ipv6_prefix);
                 let bits = v6.to_bits().checked_shr(ignored).unwrap_or(0);
                 Ipv6Addr::from_bits(bits.checked_shl(ignored).unwrap_or(0)).to_string()
             }
-            _ => ip.to_string(),
+            Ok(IpAddr::V4(v4)) => v4.to_string(),
+            Err(_) => ip.to_string(),
         }
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(400).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(MAX / 2).map(|byte| format!("{byte:02x}")).collect()
 }

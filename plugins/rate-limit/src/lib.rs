@@ -2,20 +2,23 @@
 //! what is left of it in the headers of every answer.
 
 mod key;
+mod limit;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use wasmgate_sdk::{
-    Duration, Error, HostError, LocalResponse, Plugin, Request, Response, Result, Verdict, config, counters,
-    metrics::Counter, plugin,
+    Error, HostError, LocalResponse, Phases, Plugin, Request, Response, Result, Verdict, config,
+    counters::{self, Bucket},
+    metrics::Counter,
+    plugin,
 };
 
 use key::Key;
-
-/// Between the phases of one request.
-const VAR: &str = "rate-limit";
+use limit::Limit;
+use standing::{Standing, seconds_up};
 
 /// How many requests, of whom, and how the client is told.
 #[config]
@@ -32,13 +35,13 @@ pub struct Config {
     /// Other limits for the plans of consumers, by the variable "plan".
     #[serde(default)]
     plans: BTreeMap<String, Limit>,
-    /// Leading bits of an IPv6 address that are one client.
+    /// Leading bits of an IPv6 address that are one client, at most 128. Default: 64.
     #[serde(default = "default_ipv6_prefix")]
     ipv6_prefix: u8,
     /// Headers of every answer.
     #[serde(default)]
     headers: Headers,
-    /// Tokens that a request takes.
+    /// Tokens that a request takes, at least 1. Default: 1.
     #[serde(default = "default_cost")]
     cost: u32,
     /// What happens when the host can hold no more keys.
@@ -47,17 +50,6 @@ pub struct Config {
     /// Whether CORS preflights are counted.
     #[serde(default)]
     count_preflight: bool,
-}
-
-#[config]
-#[derive(Clone, Copy)]
-struct Limit {
-    /// Requests per time; tokens that the bucket gains.
-    rate: u32,
-    /// That time, such as "1m".
-    per: Duration,
-    /// Requests at once; tokens that the bucket holds. Default: the rate.
-    burst: Option<u32>,
 }
 
 #[config]
@@ -121,13 +113,23 @@ impl Plugin for RateLimit {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
-        config.limit.check("limit")?;
+        config.limit.check("limit", config.cost)?;
         for (plan, limit) in &config.plans {
-            limit.check(&format!("plans.{plan}"))?;
+            limit.check(&format!("plans.{plan}"), config.cost)?;
+        }
+        if config.cost == 0 {
+            return Err(Error::msg("cost: must be at least 1"));
         }
         let key = Key::parse(&config.key, config.ipv6_prefix)?;
         let (allowed, limited) = (Counter::new("allowed", &[])?, Counter::new("limited", &[])?);
         Ok(RateLimit { config, key, allowed, limited })
+    }
+
+    fn phases(&self) -> Phases {
+        match self.config.headers {
+            Headers::None => Phases::REQUEST,
+            _ => Phases::REQUEST | Phases::RESPONSE,
+        }
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
@@ -136,31 +138,22 @@ impl Plugin for RateLimit {
         }
         let plan = request.var_str("plan");
         let limit = plan.and_then(|plan| self.config.plans.get(&plan)).unwrap_or(&self.config.limit);
-        let bucket = match counters::take(&self.bucket_key(request, limit), self.config.cost, limit.bucket())
-        {
-            Ok(bucket) => bucket,
-            Err(HostError::Exhausted) => return Ok(self.exhausted()),
-            Err(error) => return Err(error.into()),
-        };
-        let state = State { limit: *limit, remaining: bucket.remaining, reset: seconds_up(bucket.reset) };
-        if bucket.allowed {
-            self.allowed.increment();
-            request.set_var(VAR, state.text())?;
-            return Ok(Verdict::Next);
+        match counters::take(&self.bucket_key(request, limit), self.config.cost, limit.bucket()) {
+            Ok(bucket) => self.decide(request, Standing::new(limit, bucket), bucket),
+            Err(HostError::Exhausted) => Ok(self.exhausted()),
+            Err(error) => Err(error.into()),
         }
-        self.limited.increment();
-        request.set_var(VAR, state.text())?;
-        let answer = LocalResponse::new(429).code("rate_limited").detail("API rate limit exceeded");
-        // A cost above the burst would never be allowed: then there is no time to come back.
-        Ok(match self.config.cost <= limit.burst() {
-            true => answer.header("retry-after", seconds_up(bucket.retry_after).max(1).to_string()).into(),
-            false => answer.into(),
-        })
     }
 
     fn on_response(&self, request: &Request, response: &Response) -> Result<Verdict> {
-        if let Some(state) = request.var_str(VAR).and_then(|text| State::read(&text)) {
-            self.announce(response, &state)?;
+        let Some(standing) = Standing::recall(request) else {
+            return Ok(Verdict::Next);
+        };
+        if matches!(self.config.headers, Headers::Both | Headers::Draft) {
+            standing.tell_draft(response)?;
+        }
+        if matches!(self.config.headers, Headers::Both | Headers::X) {
+            standing.tell_x(response)?;
         }
         Ok(Verdict::Next)
     }
@@ -169,84 +162,42 @@ impl Plugin for RateLimit {
 impl RateLimit {
     /// Limits that differ have buckets that differ, also of the same client.
     fn bucket_key(&self, request: &Request, limit: &Limit) -> String {
-        let (rate, per, burst) = (limit.rate, limit.per.as_millis(), limit.burst());
         let route = match self.config.scope {
             Scope::Route => request.route(),
             Scope::Global => String::new(),
         };
-        format!("{rate}/{per}/{burst} {route} {}", self.key.of(request))
+        format!("{limit} {route} {}", self.key.of(request))
+    }
+
+    fn decide(&self, request: &Request, standing: Standing, bucket: Bucket) -> Result<Verdict> {
+        if bucket.allowed {
+            self.allowed.increment();
+            // Of several limits the client is told the one it meets first.
+            if Standing::recall(request).is_none_or(|other| standing.remaining < other.remaining) {
+                standing.remember(request)?;
+            }
+            return Ok(Verdict::Next);
+        }
+        self.limited.increment();
+        standing.remember(request)?;
+        let answer = LocalResponse::new(429).code("rate_limited").detail("API rate limit exceeded");
+        Ok(answer.header("retry-after", seconds_up(bucket.retry_after).max(1).to_string()).into())
     }
 
     fn exhausted(&self) -> Verdict {
         match self.config.on_exhausted {
             OnExhausted::Allow => Verdict::Next,
-            OnExhausted::Deny => LocalResponse::new(503).code("rate_limit_exhausted").into(),
+            OnExhausted::Deny => LocalResponse::new(503)
+                .code("rate_limit_exhausted")
+                .detail("The rate limit cannot be checked")
+                .into(),
         }
-    }
-
-    fn announce(&self, response: &Response, state: &State) -> Result<(), HostError> {
-        let (burst, remaining, reset) = (state.limit.burst(), state.remaining, state.reset);
-        if matches!(self.config.headers, Headers::Both | Headers::Draft) {
-            let (rate, window) = (state.limit.rate, seconds_up(*state.limit.per));
-            response.set_header("ratelimit-policy", format!("\"default\";q={rate};w={window}"))?;
-            response.set_header("ratelimit", format!("\"default\";r={remaining};t={reset}"))?;
-        }
-        if matches!(self.config.headers, Headers::Both | Headers::X) {
-            response.set_header("x-ratelimit-limit", burst.to_string())?;
-            response.set_header("x-ratelimit-remaining", remaining.to_string())?;
-            response.set_header("x-ratelimit-reset", reset.to_string())?;
-        }
-        Ok(())
     }
 }
 
-/// What the response says.
-struct State {
-    limit: Limit,
-    remaining: u64,
-    /// Seconds until the bucket is full.
-    reset: u64,
-}
-
-impl State {
-    fn text(&self) -> String {
-        let (limit, per) = (self.limit, self.limit.per.as_millis());
-        format!("{} {per} {} {} {}", limit.rate, limit.burst(), self.remaining, self.reset)
-    }
-
-    fn read(text: &str) -> Option<State> {
-        let numbers: Vec<u64> = text.split(' ').map_while(|number| number.parse().ok()).collect();
-        let [rate, per, burst, remaining, reset] = numbers[..] else { return None };
-        let (rate, burst) = (u32::try_from(rate).ok()?, u32::try_from(burst).ok()?);
-        let per = Duration(std::time::Duration::from_millis(per));
-        Some(State { limit: Limit { rate, per, burst: Some(burst) }, remaining, reset })
-    }
-}
-
-impl Limit {
-    fn check(&self, key: &str) -> Result<()> {
-        if self.rate == 0 || self.burst == Some(0) {
-            return Err(Error::msg(format_args!("{key}: rate and burst are at least 1")));
-        }
-        match u32::try_from(self.per.as_millis()) {
-            Ok(1..) => Ok(()),
-            _ => Err(Error::msg(format_args!("{key}.per: is at least 1ms and at most 49 days"))),
-        }
-    }
-
-    fn burst(&self) -> u32 {
-        self.burst.unwrap_or(self.rate)
-    }
-
-    fn bucket(&self) -> counters::Limit {
-        counters::Limit { capacity: self.burst(), refill: self.rate, period: *self.per }
-    }
-}
-
+/// A browser asks before it sends a request (Fetch standard, CORS-preflight request).
 fn is_preflight(request: &Request) -> bool {
-    request.method() == "OPTIONS" && request.header("access-control-request-method").is_some()
-}
-
-fn seconds_up(time: std::time::Duration) -> u64 {
-    time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+    request.method() == "OPTIONS"
+        && request.header("origin").is_some()
+        && request.header("access-control-request-method").is_some()
 }

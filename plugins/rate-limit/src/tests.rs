@@ -14,8 +14,18 @@ fn get(ip: &str) -> Request {
     Request::get("/a").client_ip(ip)
 }
 
+fn preflight() -> Request {
+    Request::new("OPTIONS", "/")
+        .header("origin", "https://a.test")
+        .header("access-control-request-method", "PUT")
+}
+
 fn header(outcome: &Outcome, name: &str) -> Option<String> {
     outcome.response().header_str(name)
+}
+
+fn remaining(outcome: &Outcome) -> Option<String> {
+    header(outcome, "x-ratelimit-remaining")
 }
 
 #[test]
@@ -23,55 +33,139 @@ fn a_bucket_empties_and_fills_again() {
     let host = Host::new();
     let plugin = load(&host, "");
     assert!(plugin.send(get("192.0.2.1")).sent);
-    let second = plugin.send(get("192.0.2.1"));
-    assert!(second.sent);
-    assert_eq!(header(&second, "x-ratelimit-limit").as_deref(), Some("2"));
-    assert_eq!(header(&second, "x-ratelimit-remaining").as_deref(), Some("0"));
-    assert_eq!(header(&second, "ratelimit-policy").as_deref(), Some("\"default\";q=2;w=60"));
-    assert_eq!(header(&second, "ratelimit").as_deref(), Some("\"default\";r=0;t=60"));
-    let third = plugin.send(get("192.0.2.1"));
-    assert_eq!(third.response().status(), 429);
-    assert_eq!(third.code.as_deref(), Some("rate_limited"));
-    assert_eq!(header(&third, "retry-after").as_deref(), Some("30"));
-    assert_eq!(header(&third, "x-ratelimit-remaining").as_deref(), Some("0"), "on the refusal, too");
+    assert!(plugin.send(get("192.0.2.1")).sent);
+    assert!(!plugin.send(get("192.0.2.1")).sent);
     assert!(plugin.send(get("192.0.2.2")).sent, "another client has a bucket of its own");
     host.advance(Time::from_secs(30));
     assert!(plugin.send(get("192.0.2.1")).sent);
     assert!(!plugin.send(get("192.0.2.1")).sent);
+    assert_eq!(host.metric("allowed", &[]), Some(4.0));
     assert_eq!(host.metric("limited", &[]), Some(2.0));
 }
 
 #[test]
-fn keys() {
-    for (key, same, other) in [
-        ("header:x-team", get("192.0.2.2").header("x-team", "a"), get("192.0.2.1").header("x-team", "b")),
-        ("path", get("192.0.2.2"), Request::get("/b").client_ip("192.0.2.1")),
-        ("const", Request::get("/b").client_ip("192.0.2.9"), get("192.0.2.1")),
-        ("route", Request::get("/b").client_ip("192.0.2.9"), get("192.0.2.1")),
-        ("ip", get("2001:db8::1").header("x", "y"), get("2001:db8:0:1::1")),
+fn every_answer_says_what_is_left() {
+    let host = Host::new();
+    let plugin = load(&host, "");
+    let first = plugin.send(get("192.0.2.1"));
+    assert_eq!(header(&first, "ratelimit").as_deref(), Some("\"default\";r=1;t=30"));
+    assert_eq!((remaining(&first).as_deref(), header(&first, "retry-after")), (Some("1"), None));
+    plugin.send(get("192.0.2.1"));
+    host.advance(Time::from_millis(500));
+    let refused = plugin.send(get("192.0.2.1"));
+    assert_eq!(refused.response().status(), 429);
+    assert_eq!(refused.code.as_deref(), Some("rate_limited"));
+    assert_eq!(refused.answer.as_ref().unwrap().detail.as_deref(), Some("API rate limit exceeded"));
+    assert!(refused.response_body.is_empty(), "the gateway writes the body");
+    for (name, value) in [
+        ("ratelimit-policy", "\"default\";q=2;w=60"),
+        ("ratelimit", "\"default\";r=0;t=60"),
+        ("x-ratelimit-limit", "2"),
+        ("x-ratelimit-remaining", "0"),
+        ("x-ratelimit-reset", "60"),
+        ("retry-after", "30"),
     ] {
-        let host = Host::new();
-        let plugin = load(&host, &format!(r#", "key": "{key}""#));
-        let first = match key {
-            "ip" => get("2001:db8::ffff"),
-            _ => get("192.0.2.1").header("x-team", "a"),
-        };
-        assert!(plugin.send(first).sent);
-        assert_eq!(header(&plugin.send(same), "x-ratelimit-remaining").as_deref(), Some("0"), "{key}");
-        let shared = matches!(key, "const" | "route");
-        assert_eq!(plugin.send(other).sent, !shared, "{key}");
+        assert_eq!(header(&refused, name).as_deref(), Some(value), "{name}");
+    }
+    host.advance(Time::from_millis(29_499));
+    assert_eq!(header(&plugin.send(get("192.0.2.1")), "retry-after").as_deref(), Some("1"));
+}
+
+#[test]
+fn the_headers_are_chosen() {
+    for (headers, draft, x) in [("draft", true, false), ("x", false, true), ("none", false, false)] {
+        let plugin = load(&Host::new(), &format!(r#", "headers": "{headers}""#));
+        for status in [200, 200, 429] {
+            let outcome = plugin.send(get("192.0.2.1"));
+            assert_eq!(outcome.response().status(), status);
+            assert_eq!(header(&outcome, "ratelimit").is_some(), draft, "{headers}");
+            assert_eq!(header(&outcome, "ratelimit-policy").is_some(), draft);
+            assert_eq!(header(&outcome, "x-ratelimit-reset").is_some(), x);
+            assert_eq!(header(&outcome, "retry-after").is_some(), status == 429);
+        }
+        assert_eq!(plugin.plugin().phases().contains(Phases::RESPONSE), draft || x);
     }
 }
 
 #[test]
-fn what_is_missing_falls_back_to_the_address() {
-    let host = Host::new();
-    let plugin = load(&host, r#", "key": "consumer""#);
-    for _ in 0..2 {
-        assert!(plugin.send(get("192.0.2.1")).sent);
+fn the_burst_is_the_buckets_size() {
+    let plugin = Host::new().load(r#"{"limit": {"rate": 60, "per": "1m", "burst": 3}}"#).unwrap();
+    let outcome = Loaded::<RateLimit>::send(&plugin, get("192.0.2.1"));
+    assert_eq!(header(&outcome, "x-ratelimit-limit").as_deref(), Some("3"));
+    assert_eq!(remaining(&outcome).as_deref(), Some("2"));
+    assert_eq!(header(&outcome, "ratelimit-policy").as_deref(), Some("\"default\";q=60;w=60"));
+    assert_eq!(header(&outcome, "ratelimit").as_deref(), Some("\"default\";r=2;t=1"));
+}
+
+#[test]
+fn a_request_may_cost_more() {
+    let plugin = Host::new().load(r#"{"limit": {"rate": 60, "per": "1m", "burst": 5}, "cost": 3}"#).unwrap();
+    assert_eq!(remaining(&plugin.send(get("192.0.2.1"))).as_deref(), Some("2"));
+    let refused = Loaded::<RateLimit>::send(&plugin, get("192.0.2.1"));
+    assert_eq!((refused.response().status(), remaining(&refused).as_deref()), (429, Some("2")));
+    assert_eq!(header(&refused, "retry-after").as_deref(), Some("1"));
+}
+
+/// Whether two requests take from the same bucket.
+fn share(more: &str, one: Request, other: Request) -> bool {
+    let plugin = load(&Host::new(), more);
+    plugin.send(one);
+    remaining(&plugin.send(other)).unwrap() == "0"
+}
+
+#[test]
+fn a_bucket_belongs_to_its_key() {
+    let team = |ip, team| get(ip).header("x-team", team);
+    let long = |end| Request::get(&format!("/{}{end}", "é".repeat(600)));
+    for (key, one, other, expected) in [
+        ("ip", get("192.0.2.1"), get("192.0.2.1").header("x", "y"), true),
+        ("ip", get("192.0.2.1"), get("192.0.2.2"), false),
+        ("consumer", get("192.0.2.1").var("consumer", "a"), get("192.0.2.2").var("consumer", "a"), true),
+        ("consumer", get("192.0.2.1").var("consumer", "a"), get("192.0.2.1").var("consumer", "b"), false),
+        ("consumer", get("192.0.2.1"), get("192.0.2.1"), true),
+        ("consumer", get("192.0.2.1"), get("192.0.2.2"), false),
+        ("header:X-Team", team("192.0.2.1", "a"), team("192.0.2.2", "a"), true),
+        ("header:X-Team", team("192.0.2.1", "a"), team("192.0.2.1", "b"), false),
+        ("header:X-Team", get("192.0.2.1"), get("192.0.2.2"), false),
+        ("header:X-Team", get("192.0.2.1"), team("192.0.2.2", "ip:192.0.2.1"), false),
+        ("header:X-Team", team("::1", &"a".repeat(9000)), team("::1", &"a".repeat(9001)), true),
+        ("path", Request::get("/a?b"), Request::get("/a?c").client_ip("192.0.2.9"), true),
+        ("path", Request::get("/a"), Request::get("/b"), false),
+        ("path", long("a"), long("b"), true),
+        ("route", Request::get("/a"), Request::get("/b").client_ip("192.0.2.9"), true),
+        ("route", Request::get("/a"), Request::get("/a").route("b"), false),
+        ("const", Request::get("/a"), Request::get("/b").client_ip("192.0.2.9"), true),
+    ] {
+        assert_eq!(share(&format!(r#", "key": "{key}""#), one, other), expected, "{key}");
     }
-    assert!(!plugin.send(get("192.0.2.1")).sent);
-    assert!(plugin.send(get("192.0.2.1").var("consumer", "alice")).sent);
+}
+
+#[test]
+fn an_ipv6_client_is_a_network() {
+    let first = "2001:db8:0:1::1";
+    for (prefix, other, expected) in [
+        (64, "2001:db8:0:1:ffff::1", true),
+        (64, "2001:db8:0:2::1", false),
+        (48, "2001:db8:0:2::1", true),
+        (128, "2001:db8:0:1::1", true),
+        (128, "2001:db8:0:1::2", false),
+        (0, "fe80::1", true),
+        (0, "192.0.2.1", false),
+    ] {
+        let more = format!(r#", "ipv6_prefix": {prefix}"#);
+        assert_eq!(share(&more, get(first), get(other)), expected, "{other}/{prefix}");
+    }
+    assert!(share("", get("::ffff:192.0.2.1"), get("192.0.2.1")), "the same client");
+    assert!(!share("", get("::ffff:192.0.2.1"), get("::ffff:192.0.2.2")));
+}
+
+#[test]
+fn routes_count_for_themselves_or_together() {
+    let requests = || (get("192.0.2.1").route("a"), get("192.0.2.1").route("b"));
+    let (a, b) = requests();
+    assert!(!share("", a, b));
+    let (a, b) = requests();
+    assert!(share(r#", "scope": "global""#, a, b));
 }
 
 #[test]
@@ -81,30 +175,78 @@ fn plans_have_limits_of_their_own() {
     let outcome = plugin.send(get("192.0.2.1").var("plan", "pro"));
     assert_eq!(header(&outcome, "x-ratelimit-limit").as_deref(), Some("5"));
     assert_eq!(header(&outcome, "ratelimit-policy").as_deref(), Some("\"default\";q=600;w=60"));
+    for request in [get("192.0.2.1").var("plan", "free"), get("192.0.2.1")] {
+        assert_eq!(header(&plugin.send(request), "x-ratelimit-limit").as_deref(), Some("2"));
+    }
 }
 
 #[test]
-fn preflights_and_costs() {
+fn of_several_limits_the_lowest_is_told() {
     let host = Host::new();
-    let plugin = load(&host, r#", "cost": 3, "headers": "none""#);
-    let preflight = Request::new("OPTIONS", "/").header("access-control-request-method", "PUT");
-    assert!(plugin.send(preflight).sent);
-    let never = plugin.send(get("192.0.2.1"));
-    assert_eq!(never.response().status(), 429);
-    assert_eq!(header(&never, "retry-after"), None);
-    assert_eq!(header(&never, "ratelimit"), None);
+    let wide = host.load::<RateLimit>(r#"{"limit": {"rate": 9, "per": "1s"}}"#).unwrap();
+    for (before, told) in [("5 60 5 1 60", "1"), ("100 60 100 50 60", "8"), ("nonsense", "7")] {
+        assert_eq!(remaining(&wide.send(get("::1").var("rate-limit", before))).as_deref(), Some(told));
+        if before.starts_with('5') {
+            host.advance(Time::from_secs(1));
+        }
+    }
+    let narrow = host.load::<RateLimit>(r#"{"limit": {"rate": 1, "per": "1m"}}"#).unwrap();
+    narrow.send(get("::1"));
+    let refused = narrow.send(get("::1").var("rate-limit", "5 60 5 0 60"));
+    assert_eq!(header(&refused, "x-ratelimit-limit").as_deref(), Some("1"), "the limit that refused");
+}
+
+#[test]
+fn preflights_are_counted_only_if_told() {
+    let host = Host::new();
+    let plugin = load(&host, "");
+    for _ in 0..3 {
+        assert_eq!(remaining(&plugin.send(preflight())), None);
+    }
+    assert!(plugin.send(Request::new("OPTIONS", "/")).response().header("ratelimit").is_some());
+    let plugin = load(&Host::new(), r#", "count_preflight": true"#);
+    assert_eq!(remaining(&plugin.send(preflight())).as_deref(), Some("1"));
+}
+
+#[test]
+fn too_many_keys_pass_or_not() {
+    let plugin = load(&Host::new().max_keys(0), "");
+    let outcome = plugin.send(get("192.0.2.1"));
+    assert_eq!((outcome.sent, remaining(&outcome)), (true, None));
+    let plugin = load(&Host::new().max_keys(0), r#", "on_exhausted": "deny""#);
+    let outcome = plugin.send(get("192.0.2.1"));
+    assert_eq!((outcome.response().status(), outcome.code.as_deref()), (503, Some("rate_limit_exhausted")));
 }
 
 #[test]
 fn mistakes_are_named() {
     let refusal = |text: &str| Host::new().load::<RateLimit>(text).err().unwrap().to_string();
-    assert!(refusal("{}").contains("limit"));
-    assert!(refusal(r#"{"limit": {"rate": 0, "per": "1m"}}"#).contains("limit"));
-    assert!(refusal(r#"{"limit": {"rate": 1, "per": "90d"}}"#).contains("limit.per"));
-    assert!(refusal(r#"{"limit": {"rate": 1, "per": 60}}"#).contains("limit.per"));
-    assert!(refusal(&format!(r#"{{{TWO}, "key": "team"}}"#)).contains("key"));
-    assert!(refusal(&format!(r#"{{{TWO}, "key": "header:a b"}}"#)).contains("key"));
-    assert!(
-        refusal(&format!(r#"{{{TWO}, "plans": {{"x": {{"rate": 0, "per": "1s"}}}}}}"#)).contains("plans.x")
-    );
+    for (limit, expected) in [
+        (r#""rate": 0, "per": "1m""#, "limit.rate: must be at least 1"),
+        (r#""rate": 1, "per": "1m", "burst": 0"#, "limit.burst: must be at least 1"),
+        (r#""rate": 1, "per": "0s""#, "limit.per: must be 1ms to 49d"),
+        (r#""rate": 1, "per": "50d""#, "limit.per: must be 1ms to 49d"),
+        (r#""rate": 1, "per": "49d", "burst": 1000"#, "limit: takes more than a century to fill"),
+        (r#""rate": 1, "per": 60"#, "limit.per: invalid type: integer `60`, expected a string"),
+        (r#""rate": 1, "per": "60""#, "limit.per: \"60\" is not a time such as \"5s\""),
+        (r#""rate": 1"#, "limit: missing field `per`"),
+    ] {
+        assert_eq!(refusal(&format!(r#"{{"limit": {{{limit}}}}}"#)), expected);
+    }
+    for (more, expected) in [
+        (r#""key": "team""#, "key: \"team\" is not one of ip, consumer, route, path, const or header:NAME"),
+        (r#""key": "header:a b""#, "key: `a b` is not a header name"),
+        (r#""ipv6_prefix": 129"#, "ipv6_prefix: must be at most 128"),
+        (r#""cost": 0"#, "cost: must be at least 1"),
+        (r#""cost": 3"#, "limit: holds less than one request costs"),
+        (r#""plans": {"x": {"rate": 0, "per": "1s"}}"#, "plans.x.rate: must be at least 1"),
+        (
+            r#""cost": 2, "plans": {"x": {"rate": 1, "per": "1s"}}"#,
+            "plans.x: holds less than one request costs",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{{{TWO}, {more}}}")), expected);
+    }
+    assert_eq!(refusal("null"), "missing field `limit`");
+    assert!(refusal(&format!(r#"{{{TWO}, "headers": "all"}}"#)).starts_with("headers: unknown variant"));
 }

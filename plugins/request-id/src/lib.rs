@@ -1,17 +1,19 @@
 //! Gives every request an id: for the upstream in a header, for the other plugins and the access
 //! log in the variable "request-id", for the client in the response.
 
-use wasmgate_sdk::{Plugin, Request, Response, Result, Verdict, clock, config, plugin, random};
+use wasmgate_sdk::{HeaderName, Plugin, Request, Response, Result, Verdict, clock, config, plugin, random};
 
 /// The variable that the shipped plugins and the access log read.
 const VAR: &str = "request-id";
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How ids are made and where they go.
 #[config]
 #[serde(default)]
 pub struct Config {
     /// Header that carries the id, upstream and back to the client.
-    header: String,
+    header: HeaderName,
     /// How a new id is made.
     generator: Generator,
     /// Keep an id that the client sent, if it is a valid one.
@@ -33,13 +35,7 @@ enum Generator {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            header: "x-request-id".to_string(),
-            generator: Generator::Uuid4,
-            trust_incoming: true,
-            max_len: 128,
-            echo: true,
-        }
+        Config { header: HEADER, generator: Generator::Uuid4, trust_incoming: true, max_len: 128, echo: true }
     }
 }
 
@@ -202,5 +198,14 @@ mod tests {
     fn an_unknown_option_is_refused() {
         let error = Host::new().load::<RequestId>(r#"{"generator": "uuid9"}"#).err().unwrap();
         assert_eq!(error.to_string(), "generator: unknown variant `uuid9`, expected `uuid4` or `uuid7`");
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_set_is_refused() {
+        for (header, wrong) in [("x id", "is not a header name"), ("Host", "is the gateway's to set")] {
+            let config = format!(r#"{{"header": "{header}"}}"#);
+            let error = Host::new().load::<RequestId>(&config).err().unwrap().to_string();
+            assert!(error.starts_with("header: ") && error.ends_with(wrong), "{error}");
+        }
     }
 }

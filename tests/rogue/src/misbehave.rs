@@ -50,7 +50,7 @@ fn endless() {
 }
 
 fn fill() {
-    let mut bytes = vec![0; 24 << 20];
+    let mut bytes = vec![0; 8 << 20];
     loop {
         black_box(&mut bytes).fill(black_box(1_u8));
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use wasmgate_tests::{Client, TestGateway, TestUpstream, eventually, guest, run_in};
 
-const LIMITS: &str = "limits = { time = \"20ms\", memory = \"32MiB\" }\n";
+const LIMITS: &str = "limits = { time = \"100ms\", memory = \"32MiB\" }\n";
 
 /// One worker, a route per behaviour of the guest, and `/` without plugins.
 fn gateway(upstream: &TestUpstream, plugin: &str, routes: &[(&str, &str)]) -> TestGateway {

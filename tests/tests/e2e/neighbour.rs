@@ -22,7 +22,7 @@ fn a_runaway_plugin_does_not_hold_its_neighbours() {
     }
 }
 
-/// An instruction that writes 24 MiB is not interrupted by the epoch.
+/// An instruction that writes 8 MiB is not interrupted by the epoch.
 #[test]
 fn long_instructions_do_not_hold_the_neighbours() {
     measure("fill");

@@ -206,18 +206,13 @@ fn response(host: &mut Host) -> Result<&plugin::exchange::ResponseHead> {
 }
 
 fn set_body_mode(host: &mut Host, mode: BodyMode) -> Answer<()> {
-    let most = host.plugin.limits.body;
+    let most = u32::try_from(host.plugin.limits.body).unwrap_or(u32::MAX);
     let mode = match mode {
         BodyMode::None => None,
-        BodyMode::Peek(bytes) => Some(plugin::BodyMode::Peek(bytes)),
-        BodyMode::Buffer(bytes) => Some(plugin::BodyMode::Buffer(bytes)),
+        BodyMode::Peek(bytes) => Some(plugin::BodyMode::Peek(bytes.min(most))),
+        BodyMode::Buffer(bytes) => Some(plugin::BodyMode::Buffer(bytes.min(most))),
         BodyMode::Stream => Some(plugin::BodyMode::Stream),
     };
-    if let Some(plugin::BodyMode::Peek(bytes) | plugin::BodyMode::Buffer(bytes)) = mode
-        && bytes as usize > most
-    {
-        return Ok(Err(Refusal::TooLarge.into()));
-    }
     Ok(host.exchange()?.set_body_mode(mode).map_err(Error::from))
 }
 

@@ -1,0 +1,135 @@
+//! Where a request carries its key, and how the key is taken out of it.
+
+use wasmgate_sdk::{Error, HeaderName, Request, Result, config, form_decode};
+
+pub struct Places {
+    headers: Vec<HeaderName>,
+    prefix: String,
+    query: Option<String>,
+    cookie: Option<String>,
+}
+
+/// One name or several.
+#[config]
+#[serde(untagged, expecting = "expected the name of a header or a list of names")]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Places {
+    pub fn new(
+        headers: OneOrMore,
+        prefix: String,
+        query: Option<String>,
+        cookie: Option<String>,
+    ) -> Result<Self> {
+        let headers = headers.names()?;
+        if headers.is_empty() && query.is_none() && cookie.is_none() {
+            return Err(Error::msg("header: is empty, and neither query nor cookie is given"));
+        }
+        for (key, name) in [("query", &query), ("cookie", &cookie)] {
+            if name.as_deref() == Some("") {
+                return Err(Error::msg(format_args!("{key}: is empty")));
+            }
+        }
+        Ok(Places { headers, prefix, query, cookie })
+    }
+
+    /// Every key of the request, in every place.
+    pub fn keys(&self, request: &Request) -> Vec<Vec<u8>> {
+        let mut keys: Vec<_> = self.headers.iter().flat_map(|name| self.in_header(request, name)).collect();
+        if let Some(name) = &self.query {
+            let query = request.query().unwrap_or_default();
+            let values = query.split('&').filter_map(|pair| value_of(pair, name));
+            keys.extend(values.map(String::into_bytes));
+        }
+        if let Some(name) = &self.cookie {
+            let values = cookies(request).into_iter().filter_map(|cookie| cookie_value(&cookie, name));
+            keys.extend(values);
+        }
+        keys.retain(|key| !key.is_empty());
+        keys
+    }
+
+    /// Removes the header, the query parameter and the cookie that carry a key.
+    pub fn hide(&self, request: &Request) -> Result<()> {
+        for name in &self.headers {
+            if !self.in_header(request, name).is_empty() {
+                request.remove_header(name)?;
+            }
+        }
+        if let Some(name) = &self.query {
+            hide_in_query(request, name)?;
+        }
+        if let Some(name) = &self.cookie {
+            hide_in_cookies(request, name)?;
+        }
+        Ok(())
+    }
+
+    fn in_header(&self, request: &Request, name: &HeaderName) -> Vec<Vec<u8>> {
+        let prefix = self.prefix.as_bytes();
+        let after_prefix = |value: Vec<u8>| {
+            let (front, key) = value.split_at_checked(prefix.len())?;
+            front.eq_ignore_ascii_case(prefix).then(|| key.to_vec())
+        };
+        request.header_all(name).into_iter().filter_map(after_prefix).collect()
+    }
+}
+
+impl OneOrMore {
+    fn names(self) -> Result<Vec<HeaderName>> {
+        let wrong = |key: String, error: Error| Error::msg(format_args!("{key}: {error}"));
+        match self {
+            OneOrMore::One(name) => {
+                HeaderName::new(&name).map(|name| vec![name]).map_err(|error| wrong("header".into(), error))
+            }
+            OneOrMore::More(names) => {
+                let checked = names.iter().enumerate().map(|(place, name)| {
+                    HeaderName::new(name).map_err(|error| wrong(format!("header[{place}]"), error))
+                });
+                checked.collect()
+            }
+        }
+    }
+}
+
+/// The other parameters stay as they were written.
+fn hide_in_query(request: &Request, name: &str) -> Result<()> {
+    let Some(query) = request.query() else { return Ok(()) };
+    let rest: Vec<_> = query.split('&').filter(|pair| value_of(pair, name).is_none()).collect();
+    if rest.len() < query.split('&').count() {
+        let mark = if rest.is_empty() { "" } else { "?" };
+        request.set_path_with_query(&format!("{}{mark}{}", request.path(), rest.join("&")))?;
+    }
+    Ok(())
+}
+
+fn value_of(pair: &str, name: &str) -> Option<String> {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    (form_decode(key) == name).then(|| form_decode(value))
+}
+
+fn hide_in_cookies(request: &Request, name: &str) -> Result<()> {
+    let cookies = cookies(request);
+    let is_other = |cookie: &&Vec<u8>| cookie_value(cookie, name).is_none();
+    let rest: Vec<_> = cookies.iter().filter(is_other).map(Vec::as_slice).collect();
+    match rest.len() {
+        0 => _ = request.remove_header("cookie")?,
+        left if left < cookies.len() => request.set_header("cookie", rest.join(&b"; "[..]))?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The pairs of all Cookie fields (RFC 6265, section 4.2.1).
+fn cookies(request: &Request) -> Vec<Vec<u8>> {
+    let lines = request.header_all("cookie").join(&b';');
+    let pairs = lines.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    pairs.filter(|pair| !pair.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+fn cookie_value(cookie: &[u8], name: &str) -> Option<Vec<u8>> {
+    cookie.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
+}
