@@ -64,7 +64,7 @@ fn exchange() -> Exchange {
         send_target: None,
     };
     let address = "127.0.0.1:80".parse().expect("an address");
-    let connection = Arc::new(Connection { peer: address, local: address, tls: None });
+    let connection = Arc::new(Connection::new(address, address, None));
     Exchange::new(Box::new(State::new(request, connection, address.ip())))
 }
 

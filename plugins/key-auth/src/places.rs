@@ -9,7 +9,7 @@ pub struct Places {
     cookie: Option<String>,
 }
 
-/// One name or several.
+/// The name of a header or a list of names.
 #[config]
 #[serde(untagged, expecting = "expected the name of a header or a list of names")]
 pub enum OneOrMore {

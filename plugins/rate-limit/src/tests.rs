@@ -182,17 +182,14 @@ fn plans_have_limits_of_their_own() {
 
 #[test]
 fn of_several_limits_the_lowest_is_told() {
-    let host = Host::new();
-    let wide = host.load::<RateLimit>(r#"{"limit": {"rate": 9, "per": "1s"}}"#).unwrap();
-    for (before, told) in [("5 60 5 1 60", "1"), ("100 60 100 50 60", "8"), ("nonsense", "7")] {
-        assert_eq!(remaining(&wide.send(get("::1").var("rate-limit", before))).as_deref(), Some(told));
-        if before.starts_with('5') {
-            host.advance(Time::from_secs(1));
-        }
+    for (before, told) in [("5 60 5 1 60", "1"), ("100 60 100 50 60", "8"), ("nonsense", "8")] {
+        let wide = Host::new().load::<RateLimit>(r#"{"limit": {"rate": 9, "per": "1s"}}"#).unwrap();
+        let outcome = wide.send(get("192.0.2.1").var("rate-limit", before));
+        assert_eq!(remaining(&outcome).as_deref(), Some(told), "{before}");
     }
-    let narrow = host.load::<RateLimit>(r#"{"limit": {"rate": 1, "per": "1m"}}"#).unwrap();
-    narrow.send(get("::1"));
-    let refused = narrow.send(get("::1").var("rate-limit", "5 60 5 0 60"));
+    let narrow = Host::new().load::<RateLimit>(r#"{"limit": {"rate": 1, "per": "1m"}}"#).unwrap();
+    narrow.send(get("192.0.2.1"));
+    let refused = narrow.send(get("192.0.2.1").var("rate-limit", "5 60 5 0 60"));
     assert_eq!(header(&refused, "x-ratelimit-limit").as_deref(), Some("1"), "the limit that refused");
 }
 

@@ -1,6 +1,11 @@
 //! A guest that does in each phase what its config says: it misbehaves, and it tells what it sees.
 //! Tests compose it from [`Action`]s; it knows nothing of what they prove.
 
+#![cfg_attr(
+    not(target_family = "wasm"),
+    allow(dead_code, reason = "what reads it is exported by the component only")
+)]
+
 mod misbehave;
 mod phase;
 

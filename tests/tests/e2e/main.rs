@@ -12,6 +12,7 @@ mod limits;
 mod neighbour;
 mod nginx;
 mod phases;
+mod plugins;
 mod routing;
 mod smuggling;
 mod tidy;
