@@ -1,4 +1,4 @@
-//! Numbers on the gateway's metrics page, named `plugin_PLUGIN_NAME`.
+//! Numbers on the gateway's metrics page, named `wasmgate_plugin_PLUGIN_NAME`.
 //!
 //! Define a series in [`Plugin::new`](crate::Plugin::new) and keep the handle: a series with the
 //! same name and labels is found, not made again, so all instances add to the same one. Keep labels

@@ -131,6 +131,13 @@ impl DerefMut for Exchange {
     }
 }
 
+impl RequestHead {
+    /// As received, or as a plugin has set it.
+    pub fn current_target(&self) -> &PathAndQuery {
+        self.send_target.as_ref().unwrap_or(&self.target)
+    }
+}
+
 impl Connection {
     pub fn new(peer: SocketAddr, local: SocketAddr, tls: Option<Tls>) -> Self {
         let text = peer.ip().to_canonical().to_string();
@@ -254,14 +261,13 @@ impl State {
         Ok(())
     }
 
-    pub fn set_body_mode(&mut self, mode: Option<BodyMode>) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Request | Phase::Response => {
-                self.body_mode = mode;
-                Ok(())
-            }
-            _ => Err(Refusal::Immutable),
+    /// `head` is the phase of the message whose body is asked for.
+    pub fn set_body_mode(&mut self, head: Phase, mode: Option<BodyMode>) -> Result<(), Refusal> {
+        if self.phase != head {
+            return Err(Refusal::Immutable);
         }
+        self.body_mode = mode;
+        Ok(())
     }
 }
 

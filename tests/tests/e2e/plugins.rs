@@ -105,7 +105,7 @@ fn rate_limit_counts_by_consumer_and_says_what_is_left() {
         assert!((1..=3600 / burst).contains(&wait), "{wait}");
         assert_eq!(limited.header("x-ratelimit-remaining"), Some("0"));
     }
-    assert_eq!(gateway.metric("wasmgate_plugin_rate_limit_limited_total"), 2.0);
+    assert_eq!(gateway.metric("wasmgate_plugin_rate_limit_limited_total{}"), 2.0);
 }
 
 #[test]
@@ -173,4 +173,22 @@ fn respond_answers_and_echoes() {
     assert_eq!((&echo["method"], &echo["body"]), (&"POST".into(), &"hello".into()));
     assert_eq!((&echo["path"], &echo["path_params"]["id"]), (&"/echo/7".into(), &"7".into()));
     assert!(!echo.to_string().contains("secret"), "{echo}");
+}
+
+#[test]
+fn a_hidden_query_key_and_the_routes_prefix_both_go() {
+    let upstream = TestUpstream::ok();
+    let plugins = key_auth(", query = \"key\"");
+    let route = |name: &str, rule: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\nupstream = \"app\"\nmatch = {{ path = \"/{name}/*\" }}\n{rule}\nplugins = [{plugins}]\n"
+        )
+    };
+    let config = route("strip", "strip_prefix = \"/strip\"") + &route("fixed", "rewrite = \"/v2\"");
+    let gateway = start(&upstream, &config);
+    for target in ["/strip/x?a=1&key=demo-key", "/strip/x?key=demo-key", "/fixed/x?a=1&key=demo-key"] {
+        assert_eq!(gateway.get(target).status, 200, "{target}");
+    }
+    let seen: Vec<_> = upstream.requests().iter().map(|request| request.target().to_owned()).collect();
+    assert_eq!(seen, ["/x?a=1", "/x", "/v2?a=1"]);
 }

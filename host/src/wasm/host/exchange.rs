@@ -11,6 +11,7 @@ use super::bindings::wasmgate::plugin::{
 use crate::{
     plugin::{
         self,
+        exchange::Phase,
         headers::{self, Refusal},
     },
     wasm::store::Host,
@@ -50,7 +51,7 @@ impl HostRequest for Host {
     }
 
     fn path_with_query(&mut self, _: This<Request>) -> Result<String> {
-        Ok(self.exchange()?.request.target.as_str().to_owned())
+        Ok(self.exchange()?.request.current_target().as_str().to_owned())
     }
 
     fn set_path_with_query(&mut self, _: This<Request>, target: String) -> Answer<()> {
@@ -103,7 +104,7 @@ impl HostRequest for Host {
     }
 
     fn set_body_mode(&mut self, _: This<Request>, mode: BodyMode) -> Answer<()> {
-        set_body_mode(self, mode)
+        set_body_mode(self, Phase::Request, mode)
     }
 
     fn set_upstream(&mut self, _: This<Request>, name: String) -> Answer<()> {
@@ -192,7 +193,7 @@ impl HostResponse for Host {
     }
 
     fn set_body_mode(&mut self, _: This<Response>, mode: BodyMode) -> Answer<()> {
-        set_body_mode(self, mode)
+        set_body_mode(self, Phase::Response, mode)
     }
 
     fn drop(&mut self, _: This<Response>) -> Result<()> {
@@ -205,7 +206,7 @@ fn response(host: &mut Host) -> Result<&plugin::exchange::ResponseHead> {
     response.ok_or_else(|| wasmtime::Error::msg("there is no response in this phase"))
 }
 
-fn set_body_mode(host: &mut Host, mode: BodyMode) -> Answer<()> {
+fn set_body_mode(host: &mut Host, head: Phase, mode: BodyMode) -> Answer<()> {
     let most = u32::try_from(host.plugin.limits.body).unwrap_or(u32::MAX);
     let mode = match mode {
         BodyMode::None => None,
@@ -213,7 +214,7 @@ fn set_body_mode(host: &mut Host, mode: BodyMode) -> Answer<()> {
         BodyMode::Buffer(bytes) => Some(plugin::BodyMode::Buffer(bytes.min(most))),
         BodyMode::Stream => Some(plugin::BodyMode::Stream),
     };
-    Ok(host.exchange()?.set_body_mode(mode).map_err(Error::from))
+    Ok(host.exchange()?.set_body_mode(head, mode).map_err(Error::from))
 }
 
 fn first(map: &HeaderMap, name: &str) -> Option<Vec<u8>> {
