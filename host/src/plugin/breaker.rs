@@ -69,6 +69,7 @@ impl Breaker {
             State::Closed if *failures < self.settings.failures => return false,
             State::Closed => self.settings.backoff,
             State::Trying(outage) => (outage.backoff * 2).min(self.settings.max_backoff),
+            // A call that began before the breaker opened.
             State::Open(_) => return false,
         };
         self.state = State::Open(Outage { stage, until: now + backoff, backoff });

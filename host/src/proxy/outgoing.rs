@@ -62,11 +62,10 @@ fn frame(headers: &mut HeaderMap, method: &Method, body: &Body) {
         Some(0) => {
             // A method that expects a body says that there is none (RFC 9110, section 8.6).
             match *method {
-                Method::GET | Method::HEAD => _ = headers.remove(header::CONTENT_LENGTH),
                 Method::POST | Method::PUT | Method::PATCH => {
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
-                _ => {}
+                _ => _ = headers.remove(header::CONTENT_LENGTH),
             }
         }
         Some(length) => _ = headers.insert(header::CONTENT_LENGTH, length.into()),
