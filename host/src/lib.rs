@@ -15,6 +15,7 @@ pub mod router;
 pub mod runtime;
 pub mod server;
 pub mod snapshot;
+pub mod sync;
 pub mod telemetry;
 pub mod upstream;
 pub mod wasm;

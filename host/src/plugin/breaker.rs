@@ -34,6 +34,11 @@ impl Breaker {
         Breaker { settings, failures: [0; Stage::COUNT], state: State::Closed }
     }
 
+    /// Whether it lets all calls pass.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
     /// Whether a call may be made. `now` is only asked for where the breaker is not closed. Once
     /// the back-off is over the other stages pass, so that a request can reach the one on trial.
     pub fn allow(&mut self, stage: Stage, now: impl FnOnce() -> Instant) -> bool {

@@ -9,11 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Method, StatusCode, header};
-use tokio::{
-    sync::{Mutex, MutexGuard, mpsc},
-    time::Instant,
-};
+use http::{HeaderMap, Method, StatusCode, header};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     admission::Admission,
@@ -27,6 +24,7 @@ use crate::{
         exchange::{Exchange, Phase, ResponseHead},
     },
     snapshot::{Route, Snapshot, View},
+    sync::{Mutex, MutexGuard},
     telemetry::access_log::Entry,
     upstream::Cluster,
 };
@@ -75,9 +73,14 @@ impl Journal {
 }
 
 impl Ended {
-    /// Runs the log phase.
+    /// Runs the log phase. Its plugins may read a response also where the client left before any.
     pub async fn log(mut self) {
         self.exchange.phase = Phase::Log;
+        self.exchange.response.get_or_insert_with(|| ResponseHead {
+            status: StatusCode::from_u16(self.summary.status).unwrap_or_default(),
+            headers: HeaderMap::new(),
+            from_upstream: false,
+        });
         let route = self.route.map_or(&self.view.unmatched, |place| &self.view.routes[place]);
         route.chain.log(&mut self.exchange, &self.summary).await;
     }
@@ -124,10 +127,7 @@ impl Journey {
     }
 
     pub async fn exchange(&self) -> MutexGuard<'_, Exchange> {
-        match self.exchange.try_lock() {
-            Ok(exchange) => exchange,
-            Err(_) => self.exchange.lock().await,
-        }
+        self.exchange.lock().await
     }
 
     /// The one that a plugin chose, or the route's.

@@ -160,7 +160,9 @@ impl<'a> Phase<'a> {
                 let from = if response.from_upstream() { "upstream" } else { "gateway" };
                 log::info!("<{plugin} {name} {} {from}>", response.status())
             }
-            Message::Log(request, _, summary) => {
+            Message::Log(request, response, summary) => {
+                // There is one to read, whatever the end was.
+                let _ = (response.status(), response.header("x"));
                 let (path, code) = (request.path(), summary.code.as_deref().unwrap_or("none"));
                 let (bytes_in, bytes_out) = (summary.bytes_in, summary.bytes_out);
                 let upstream = summary.upstream.as_deref().unwrap_or("none");
