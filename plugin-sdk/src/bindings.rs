@@ -12,6 +12,7 @@ pub mod plugin {
         additional_derives: [PartialEq],
         pub_export_macro: true,
         export_macro_name: "export_lifecycle",
+        disable_run_ctors_once_workaround: true,
     });
 }
 
@@ -23,9 +24,12 @@ macro_rules! phase {
                 path: "../wit/v0.1",
                 pub_export_macro: true,
                 export_macro_name: $export,
+                disable_run_ctors_once_workaround: true,
                 with: {
                     "wasmgate:plugin/types@0.1.0": crate::bindings::plugin::wasmgate::plugin::types,
-                    "wasmgate:plugin/exchange@0.1.0": crate::bindings::plugin::wasmgate::plugin::exchange,
+                    "wasmgate:plugin/request@0.1.0": crate::bindings::plugin::wasmgate::plugin::request,
+                    "wasmgate:plugin/response@0.1.0": crate::bindings::plugin::wasmgate::plugin::response,
+                    "wasmgate:plugin/outcome@0.1.0": crate::bindings::plugin::wasmgate::plugin::outcome,
                     "wasmgate:plugin/log@0.1.0": crate::bindings::plugin::wasmgate::plugin::log,
                     "wasmgate:plugin/metrics@0.1.0": crate::bindings::plugin::wasmgate::plugin::metrics,
                     "wasmgate:plugin/counters@0.1.0": crate::bindings::plugin::wasmgate::plugin::counters,

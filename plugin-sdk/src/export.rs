@@ -4,21 +4,72 @@
 use std::cell::OnceCell;
 use std::thread::LocalKey;
 
+use crate::bindings::plugin::wasmgate::plugin::outcome;
 use crate::bindings::{log, plugin, request, request_body, response, response_body};
-use crate::host::exchange;
-use crate::host::types::{BodyVerdict, Phases, Summary, Verdict};
-use crate::{Plugin, Request, Response, Result, config};
+use crate::host::{exchange, types};
+use crate::{
+    BodyVerdict, LocalResponse, Phases, Plugin, Request, Response, Result, Summary, Verdict, config,
+};
 
 /// A plugin with a place for its one instance, which `#[plugin]` provides.
 pub trait Component: Plugin {
     fn instance() -> &'static LocalKey<OnceCell<Self>>;
 }
 
-fn call<P: Component, T>(phase: impl FnOnce(&P) -> Result<T>) -> Result<T, String> {
-    P::instance().with(|instance| match instance.get() {
-        Some(plugin) => phase(plugin).map_err(|error| error.to_string()),
-        None => Err("a phase was called before init".to_string()),
+const REQUEST: Request = Request::new(&exchange::Request);
+const RESPONSE: Response = Response::new(&exchange::Response);
+const NO_INIT: &str = "a phase was called before init";
+
+fn head<P: Component>(phase: impl FnOnce(&P) -> Result<Verdict>) -> types::Verdict {
+    P::instance().with(|instance| match instance.get().map(phase) {
+        Some(Ok(Verdict::Next)) => types::Verdict::Next,
+        Some(Ok(Verdict::Respond(answer))) => {
+            respond(&answer);
+            types::Verdict::Respond
+        }
+        Some(Err(error)) => {
+            outcome::fail(&error.to_string());
+            types::Verdict::Fail
+        }
+        None => {
+            outcome::fail(NO_INIT);
+            types::Verdict::Fail
+        }
     })
+}
+
+fn body<P: Component>(phase: impl FnOnce(&P) -> Result<BodyVerdict>) -> types::BodyVerdict {
+    P::instance().with(|instance| match instance.get().map(phase) {
+        Some(Ok(BodyVerdict::Pass)) => types::BodyVerdict::Pass,
+        Some(Ok(BodyVerdict::Replace(bytes))) => {
+            outcome::replace(&bytes);
+            types::BodyVerdict::Replace
+        }
+        Some(Ok(BodyVerdict::Respond(answer))) => {
+            respond(&answer);
+            types::BodyVerdict::Respond
+        }
+        Some(Err(error)) => {
+            outcome::fail(&error.to_string());
+            types::BodyVerdict::Fail
+        }
+        None => {
+            outcome::fail(NO_INIT);
+            types::BodyVerdict::Fail
+        }
+    })
+}
+
+#[cold]
+fn respond(answer: &LocalResponse) {
+    let headers: Vec<_> = answer.headers.iter().collect();
+    outcome::respond(types::LocalResponse {
+        status: answer.status,
+        headers: &headers,
+        body: answer.body.as_deref(),
+        code: answer.code.as_deref(),
+        detail: answer.detail.as_deref(),
+    });
 }
 
 impl<P: Component> plugin::exports::wasmgate::plugin::lifecycle::Guest for P {
@@ -37,46 +88,36 @@ impl<P: Component> plugin::exports::wasmgate::plugin::lifecycle::Guest for P {
 }
 
 impl<P: Component> request::exports::wasmgate::plugin::request_phase::Guest for P {
-    fn on_request(request: &exchange::Request) -> Result<Verdict, String> {
-        call(|plugin: &P| plugin.on_request(&Request::new(request)))
+    fn on_request() -> types::Verdict {
+        head(|plugin: &P| plugin.on_request(&REQUEST))
     }
 }
 
 impl<P: Component> request_body::exports::wasmgate::plugin::request_body_phase::Guest for P {
-    fn on_request_body(
-        request: &exchange::Request,
-        chunk: Vec<u8>,
-        end: bool,
-    ) -> Result<BodyVerdict, String> {
-        call(|plugin: &P| plugin.on_request_body(&Request::new(request), chunk, end))
+    fn on_request_body(chunk: Vec<u8>, end: bool) -> types::BodyVerdict {
+        body(|plugin: &P| plugin.on_request_body(&REQUEST, chunk, end))
     }
 }
 
 impl<P: Component> response::exports::wasmgate::plugin::response_phase::Guest for P {
-    fn on_response(request: &exchange::Request, response: &exchange::Response) -> Result<Verdict, String> {
-        call(|plugin: &P| plugin.on_response(&Request::new(request), &Response::new(response)))
+    fn on_response() -> types::Verdict {
+        head(|plugin: &P| plugin.on_response(&REQUEST, &RESPONSE))
     }
 }
 
 impl<P: Component> response_body::exports::wasmgate::plugin::response_body_phase::Guest for P {
-    fn on_response_body(
-        request: &exchange::Request,
-        response: &exchange::Response,
-        chunk: Vec<u8>,
-        end: bool,
-    ) -> Result<BodyVerdict, String> {
-        call(|plugin: &P| {
-            plugin.on_response_body(&Request::new(request), &Response::new(response), chunk, end)
-        })
+    fn on_response_body(chunk: Vec<u8>, end: bool) -> types::BodyVerdict {
+        body(|plugin: &P| plugin.on_response_body(&REQUEST, &RESPONSE, chunk, end))
     }
 }
 
 impl<P: Component> log::exports::wasmgate::plugin::log_phase::Guest for P {
-    fn on_log(request: &exchange::Request, response: &exchange::Response, summary: Summary) {
-        // Only an instance without init could fail here, and there is nobody left to tell.
-        let _ = call(|plugin: &P| {
-            plugin.on_log(&Request::new(request), &Response::new(response), &summary);
-            Ok(())
+    fn on_log(summary: Summary) {
+        // An instance without init has nothing to log, and there is nobody left to tell.
+        P::instance().with(|instance| {
+            if let Some(plugin) = instance.get() {
+                plugin.on_log(&REQUEST, &RESPONSE, &summary);
+            }
         });
     }
 }

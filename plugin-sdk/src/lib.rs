@@ -47,6 +47,8 @@ pub mod clock;
 mod config;
 pub mod counters;
 mod error;
+#[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
+mod exchange;
 mod headers;
 mod host;
 pub mod kv;
@@ -131,6 +133,12 @@ pub use wasmgate_sdk_macro::plugin;
 pub use schemars::{self, JsonSchema};
 pub use serde::{self, Deserialize, Serialize};
 pub use serde_json;
+
+/// In place of the C library's: a plugin that reads a header allocates its value, and the way there is
+/// several calls shorter.
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

@@ -28,7 +28,7 @@ impl<'a> Request<'a> {
         not(any(feature = "testing", target_family = "wasm")),
         expect(dead_code, reason = "natively only the fake host makes one")
     )]
-    pub(crate) fn new(raw: &'a exchange::Request) -> Self {
+    pub(crate) const fn new(raw: &'a exchange::Request) -> Self {
         Request { raw }
     }
 

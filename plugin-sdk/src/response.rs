@@ -24,7 +24,7 @@ impl<'a> Response<'a> {
         not(any(feature = "testing", target_family = "wasm")),
         expect(dead_code, reason = "natively only the fake host makes one")
     )]
-    pub(crate) fn new(raw: &'a exchange::Response) -> Self {
+    pub(crate) const fn new(raw: &'a exchange::Response) -> Self {
         Response { raw }
     }
 

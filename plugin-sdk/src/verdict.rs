@@ -30,8 +30,16 @@ pub use types::BodyMode;
 /// }
 /// assert_eq!(mask(b"a@b"), BodyVerdict::Replace(b"a*b".to_vec()));
 /// ```
-#[doc(inline)]
-pub use types::BodyVerdict;
+#[derive(Clone, Debug, PartialEq)]
+pub enum BodyVerdict {
+    /// Pass the bytes on as they are.
+    Pass,
+    /// Pass these on instead; none drop the piece.
+    Replace(Vec<u8>),
+    /// Answer now. In a streamed body this is possible only until the response head was sent; after
+    /// that the message is cut off.
+    Respond(LocalResponse),
+}
 
 /// From [`Request::client`](crate::Request::client).
 ///
@@ -55,8 +63,20 @@ pub use types::Client;
 ///     .into();
 /// # assert!(matches!(verdict, Verdict::Respond(_)));
 /// ```
-#[doc(inline)]
-pub use types::LocalResponse;
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Set on the answer in this order. A bad or forbidden one makes the call fail.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body. Without one, and with a status of 400 or more, the gateway writes its own error
+    /// body in the form that the client accepts (RFC 9457 problem+json by default).
+    pub body: Option<Vec<u8>>,
+    /// Short word for logs, metrics and the error body.
+    pub code: Option<String>,
+    /// One sentence for the client, put into the gateway's error body.
+    pub detail: Option<String>,
+}
 
 /// A set of phases, from [`Plugin::phases`](crate::Plugin::phases).
 ///
@@ -107,8 +127,13 @@ pub use types::Tls;
 /// }
 /// assert_eq!(decide(false), Verdict::Next);
 /// ```
-#[doc(inline)]
-pub use types::Verdict;
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Go on with the next plugin.
+    Next,
+    /// Answer now. The answer passes the response phase of the plugins that saw the request.
+    Respond(LocalResponse),
+}
 
 impl LocalResponse {
     /// An answer with this status (200 to 599) and nothing else. Without a body, and with a status

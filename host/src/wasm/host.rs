@@ -2,11 +2,14 @@
 
 mod clock;
 mod counters;
-mod exchange;
 mod key_value;
 pub mod log;
+mod message;
 mod metrics;
+mod outcome;
 mod random;
+mod request;
+mod response;
 mod types;
 
 use wasmtime::{
@@ -21,18 +24,17 @@ pub mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit/v0.1",
         world: "everything",
-        imports: { "wasmgate:plugin/exchange": trappable },
-        exports: { default: async },
-        with: {
-            "wasmgate:plugin/exchange.request": super::exchange::Request,
-            "wasmgate:plugin/exchange.response": super::exchange::Response,
+        imports: {
+            "wasmgate:plugin/request": trappable,
+            "wasmgate:plugin/response": trappable,
         },
+        exports: { default: async },
     });
 }
 
 pub use bindings::wasmgate::plugin::types::Phases as GuestPhases;
-pub use exchange::{REQUEST, RESPONSE};
-pub use types::{body_verdict, phases, summary, verdict};
+pub use outcome::Outcome;
+pub use types::{phases, summary};
 
 /// A linker with all that a native plugin may import. WASI is complete, but opens nothing: no
 /// files, no environment, no sockets.

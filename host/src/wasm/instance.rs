@@ -8,8 +8,11 @@ use wasmtime::{
 };
 
 use super::{
-    host::bindings::exports::wasmgate::plugin::{
-        lifecycle, log_phase, request_body_phase, request_phase, response_body_phase, response_phase,
+    host::{
+        Outcome,
+        bindings::exports::wasmgate::plugin::{
+            lifecycle, log_phase, request_body_phase, request_phase, response_body_phase, response_phase,
+        },
     },
     store::Host,
 };
@@ -81,8 +84,15 @@ impl Instance {
     /// when the request goes away in the middle of a call.
     pub fn enter<'a>(&'a mut self, exchange: &'a mut Exchange) -> Entered<'a> {
         Host::start_clock(&mut self.store);
-        self.store.data_mut().exchange = exchange.lend();
+        let host = self.store.data_mut();
+        host.exchange = exchange.lend();
+        host.outcome = Outcome::default();
         Entered { instance: self, exchange }
+    }
+
+    /// What the guest said in the phase that has just run.
+    pub fn outcome(&mut self) -> &mut Outcome {
+        &mut self.store.data_mut().outcome
     }
 
     /// What an error that ended a call means.

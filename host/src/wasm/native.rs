@@ -1,15 +1,16 @@
 //! Native plugins: components for package wasmgate:plugin.
 
-use std::{future::Future, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use wasmtime::{
     Engine,
-    component::{Component, InstancePre, Resource},
+    component::{Component, InstancePre},
 };
 
 use super::{
-    host::{self, REQUEST, RESPONSE},
+    engine::TICK,
+    host::{self, Outcome},
     instance::{Exports, Instance},
     pool::Pool,
     store::{Host, LogBudget, PluginContext},
@@ -90,7 +91,8 @@ impl PluginContext {
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
-        Arc::new(PluginContext { name, limits, upstreams, capabilities, log_budget })
+        let ticks = (limits.time.as_millis() / TICK.as_millis()) as u64;
+        Arc::new(PluginContext { name, limits, ticks, upstreams, capabilities, log_budget })
     }
 }
 
@@ -157,17 +159,25 @@ struct NativeFilter {
 }
 
 impl NativeFilter {
-    /// Leases an instance, lends it the exchange, runs the phase and settles what came of it.
-    async fn call<T, F>(&self, stage: Stage, exchange: &mut Exchange, phase: F) -> Result<T, Failure>
-    where
-        F: AsyncFnOnce(&mut Instance) -> wasmtime::Result<Result<T, String>>,
-    {
-        let mut lease = self.pool.lease(stage).await?;
+    /// Leases an instance, lends it the exchange, runs the phase and settles what came of it. `read`
+    /// makes the verdict of what the guest returned and what it said besides.
+    async fn call<T, V>(
+        &self,
+        stage: Stage,
+        exchange: &mut Exchange,
+        phase: impl AsyncFnOnce(&mut Instance) -> wasmtime::Result<T>,
+        read: impl FnOnce(&mut Outcome, T) -> Result<V, Failure>,
+    ) -> Result<V, Failure> {
+        let mut lease = match self.pool.warm(stage) {
+            Some(lease) => lease,
+            None => self.pool.lease(stage).await?,
+        };
         let result = phase(&mut lease.instance.enter(exchange)).await;
         match result {
-            Ok(verdict) => {
+            Ok(returned) => {
+                let verdict = read(lease.instance.outcome(), returned);
                 self.pool.give_back(lease);
-                verdict.map_err(Failure::Error)
+                verdict
             }
             Err(error) => {
                 let failure = lease.instance.failure(&error);
@@ -184,11 +194,10 @@ impl Filter for NativeFilter {
     }
 
     fn request<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
-        boxed(self.call(Stage::Request, exchange, async |Instance { store, guest }| {
-            let phase = implemented(&guest.request)?;
-            let verdict = phase.call_on_request(store, Resource::new_borrow(REQUEST)).await?;
-            Ok(verdict.and_then(host::verdict))
-        }))
+        let phase = async |Instance { store, guest }: &mut Instance| {
+            implemented(&guest.request)?.call_on_request(store).await
+        };
+        Box::pin(self.call(Stage::Request, exchange, phase, Outcome::verdict))
     }
 
     fn request_body<'a>(
@@ -197,21 +206,17 @@ impl Filter for NativeFilter {
         chunk: Bytes,
         end: bool,
     ) -> Call<'a, BodyVerdict> {
-        boxed(self.call(Stage::RequestBody, exchange, async move |Instance { store, guest }| {
-            let phase = implemented(&guest.request_body)?;
-            let request = Resource::new_borrow(REQUEST);
-            let verdict = phase.call_on_request_body(store, request, &chunk, end).await?;
-            Ok(verdict.and_then(host::body_verdict))
-        }))
+        let phase = async move |Instance { store, guest }: &mut Instance| {
+            implemented(&guest.request_body)?.call_on_request_body(store, &chunk, end).await
+        };
+        Box::pin(self.call(Stage::RequestBody, exchange, phase, Outcome::body_verdict))
     }
 
     fn response<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
-        boxed(self.call(Stage::Response, exchange, async |Instance { store, guest }| {
-            let phase = implemented(&guest.response)?;
-            let (request, response) = (Resource::new_borrow(REQUEST), Resource::new_borrow(RESPONSE));
-            let verdict = phase.call_on_response(store, request, response).await?;
-            Ok(verdict.and_then(host::verdict))
-        }))
+        let phase = async |Instance { store, guest }: &mut Instance| {
+            implemented(&guest.response)?.call_on_response(store).await
+        };
+        Box::pin(self.call(Stage::Response, exchange, phase, Outcome::verdict))
     }
 
     fn response_body<'a>(
@@ -220,26 +225,18 @@ impl Filter for NativeFilter {
         chunk: Bytes,
         end: bool,
     ) -> Call<'a, BodyVerdict> {
-        boxed(self.call(Stage::ResponseBody, exchange, async move |Instance { store, guest }| {
-            let phase = implemented(&guest.response_body)?;
-            let (request, response) = (Resource::new_borrow(REQUEST), Resource::new_borrow(RESPONSE));
-            let verdict = phase.call_on_response_body(store, request, response, &chunk, end).await?;
-            Ok(verdict.and_then(host::body_verdict))
-        }))
+        let phase = async move |Instance { store, guest }: &mut Instance| {
+            implemented(&guest.response_body)?.call_on_response_body(store, &chunk, end).await
+        };
+        Box::pin(self.call(Stage::ResponseBody, exchange, phase, Outcome::body_verdict))
     }
 
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()> {
-        boxed(self.call(Stage::Log, exchange, async move |Instance { store, guest }| {
-            let phase = implemented(&guest.log)?;
-            let (request, response) = (Resource::new_borrow(REQUEST), Resource::new_borrow(RESPONSE));
-            phase.call_on_log(store, request, response, &host::summary(summary)).await?;
-            Ok(Ok(()))
-        }))
+        let phase = async move |Instance { store, guest }: &mut Instance| {
+            implemented(&guest.log)?.call_on_log(store, &host::summary(summary)).await
+        };
+        Box::pin(self.call(Stage::Log, exchange, phase, |_, ()| Ok(())))
     }
-}
-
-fn boxed<'a, T>(call: impl Future<Output = Result<T, Failure>> + 'a) -> Call<'a, T> {
-    Box::pin(call)
 }
 
 /// The chain calls only the phases that a filter names.

@@ -10,8 +10,8 @@ use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    engine::{TICK, ticks},
-    host::log::PluginOutput,
+    engine::ticks,
+    host::{Outcome, log::PluginOutput},
     limits::Limiter,
 };
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 
 pub struct Host {
     pub exchange: Option<Box<State>>,
+    /// What the guest says about the phase that runs.
+    pub outcome: Outcome,
     pub plugin: Arc<PluginContext>,
     /// The series that this instance defined; their numbers are places in here.
     pub series: Vec<Series>,
@@ -38,6 +40,8 @@ pub struct Host {
 pub struct PluginContext {
     pub name: Arc<str>,
     pub limits: PluginLimits,
+    /// The time limit of a call.
+    pub ticks: u64,
     /// Upstreams that it may choose.
     pub upstreams: Vec<Arc<str>>,
     pub capabilities: Arc<Capabilities>,
@@ -52,6 +56,7 @@ impl Host {
             engine,
             Host {
                 exchange: None,
+                outcome: Outcome::default(),
                 series: Vec::new(),
                 limiter: Limiter::new(memory),
                 ticks: 0,
@@ -90,7 +95,7 @@ impl Host {
     /// Gives the next call its time. Without it every call would trap at once.
     pub fn start_clock(store: &mut Store<Host>) {
         let host = store.data_mut();
-        host.ticks = (host.plugin.limits.time.as_millis() / TICK.as_millis()) as u64;
+        host.ticks = host.plugin.ticks;
         host.running_since.store(ticks(), Relaxed);
         host.timed_out = false;
         store.set_epoch_deadline(1);

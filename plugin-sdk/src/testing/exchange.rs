@@ -1,4 +1,4 @@
-//! One request with its response as the fake host owns them: the two resources of the contract.
+//! One request with its response as the fake host owns them: two interfaces of the contract.
 //! What can be changed follows from the phase; who calls which phase is not known here.
 
 use std::cell::RefCell;
@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::fields::Fields;
-use crate::host::types::{BodyMode, Client, Error, Header, LocalResponse, Tls};
+use crate::LocalResponse;
+use crate::host::types::{BodyMode, Client, Error, Header, Tls};
 use crate::types::is_token;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -143,7 +144,7 @@ impl State {
     }
 }
 
-/// The resource `request` of the contract.
+/// The interface `request` of the contract.
 pub struct Request(Rc<RefCell<State>>);
 
 impl Request {
@@ -277,7 +278,7 @@ impl Request {
     }
 }
 
-/// The resource `response` of the contract.
+/// The interface `response` of the contract.
 pub struct Response(Rc<RefCell<State>>);
 
 impl Response {

@@ -98,7 +98,7 @@ fn inspect_shows_what_a_plugin_is() {
     for text in [
         "kind      native plugin (component, wasmgate:plugin@0.1.0)",
         "phases    request, request-body, response, response-body, log\n",
-        "wasmgate:plugin/exchange@0.1.0",
+        "wasmgate:plugin/request@0.1.0",
         "wasmgate:plugin/lifecycle@0.1.0",
         "\"$schema\"",
         "bytes of native code",
