@@ -62,12 +62,22 @@ impl Source {
         }
     }
 
+    #[inline(always)]
     pub fn read(&self, message: &Message) -> Option<Vec<u8>> {
+        match self {
+            Source::Header(name) => message.header(name),
+            Source::RequestHeader(name) => message.request.header(name),
+            Source::Var(name) => message.request.var(name),
+            _ => self.text(message).map(String::into_bytes),
+        }
+    }
+
+    /// Apart, so that reading a header stays a short way.
+    #[inline(never)]
+    fn text(&self, message: &Message) -> Option<String> {
         let request = message.request;
-        let text = match self {
-            Source::Header(name) => return message.header(name),
-            Source::RequestHeader(name) => return request.header(name),
-            Source::Var(name) => return request.var(name),
+        Some(match self {
+            Source::Header(_) | Source::RequestHeader(_) | Source::Var(_) => return None,
             Source::Query(name) => request.query_param(name)?,
             Source::PathParam(name) => request.path_param(name)?,
             Source::ClientIp => request.client().ip,
@@ -78,7 +88,6 @@ impl Source {
             Source::Route => request.route(),
             Source::Status => message.response?.status().to_string(),
             Source::Now => clock::now().as_secs().to_string(),
-        };
-        Some(text.into_bytes())
+        })
     }
 }

@@ -27,21 +27,28 @@ enum Filter {
 }
 
 impl Template {
-    /// None where a value is missing that has no default.
+    /// None where a value is missing that has no default. The commonest template, a single value,
+    /// takes a short way.
+    #[inline(always)]
     pub fn render(&self, message: &Message) -> Option<Cow<'_, [u8]>> {
-        if let [piece] = self.0.as_slice() {
-            return piece.render(message);
+        match self.0.as_slice() {
+            [Piece::Value(source, filters)] if filters.is_empty() => source.read(message).map(Cow::Owned),
+            [piece] => piece.render(message),
+            pieces => join(pieces, message).map(Cow::Owned),
         }
-        let mut text = Vec::new();
-        for piece in &self.0 {
-            text.extend_from_slice(&piece.render(message)?);
-        }
-        Some(Cow::Owned(text))
     }
 
     pub fn reads_status(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Value(Source::Status, _)))
     }
+}
+
+fn join(pieces: &[Piece], message: &Message) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    for piece in pieces {
+        text.extend_from_slice(&piece.render(message)?);
+    }
+    Some(text)
 }
 
 impl TryFrom<String> for Template {
