@@ -287,7 +287,8 @@ fn a_plugin_that_does_not_start_is_refused_with_its_place() {
         ("init = [{ do = \"bomb\" }]", "memory"),
     ] {
         let printed = TestGateway::refused(&format!(
-            "[[listener]]\naddress = \"127.0.0.1:0\"\n[plugin.rogue]\nfile = \"{{guests}}/rogue.wasm\"\n\
+            "[[listener]]\naddress = \"127.0.0.1:0\"\n\
+             [plugin]\nrogue = {{ file = \"{{guests}}/rogue.wasm\", limits = {{ time = \"2s\" }} }}\n\
              [[route]]\nname = \"all\"\nplugins = [{}]\n",
             rogue(config, "open")
         ));

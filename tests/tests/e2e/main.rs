@@ -13,6 +13,7 @@ mod neighbour;
 mod nginx;
 mod phases;
 mod plugins;
+mod readme;
 mod routing;
 mod smuggling;
 mod tidy;

@@ -242,6 +242,23 @@ fn a_replaced_body_has_its_own_length() {
 }
 
 #[test]
+fn an_emptied_body_is_announced_only_where_one_is_expected() {
+    let config = "request = [{ body = { buffer = 100 } }], request_body = [{ replace = \"\" }]";
+    let upstream = TestUpstream::ok();
+    let gateway = gateway(&upstream, &chain(&[config]));
+    // RFC 9110, section 8.6.
+    for (method, length) in [("POST", Some("0")), ("DELETE", None), ("GET", None), ("PURGE", None)] {
+        let mut client = Client::connect(gateway.addr());
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"));
+        assert_eq!(client.response().status, 200, "{method}");
+        let requests = upstream.requests();
+        let request = requests.last().expect("it arrived");
+        assert_eq!(request.header("content-length"), length, "{method}");
+        assert_eq!(request.header("transfer-encoding"), None, "{method}");
+    }
+}
+
+#[test]
 fn a_body_beyond_the_buffer_is_refused() {
     for (side, config) in sides("{ buffer = 4 }", "\"upper\"") {
         let gateway = gateway(&TestUpstream::echo(), &chain(&[&config]));
