@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use wasmgate_build::{cargo, guests, plugins, run, target_directory};
+use wasmgate_build::{gateway, guests, plugins, target_directory};
 
 type Built = OnceLock<io::Result<PathBuf>>;
 
@@ -17,10 +17,7 @@ pub fn binary() -> &'static Path {
     static BUILT: Built = OnceLock::new();
     once(&BUILT, || match env::var_os("WASMGATE_BINARY") {
         Some(binary) => Ok(binary.into()),
-        None => {
-            run(cargo().args(["build", "--quiet", "--release", "--package", "wasmgate"]))?;
-            Ok(target_directory().join("release/wasmgate"))
-        }
+        None => gateway(),
     })
 }
 

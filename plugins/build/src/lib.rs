@@ -1,5 +1,5 @@
-//! Builds guests: every plugin of this repository, and the guests that tests ask for. Knows cargo
-//! and the file system, nothing of what a guest contains.
+//! Builds guests (every plugin of this repository, and those that tests ask for) and the gateway.
+//! Knows cargo and the file system, nothing of what a guest contains.
 
 use std::ffi::OsStr;
 use std::io::{Error, Result};
@@ -12,6 +12,13 @@ use std::{env, fs, process};
 const COMPONENT: &str = "wasm32-wasip2";
 /// What proxy-wasm filters are built for.
 const CORE_MODULE: &str = "wasm32-wasip1";
+
+/// Builds the gateway's binary as `cargo build --release` does. Asking for its package alone would
+/// choose other features for shared dependencies, and compile most of them once more.
+pub fn gateway() -> Result<PathBuf> {
+    run(cargo().args(["build", "--release", "--workspace", "--bin", "wasmgate"]))?;
+    Ok(target_directory().join("release/wasmgate"))
+}
 
 /// Builds every plugin in `plugins/` into `target/plugins/NAME.wasm`; returns that folder.
 ///

@@ -2,9 +2,10 @@
 
 use std::env;
 use std::io::{Error, Result};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use wasmgate_build::{cargo, plugins, run, target_directory};
+use wasmgate_build::{gateway, plugins, workspace};
 
 fn main() -> ExitCode {
     let done = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
@@ -32,19 +33,7 @@ const TRY: &str = "\nThe gateway starts. In another terminal try:
 /// Becomes the gateway; returns only where that fails.
 fn demo() -> Result<()> {
     plugins()?;
-    run(cargo().args(["build", "--release", "--package", "wasmgate"]))?;
-    let gateway = target_directory().join("release/wasmgate");
+    let gateway = gateway()?;
     println!("{TRY}");
-    exec(Command::new(gateway).args(["run", "config/demo.toml"]))
-}
-
-#[cfg(unix)]
-fn exec(command: &mut Command) -> Result<()> {
-    use std::os::unix::process::CommandExt;
-    Err(command.current_dir(wasmgate_build::workspace()).exec())
-}
-
-#[cfg(not(unix))]
-fn exec(command: &mut Command) -> Result<()> {
-    run(command)
+    Err(Command::new(gateway).args(["run", "config/demo.toml"]).current_dir(workspace()).exec())
 }
