@@ -23,7 +23,7 @@ use wasmgate::{
     telemetry::metrics::Metrics,
     wasm::{
         PluginContext,
-        compile::Cache,
+        compile::{Cache, digest},
         engine,
         native::{self, NativeFactory, Settings, Template},
         pool::Pool,
@@ -36,7 +36,7 @@ fn plugin() -> impl Fn() -> Arc<Template> {
     let directory = wasmgate_build::plugins().expect("the plugins build");
     let bytes = fs::read(directory.join("headers.wasm")).expect("the plugin is there");
     let engine = engine::build().expect("the engine starts");
-    let compiled = Cache::default().compile(&engine, &bytes).expect("the plugin compiles");
+    let compiled = Cache::default().compile(&engine, &bytes, &digest(&bytes)).expect("the plugin compiles");
     let linked = native::link(&engine, &compiled.component).expect("the plugin links");
     let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
     let context = PluginContext::new(Arc::from("headers"), PluginLimits::default(), Vec::new(), capabilities);

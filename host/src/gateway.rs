@@ -1,7 +1,9 @@
 //! The composition root: the only place where configuration, WebAssembly, workers and listeners
 //! meet, and the owner of the order in which all of it ends.
 
+mod listeners;
 pub mod load;
+mod reload;
 mod worker;
 
 use std::{fmt, io, net::TcpListener, path::Path, sync::Arc, thread, time::Instant};
@@ -10,6 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::{self, UnboundedReceiver},
 };
 
 use crate::{
@@ -17,10 +20,11 @@ use crate::{
     config::{self, Config, Problems},
     drain::{self, Controller, Drain},
     runtime::Current,
-    server::bind,
     telemetry::{self, access_log::AccessLog, metrics::Metrics},
 };
-use load::Loader;
+use listeners::{Listeners, Order};
+use load::{Loaded, Loader};
+use reload::Reloader;
 
 /// Why the gateway does not run.
 #[derive(Debug)]
@@ -52,8 +56,8 @@ impl From<Problems> for Error {
 pub fn check(path: &Path) -> Result<Config, Error> {
     let config = config::load(path)?;
     let metrics = Arc::new(Metrics::default());
-    let mut loader = Loader::new(&config, metrics)?;
-    local_runtime()?.block_on(loader.snapshot(&config, None))?;
+    let loader = Loader::new(&config, metrics)?;
+    local_runtime()?.block_on(loader.load(&config))?;
     Ok(config)
 }
 
@@ -65,23 +69,31 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::default());
     let mut loader = Loader::new(&config, metrics.clone())?;
     let runtime = local_runtime()?;
-    let (access_log, _writer) = start_access_log(&config, &metrics)?.unzip();
-    let snapshot = runtime.block_on(loader.snapshot(&config, access_log))?;
+    let (access_log, writer) = start_access_log(&config, &metrics)?.unzip();
+    let Loaded { mut snapshot, plugins } = runtime.block_on(loader.load(&config))?;
+    loader.keep(plugins);
 
-    let sockets = bind_all(&config)?;
+    let (orders, workers): (Vec<_>, Vec<_>) =
+        (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let mut listeners = Listeners::new(orders);
+    let opening = listeners.prepare(&config.listeners)?;
+    snapshot.doors = opening.doors();
+    snapshot.access_log = access_log;
     let admin = config.admin.map(|address| bind_one("admin.address", address)).transpose()?;
     let (controller, drain) = drain::channel();
     let current: Current = Arc::new(ArcSwap::from_pointee(snapshot));
-    for (number, listeners) in sockets.into_iter().enumerate() {
-        start_worker(number, current.clone(), listeners, drain.clone())?;
+    for (number, orders) in workers.into_iter().enumerate() {
+        start_worker(number, current.clone(), orders, drain.clone())?;
     }
+    listeners.carry_out(opening);
     thread::spawn({
         let capabilities = loader.capabilities();
         move || worker::sweep_capabilities(&capabilities)
     });
     tracing::info!(routes = config.routes.len(), ready_ms = started.elapsed().as_millis() as u64, "ready");
-    drop(current);
-    if !runtime.block_on(supervise(config, admin, metrics, controller, drain))? {
+    let mut reloader =
+        Reloader { path: path.to_owned(), loader, listeners, current, metrics, config, writer };
+    if !runtime.block_on(supervise(&mut reloader, admin, controller, drain))? {
         // Workers still hold the access log: waiting for its last lines would wait for them.
         std::process::exit(0);
     }
@@ -90,25 +102,29 @@ pub fn run(path: &Path) -> Result<(), Error> {
 
 /// Answers on the admin listener and waits for the signal to go; whether all was done then.
 async fn supervise(
-    config: Config,
+    reloader: &mut Reloader,
     admin: Option<TcpListener>,
-    metrics: Arc<Metrics>,
     controller: Controller,
     drain: Drain,
 ) -> Result<bool, Error> {
     let signals = |error| Error::Io("signals".to_owned(), error);
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener);
         let listener = listener.map_err(|error| Error::Io("admin.address".to_owned(), error))?;
-        tokio::task::spawn_local(admin::serve(listener, metrics, drain.signal()));
+        tokio::task::spawn_local(admin::serve(listener, reloader.metrics.clone(), drain.signal()));
     }
     drop(drain);
-    either(&mut terminate, &mut interrupt).await;
-    tracing::info!("draining, for at most {:?}; another signal ends at once", config.server.drain_timeout);
     tokio::select! {
-        drained = controller.drain(config.server.drain_timeout) => {
+        () = either(&mut terminate, &mut interrupt) => {}
+        () = reload_on(&mut hangup, reloader) => {}
+    }
+    let limit = reloader.config.server.drain_timeout;
+    tracing::info!("draining, for at most {limit:?}; another signal ends at once");
+    tokio::select! {
+        drained = controller.drain(limit) => {
             match drained {
                 true => tracing::info!("drained"),
                 false => tracing::warn!("connections were still open after the drain timeout"),
@@ -120,6 +136,16 @@ async fn supervise(
             Ok(false)
         }
     }
+}
+
+/// Reloads for ever.
+async fn reload_on(hangup: &mut Signal, reloader: &mut Reloader) {
+    while hangup.recv().await.is_some() {
+        if let Err(error) = reloader.reload().await {
+            tracing::error!("not reloaded; what ran before runs on: {error}");
+        }
+    }
+    std::future::pending().await
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
@@ -139,21 +165,6 @@ fn start_access_log(
     started.map(Some).map_err(|error| Error::Io("access_log.file".to_owned(), error))
 }
 
-/// Sockets per worker, in the order of the config's listeners.
-fn bind_all(config: &Config) -> Result<Vec<Vec<TcpListener>>, Error> {
-    let mut workers: Vec<Vec<TcpListener>> = (0..config.server.workers).map(|_| Vec::new()).collect();
-    for listener in &config.listeners {
-        let what = |error| {
-            Error::Io(format!("listener {}: cannot listen on {}", listener.name, listener.address), error)
-        };
-        let sockets = bind::bind(listener.address, config.server.workers).map_err(what)?;
-        let address = sockets[0].local_addr().map_err(what)?;
-        tracing::info!(listener = listener.name, %address, "listening");
-        workers.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
-    }
-    Ok(workers)
-}
-
 fn bind_one(what: &str, address: std::net::SocketAddr) -> Result<TcpListener, Error> {
     let failed = |error| Error::Io(format!("{what}: cannot listen on {address}"), error);
     let socket = TcpListener::bind(address).map_err(failed)?;
@@ -165,12 +176,12 @@ fn bind_one(what: &str, address: std::net::SocketAddr) -> Result<TcpListener, Er
 fn start_worker(
     number: usize,
     current: Current,
-    listeners: Vec<TcpListener>,
+    orders: UnboundedReceiver<Order>,
     drain: Drain,
 ) -> Result<(), Error> {
     let failed = |error| Error::Io(format!("worker {number}"), error);
     let body = move || match local_runtime() {
-        Ok(runtime) => runtime.block_on(worker::run(current, listeners, drain)),
+        Ok(runtime) => runtime.block_on(worker::run(current, orders, drain)),
         Err(error) => tracing::error!("worker {number} does not start: {error}"),
     };
     let thread = thread::Builder::new().name(format!("worker-{number}"));

@@ -36,12 +36,12 @@ pub use target::normalise;
 pub async fn handle(
     view: Rc<View>,
     journal: &Journal,
-    listener: u16,
+    door: u32,
     connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
     let (head, body) = request.into_parts();
-    let admission = Admission::check(head, &view.snapshot, connection, listener);
+    let admission = Admission::check(head, &view.snapshot, connection, door);
     let (journey, refused) = Journey::begin(view, journal, admission);
     let body = body::from_client(&journey, body);
 

@@ -3,6 +3,7 @@
 
 pub mod bind;
 mod connection;
+mod door;
 mod guard;
 mod watch;
 
@@ -12,6 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::{drain::Drain, proxy::Journal, runtime::Worker};
 use watch::Watches;
+
+pub use door::Door;
 
 /// What all connections of one worker share.
 pub struct Site {
@@ -41,16 +44,19 @@ impl Site {
         }
     }
 
-    /// Accepts until the drain begins. Nothing here is slow: the rest happens in the connection's task.
-    pub async fn accept(self: Rc<Self>, listener: TcpListener, number: u16, mut drain: Drain) {
+    /// Accepts until the door is closed or the drain begins. Nothing here is slow: the rest happens in
+    /// the connection's task.
+    pub async fn accept(self: Rc<Self>, listener: TcpListener, door: Rc<Door>, mut drain: Drain) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = drain.begun() => return,
+                () = door.closed() => return,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connection::serve(self.clone(), stream, peer, number, drain.guard());
+                    let connection =
+                        connection::serve(self.clone(), stream, peer, door.clone(), drain.guard());
                     tokio::task::spawn_local(connection);
                 }
                 Err(error) => accept_failed(&error).await,

@@ -20,6 +20,8 @@ use crate::{
 };
 
 pub struct Snapshot {
+    /// The listeners in the order in which rules name them, each by the id of its door.
+    pub doors: Vec<u32>,
     pub table: Arc<Table>,
     /// In the order of the table's rules.
     pub routes: Vec<RouteSpec>,
@@ -30,6 +32,14 @@ pub struct Snapshot {
     pub plugin_failures: PluginFailures,
     /// Counts what no route takes.
     pub unmatched: RouteCounters,
+}
+
+impl Snapshot {
+    /// The listener's place among those of the config; one that no rule names where it is gone.
+    pub fn listener(&self, door: u32) -> u16 {
+        let place = self.doors.iter().position(|&known| known == door);
+        place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
+    }
 }
 
 pub struct RouteSpec {

@@ -26,6 +26,7 @@ pub struct TestGateway {
 pub enum Signal {
     Terminate,
     Interrupt,
+    Hangup,
 }
 
 /// What a run of the binary came to.
@@ -161,9 +162,23 @@ impl TestGateway {
         let name = match signal {
             Signal::Terminate => "-TERM",
             Signal::Interrupt => "-INT",
+            Signal::Hangup => "-HUP",
         };
         let sent = Command::new("kill").args([name, &self.pid().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
+    }
+
+    /// Puts another config in the place of its own. `{plugins}` and `{guests}` are filled in again.
+    pub fn write_config(&self, config: &str) {
+        write(self.directory.path(), config);
+    }
+
+    /// Has it read its files again, and waits until it has said what came of it.
+    pub fn reload(&self) {
+        let told = |log: &str| log.matches(" reloaded").count();
+        let before = told(&self.log());
+        self.signal(Signal::Hangup);
+        eventually!(told(&self.log()) > before, "it says nothing of a reload:\n{}", self.log());
     }
 
     pub fn terminate(&self) {
@@ -204,6 +219,12 @@ fn collect(lines: impl Read, log: &Mutex<String>) {
 /// A folder with the config in it. All gateways share one compile cache, as they would on a machine.
 fn written(config: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a folder for the config");
+    write(directory.path(), config);
+    directory
+}
+
+/// In one step: the gateway may be reading.
+fn write(directory: &Path, config: &str) {
     let mut text = config.to_owned();
     if text.contains("{plugins}") {
         text = text.replace("{plugins}", &build::plugin_directory().display().to_string());
@@ -215,6 +236,7 @@ fn written(config: &str) -> TempDir {
         let cache = target_directory().join("test-cache");
         text.push_str(&format!("\n[plugins]\ncache = \"{}\"\n", cache.display()));
     }
-    fs::write(directory.path().join("gateway.toml"), text).expect("the config is written");
-    directory
+    let next = directory.join("gateway.toml.next");
+    fs::write(&next, text).expect("the config is written");
+    fs::rename(next, directory.join("gateway.toml")).expect("the config is put in place");
 }

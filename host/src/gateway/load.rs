@@ -18,7 +18,7 @@ use crate::{
     config::{self, Config, Isolation, Plugin, Problem, Problems, Rewrite},
     plugin::Factory,
     snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Snapshot},
-    telemetry::{access_log::AccessLog, metrics::Metrics},
+    telemetry::metrics::Metrics,
     upstream,
     wasm::{
         self, PluginContext,
@@ -26,22 +26,44 @@ use crate::{
     },
 };
 
-/// What outlives a snapshot: the engine, the compile cache, the capabilities.
+/// What outlives a snapshot: the engine, the compile cache, the capabilities, and of the last
+/// snapshot the plugins, so that the next one starts only what is new in it.
 pub struct Loader {
     engine: wasm::Engine,
     cache: Cache,
     capabilities: Arc<Capabilities>,
     metrics: Arc<Metrics>,
+    plugins: Plugins,
+}
+
+/// The plugins of a snapshot, by name.
+#[derive(Default)]
+pub struct Plugins(HashMap<String, Ready>);
+
+pub struct Loaded {
+    pub snapshot: Snapshot,
+    pub plugins: Plugins,
 }
 
 /// A plugin file that is ready to be configured.
 struct Ready {
     linked: Linked,
-    digest: Sha256Digest,
+    identity: Identity,
     context: Arc<PluginContext>,
-    schema: Value,
+    schema: Arc<Value>,
     /// The same config twice is one factory.
-    factories: HashMap<u64, Arc<NativeFactory>>,
+    factories: HashMap<String, Arc<NativeFactory>>,
+    /// Those of the last snapshot, to be used again.
+    before: HashMap<String, Arc<NativeFactory>>,
+}
+
+/// What makes a plugin another one, its configs apart.
+#[derive(Clone, PartialEq, Hash)]
+struct Identity {
+    name: String,
+    digest: Sha256Digest,
+    /// Limits, breaker, isolation and the upstreams it may choose.
+    settings: String,
 }
 
 impl Loader {
@@ -49,19 +71,16 @@ impl Loader {
         let engine = wasm::engine::build().map_err(|error| Error::Engine(format!("{error:#}")))?;
         let cache = open_cache(config.cache.as_deref())?;
         let capabilities = Arc::new(Capabilities::new(metrics.clone()));
-        Ok(Loader { engine, cache, capabilities, metrics })
+        Ok(Loader { engine, cache, capabilities, metrics, plugins: Plugins::default() })
     }
 
     pub fn capabilities(&self) -> Arc<Capabilities> {
         self.capabilities.clone()
     }
 
-    /// Everything but sockets. Compiles on the calling thread.
-    pub async fn snapshot(
-        &mut self,
-        config: &Config,
-        access_log: Option<AccessLog>,
-    ) -> Result<Snapshot, Problems> {
+    /// Everything but sockets and logs. Compiles on the calling thread. It is the next snapshot's
+    /// to build on only once it is given to [`Self::keep`].
+    pub async fn load(&self, config: &Config) -> Result<Loaded, Problems> {
         let mut problems = Vec::new();
         let mut plugins = Vec::new();
         for plugin in &config.plugins {
@@ -82,31 +101,52 @@ impl Loader {
         if !problems.is_empty() {
             return Err(Problems::new(&config.source, problems));
         }
-        Ok(Snapshot {
+        let plugins = plugins.into_iter().flatten();
+        let plugins = plugins.map(|ready| (ready.identity.name.clone(), ready)).collect();
+        let snapshot = Snapshot {
+            doors: Vec::new(),
             table: config.table.clone(),
             routes,
             upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
             limits: config.limits.clone(),
             forwarding: Forwarding::new(config.forwarded.clone()),
-            access_log,
+            access_log: None,
             plugin_failures: self.metrics.plugin_failures.clone(),
             unmatched: self.metrics.route("-"),
-        })
+        };
+        Ok(Loaded { snapshot, plugins: Plugins(plugins) })
     }
 
-    /// Reads, compiles and links a plugin's file and asks for its schema.
+    pub fn keep(&mut self, plugins: Plugins) {
+        self.plugins = plugins;
+    }
+
+    /// Reads, compiles and links a plugin's file and asks for its schema, unless the last snapshot has
+    /// the same plugin.
     async fn ready(&self, config: &Config, plugin: &Plugin) -> Result<Ready, String> {
         let file = plugin.file.display();
         let bytes = fs::read(&plugin.file).map_err(|error| format!("{file} cannot be read: {error}"))?;
-        let compiled = self.cache.compile(&self.engine, &bytes).map_err(|error| format!("{file} {error}"))?;
+        let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str());
+        let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
+        let identity = Identity {
+            name: plugin.name.clone(),
+            digest: wasm::compile::digest(&bytes),
+            settings: format!(
+                "{:?} {:?} {:?} {upstreams:?}",
+                plugin.limits, plugin.breaker, plugin.isolation
+            ),
+        };
+        if let Some(known) = self.plugins.0.get(&plugin.name).filter(|known| known.identity == identity) {
+            return Ok(known.again());
+        }
+        let compiled = self.cache.compile(&self.engine, &bytes, &identity.digest);
+        let compiled = compiled.map_err(|error| format!("{file} {error}"))?;
         let linked = native::link(&self.engine, &compiled.component).map_err(|error| {
             let exports = wasm::inspect::exports(&self.engine, &compiled.component).join(", ");
             format!("{file} is not a plugin for this gateway: {error:#}; it exports: {exports}")
         })?;
-        let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str().into());
         let name = plugin.name.as_str().into();
-        let context =
-            PluginContext::new(name, plugin.limits.clone(), upstreams.collect(), self.capabilities.clone());
+        let context = PluginContext::new(name, plugin.limits.clone(), upstreams, self.capabilities.clone());
         let schema =
             linked.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
         let schema = match schema.as_str() {
@@ -116,12 +156,13 @@ impl Loader {
         };
         tracing::debug!(
             plugin = plugin.name,
-            digest = wasm::compile::hex(&compiled.digest),
+            digest = wasm::compile::hex(&identity.digest),
             ms = compiled.time.as_millis() as u64,
             from_cache = compiled.from_cache,
             "compiled"
         );
-        Ok(Ready { linked, digest: compiled.digest, context, schema, factories: HashMap::new() })
+        let (factories, before) = (HashMap::new(), HashMap::new());
+        Ok(Ready { linked, identity, context, schema: Arc::new(schema), factories, before })
     }
 
     /// The route's plugins; faults in their configs are added to the problems.
@@ -136,13 +177,16 @@ impl Loader {
         for used in &route.plugins {
             let Some(ready) = &mut plugins[used.plugin] else { continue };
             let at = used.path.key("config");
-            let faults = config::check_value(&config.source, &at, &ready.schema);
-            if !faults.is_empty() {
-                problems.extend(faults);
-                continue;
+            let text = Value::Object(used.config.clone()).to_string();
+            if !ready.knows(&text) {
+                let faults = config::check_value(&config.source, &at, &ready.schema);
+                if !faults.is_empty() {
+                    problems.extend(faults);
+                    continue;
+                }
             }
             let plugin = &config.plugins[used.plugin];
-            match ready.factory(plugin, Value::Object(used.config.clone()).to_string()).await {
+            match ready.factory(plugin, text).await {
                 Ok(factory) => uses.push(PluginUse { factory, policy: used.failure_policy }),
                 Err(failure) => {
                     let text = match failure {
@@ -175,31 +219,52 @@ impl Loader {
 }
 
 impl Ready {
-    /// A started plugin under this config: the one that another use made, or a new one whose
-    /// first instance has run its `init`.
+    /// The same plugin for the next snapshot.
+    fn again(&self) -> Ready {
+        Ready {
+            linked: self.linked.clone(),
+            identity: self.identity.clone(),
+            context: self.context.clone(),
+            schema: self.schema.clone(),
+            factories: HashMap::new(),
+            before: self.factories.clone(),
+        }
+    }
+
+    /// Whether the plugin was started with this config already.
+    fn knows(&self, config: &str) -> bool {
+        self.factories.contains_key(config) || self.before.contains_key(config)
+    }
+
+    /// A started plugin under this config: the one that another use or the last snapshot has, or a
+    /// new one whose first instance has run its `init`.
     async fn factory(
         &mut self,
         plugin: &Plugin,
         config: String,
     ) -> Result<Arc<dyn Factory>, crate::plugin::Failure> {
-        let identity = self.identity(plugin, &config);
-        if let Some(factory) = self.factories.get(&identity) {
+        if let Some(factory) = self.factories.get(&config) {
             return Ok(factory.clone());
         }
-        let settings =
-            Settings { breaker: plugin.breaker.clone(), fresh: plugin.isolation == Isolation::Request };
-        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await?;
-        let factory = Arc::new(NativeFactory { template, identity });
-        self.factories.insert(identity, factory.clone());
+        let factory = match self.before.remove(&config) {
+            Some(factory) => factory,
+            None => self.start(plugin, config.clone()).await?,
+        };
+        self.factories.insert(config, factory.clone());
         Ok(factory)
     }
 
-    fn identity(&self, plugin: &Plugin, config: &str) -> u64 {
+    async fn start(
+        &self,
+        plugin: &Plugin,
+        config: String,
+    ) -> Result<Arc<NativeFactory>, crate::plugin::Failure> {
         let mut hasher = DefaultHasher::new();
+        (&self.identity, &config).hash(&mut hasher);
         let settings =
-            format!("{:?} {:?} {:?} {:?}", plugin.limits, plugin.breaker, plugin.isolation, plugin.upstreams);
-        (&*plugin.name, self.digest, settings, config).hash(&mut hasher);
-        hasher.finish()
+            Settings { breaker: plugin.breaker.clone(), fresh: plugin.isolation == Isolation::Request };
+        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await?;
+        Ok(Arc::new(NativeFactory { template, identity: hasher.finish() }))
     }
 }
 

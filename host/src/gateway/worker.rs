@@ -2,7 +2,8 @@
 //! connections of its own.
 
 use std::{
-    net::TcpListener,
+    collections::HashMap,
+    rc::Rc,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -10,32 +11,51 @@ use std::{
 
 use tokio::{sync::mpsc::UnboundedReceiver, task::spawn_local};
 
+use super::listeners::Order;
 use crate::{
     capability::Capabilities,
     drain::Drain,
     proxy::{Ended, Journal},
     runtime::{Current, Worker},
-    server::Site,
+    server::{Door, Site},
 };
 
 /// Guests run on fibers of their own; this is for the proxy itself.
 pub const STACK: usize = 4 << 20;
 
 /// Serves until the drain is over.
-pub async fn run(current: Current, listeners: Vec<TcpListener>, drain: Drain) {
+pub async fn run(current: Current, orders: UnboundedReceiver<Order>, drain: Drain) {
     let (journal, ended) = Journal::new();
     let log = spawn_local(log_phases(ended));
     let site = Site::new(Worker::new(current), journal);
-    for (number, listener) in (0u16..).zip(listeners) {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => _ = spawn_local(site.clone().accept(listener, number, drain.clone())),
-            Err(error) => tracing::error!("a listener cannot be served: {error}"),
-        }
-    }
+    let doors = spawn_local(follow(orders, site.clone(), drain.clone()));
     site.sweep(drain.clone()).await;
+    doors.abort();
     // With the last sender the journal ends, once all of its log phases are done.
     let _ = log.await;
     drop(drain);
+}
+
+/// Opens and closes listeners as it is told to.
+async fn follow(mut orders: UnboundedReceiver<Order>, site: Rc<Site>, drain: Drain) {
+    let mut doors = HashMap::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Open { door, socket } => match tokio::net::TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    let opened = Door::new(door);
+                    doors.insert(door, opened.clone());
+                    spawn_local(site.clone().accept(listener, opened, drain.clone()));
+                }
+                Err(error) => tracing::error!("a listener cannot be served: {error}"),
+            },
+            Order::Close { door } => {
+                if let Some(door) = doors.remove(&door) {
+                    door.close();
+                }
+            }
+        }
+    }
 }
 
 /// Runs the log phases of ended requests, off the answers' way.

@@ -28,7 +28,7 @@ impl Admission {
         head: request::Parts,
         snapshot: &Snapshot,
         connection: &Arc<Connection>,
-        listener: u16,
+        door: u32,
     ) -> Admission {
         let mut map = head.headers;
         let present = Present::of(&map);
@@ -57,7 +57,7 @@ impl Admission {
             send_target: None,
         };
         let mut state = Box::new(State::new(head, connection.clone(), client_ip));
-        let route = refused.is_none().then(|| find_route(snapshot, listener, &mut state)).flatten();
+        let route = refused.is_none().then(|| find_route(snapshot, door, &mut state)).flatten();
         if route.is_none() && refused.is_none() {
             refused = Some(ProxyError::NoRoute);
         }
@@ -148,11 +148,11 @@ fn too_long(map: &HeaderMap, limit: Option<u64>) -> bool {
     length.zip(limit).is_some_and(|(length, limit)| length > limit)
 }
 
-fn find_route(snapshot: &Snapshot, listener: u16, state: &mut State) -> Option<usize> {
+fn find_route(snapshot: &Snapshot, door: u32, state: &mut State) -> Option<usize> {
     let request = &state.request;
     let path = request.target.path();
     let found = snapshot.table.find(&Query {
-        listener,
+        listener: snapshot.listener(door),
         method: &request.method,
         host: request.authority.as_str(),
         path,

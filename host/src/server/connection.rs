@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Site,
+    Door, Site,
     guard::Guard,
     watch::{Busy, Verdict, Watch},
 };
@@ -46,20 +46,26 @@ const LINGER: Duration = Duration::from_secs(1);
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
-pub async fn serve(site: Rc<Site>, stream: TcpStream, peer: SocketAddr, listener: u16, _guard: drain::Guard) {
+pub async fn serve(
+    site: Rc<Site>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Rc<Door>,
+    _guard: drain::Guard,
+) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
     let facts = Arc::new(Connection::new(peer, local, None));
     let limits = site.worker.view().snapshot.limits.clone();
     let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
-    let watch = site.watches.add();
+    let watch = site.watches.add(door.clone());
     let guarded = Guarded::new(stream, header_bytes, watch.clone());
 
     let service = service_fn(|request: Request<Incoming>| {
-        let (site, watch, facts) = (&site, &watch, &facts);
+        let (site, watch, facts, door) = (&site, &watch, &facts, &door);
         async move {
             let busy = watch.busy();
-            let response = proxy::handle(site.worker.view(), &site.journal, listener, facts, request).await;
+            let response = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
             Ok::<_, Infallible>(response.map(|outgoing| Served { outgoing, _busy: busy }))
         }
     });

@@ -9,10 +9,12 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::Door;
 use crate::clock;
 
 /// One connection's state, written by it and read by the sweep.
 pub struct Watch {
+    door: Rc<Door>,
     waiting: Cell<Waiting>,
     since: Cell<Instant>,
     /// Requests that are being answered.
@@ -45,8 +47,9 @@ pub enum Verdict {
 pub struct Watches(RefCell<Vec<Weak<Watch>>>);
 
 impl Watches {
-    pub fn add(&self) -> Rc<Watch> {
+    pub fn add(&self, door: Rc<Door>) -> Rc<Watch> {
         let watch = Rc::new(Watch {
+            door,
             waiting: Cell::new(Waiting::Head),
             since: Cell::new(clock::now()),
             in_flight: Cell::new(0),
@@ -60,6 +63,9 @@ impl Watches {
     pub fn sweep(&self, header_time: Duration, idle_time: Duration) {
         let now = clock::advance();
         self.each(|watch| {
+            if watch.door.is_closed() {
+                return watch.decide(Verdict::ShutDown);
+            }
             if watch.in_flight.get() > 0 {
                 return;
             }
@@ -141,7 +147,7 @@ mod tests {
     #[test]
     fn tells_slow_heads_from_idle_connections() {
         let watches = Watches::default();
-        let watch = watches.add();
+        let watch = watches.add(Door::new(0));
         let decided = |header, idle| {
             watches.sweep(header, idle);
             watch.verdict.take()
@@ -161,7 +167,7 @@ mod tests {
     #[test]
     fn forgets_connections_that_are_gone() {
         let watches = Watches::default();
-        drop(watches.add());
+        drop(watches.add(Door::new(0)));
         watches.shut_down();
         assert!(watches.0.borrow().is_empty());
     }

@@ -17,7 +17,6 @@ use wasmtime::{Engine, component::Component};
 
 pub struct Compiled {
     pub component: Component,
-    pub digest: Sha256Digest,
     pub time: Duration,
     pub from_cache: bool,
 }
@@ -67,11 +66,15 @@ impl Cache {
     }
 
     /// Compiles, or finds what was compiled before from the same bytes by the same engine.
-    pub fn compile(&self, engine: &Engine, bytes: &[u8]) -> Result<Compiled, CompileError> {
+    pub fn compile(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        digest: &Sha256Digest,
+    ) -> Result<Compiled, CompileError> {
         check_kind(bytes)?;
         let start = Instant::now();
-        let digest: Sha256Digest = Sha256::digest(bytes).into();
-        let file = self.directory.as_ref().map(|dir| dir.join(file_name(engine, &digest)));
+        let file = self.directory.as_ref().map(|dir| dir.join(file_name(engine, digest)));
         let cached = file.as_ref().and_then(|file| load(engine, file));
         let from_cache = cached.is_some();
         let component = match cached {
@@ -85,7 +88,7 @@ impl Cache {
                 component
             }
         };
-        Ok(Compiled { component, digest, time: start.elapsed(), from_cache })
+        Ok(Compiled { component, time: start.elapsed(), from_cache })
     }
 }
 
@@ -106,6 +109,10 @@ fn file_name(engine: &Engine, digest: &Sha256Digest) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{}-{:016x}.cwasm", hex(digest), hasher.finish())
+}
+
+pub fn digest(bytes: &[u8]) -> Sha256Digest {
+    Sha256::digest(bytes).into()
 }
 
 pub fn hex(digest: &Sha256Digest) -> String {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use wasmtime::{Engine, component::Component};
 
 use super::{
-    compile::{Cache, CompileError, Sha256Digest},
+    compile::{self, Cache, CompileError, Sha256Digest},
     native,
     store::PluginContext,
 };
@@ -28,7 +28,9 @@ pub async fn report(
     bytes: &[u8],
     capabilities: Arc<Capabilities>,
 ) -> Result<Report, String> {
-    let compiled = Cache::default().compile(engine, bytes).map_err(|e: CompileError| e.to_string())?;
+    let digest = compile::digest(bytes);
+    let compiled =
+        Cache::default().compile(engine, bytes, &digest).map_err(|e: CompileError| e.to_string())?;
     let linked = native::link(engine, &compiled.component).map_err(|error| {
         let exports = exports(engine, &compiled.component).join(", ");
         format!("is not a plugin of this gateway: {error:#}; it exports: {exports}")
@@ -37,7 +39,7 @@ pub async fn report(
     let schema = linked.schema(context).await.map_err(|failure| format!("config-schema {failure}"))?;
     let image = compiled.component.image_range();
     Ok(Report {
-        digest: compiled.digest,
+        digest,
         phases: linked.phases(),
         imports: imports(engine, &compiled.component),
         exports: exports(engine, &compiled.component),

@@ -14,6 +14,7 @@ mod nginx;
 mod phases;
 mod plugins;
 mod readme;
+mod reload;
 mod routing;
 mod smuggling;
 mod tidy;
