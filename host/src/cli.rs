@@ -22,7 +22,9 @@ struct Arguments {
 enum Command {
     /// Run the gateway until SIGTERM or SIGINT, which drain it; a second one ends it at once.
     ///
-    /// A config with faults starts nothing: all of them are printed and the exit status is 1.
+    /// A config with faults starts nothing: all of them are printed and the exit status is 1. SIGHUP, and a
+    /// change of the config or of a file it names, put the files as they are then in force without losing a
+    /// request; faults are logged, and what ran before runs on.
     Run {
         /// The config file (TOML). Paths in it are relative to it.
         config: PathBuf,

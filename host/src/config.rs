@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, Method, uri::PathAndQuery};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,9 +39,10 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Problem::new(KeyPath::root(), None, format!("cannot be read: {error}"));
-        Problems::of_text(&name, "", vec![problem])
+        Problems::of_text(&name, "", vec![problem]).files(vec![path.to_owned()])
     })?;
-    let mut config = parse(&text, &name, path.parent().unwrap_or(Path::new("")))?;
+    let mut config = parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+        .map_err(|problems| problems.files(vec![path.to_owned()]))?;
     config.files.insert(0, path.to_owned());
     Ok(config)
 }
@@ -56,7 +58,8 @@ pub struct Config {
     pub server: Server,
     /// Rules name listeners by their index here.
     pub listeners: Vec<Listener>,
-    pub admin: Option<SocketAddr>,
+    pub reload: Reload,
+    pub admin: Option<Admin>,
     pub log: LogLevel,
     pub access_log: Option<AccessLog>,
     pub limits: Limits,
@@ -92,6 +95,25 @@ impl fmt::Debug for Config {
 pub struct Server {
     pub workers: usize,
     pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reload {
+    pub watch: bool,
+    pub debounce: Duration,
+}
+
+#[derive(Clone, PartialEq)]
+pub struct Admin {
+    pub address: SocketAddr,
+    pub token: Option<String>,
+}
+
+/// Leaves the token out.
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +155,10 @@ pub struct Forwarded {
 pub struct Plugin {
     pub name: String,
     pub file: PathBuf,
+    /// What the file's SHA-256 has to be, in hexadecimal.
+    pub sha256: Option<String>,
+    pub on_load_error: OnLoadError,
+    pub smoke: Option<Smoke>,
     pub failure_policy: FailurePolicy,
     pub isolation: Isolation,
     pub limits: PluginLimits,
@@ -141,6 +167,15 @@ pub struct Plugin {
     pub upstreams: Vec<usize>,
     /// Its table, or else the first route that uses it.
     pub path: KeyPath,
+}
+
+/// A request that a plugin has to stand before it is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Smoke {
+    pub method: Method,
+    pub target: PathAndQuery,
+    pub headers: HeaderMap,
+    pub status: Option<u16>,
 }
 
 /// What a plugin may use. Sizes in bytes.
@@ -272,6 +307,17 @@ pub enum FailurePolicy {
     Closed,
     /// The plugin is skipped.
     Open,
+}
+
+/// What happens when a plugin cannot be loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLoadError {
+    /// The whole config is refused: no start, or no reload.
+    #[default]
+    Refuse,
+    /// Routes that use it answer 503 until it can be loaded.
+    DisableRoute,
 }
 
 /// How long an instance of a plugin lives.

@@ -4,9 +4,19 @@
 mod listeners;
 pub mod load;
 mod reload;
+mod smoke;
+mod watch;
 mod worker;
 
-use std::{fmt, io, net::TcpListener, path::Path, sync::Arc, thread, time::Instant};
+use std::{
+    fmt, io,
+    net::TcpListener,
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::{Instant, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -23,8 +33,9 @@ use crate::{
     telemetry::{self, access_log::AccessLog, metrics::Metrics},
 };
 use listeners::{Listeners, Order};
-use load::{Loaded, Loader};
-use reload::Reloader;
+use load::{Loaded, Loader, Plugins};
+use reload::{Reloader, Running, Trigger, tell_disabled};
+use watch::Watch;
 
 /// Why the gateway does not run.
 #[derive(Debug)]
@@ -33,6 +44,18 @@ pub enum Error {
     /// What was tried, and why it failed.
     Io(String, io::Error),
     Engine(String),
+    /// A part of the gateway itself has failed.
+    Failed(String),
+}
+
+impl Error {
+    /// A line for each fault.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Error::Config(problems) => problems.lines().collect(),
+            other => vec![other.to_string()],
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -41,6 +64,7 @@ impl fmt::Display for Error {
             Error::Config(problems) => write!(f, "{problems}"),
             Error::Io(what, error) => write!(f, "{what}: {error}"),
             Error::Engine(text) => write!(f, "the WebAssembly engine does not start: {text}"),
+            Error::Failed(text) => write!(f, "a fault of the gateway itself: {text}"),
         }
     }
 }
@@ -57,7 +81,8 @@ pub fn check(path: &Path) -> Result<Config, Error> {
     let config = config::load(path)?;
     let metrics = Arc::new(Metrics::default());
     let loader = Loader::new(&config, metrics)?;
-    local_runtime()?.block_on(loader.load(&config))?;
+    let loaded = local_runtime()?.block_on(loader.load(&config, &Plugins::default()))?;
+    tell_disabled(&loaded.disabling);
     Ok(config)
 }
 
@@ -67,11 +92,12 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let config = config::load(path)?;
     telemetry::init_log(config.log);
     let metrics = Arc::new(Metrics::default());
-    let mut loader = Loader::new(&config, metrics.clone())?;
+    let loader = Arc::new(Loader::new(&config, metrics.clone())?);
     let runtime = local_runtime()?;
     let (access_log, writer) = start_access_log(&config, &metrics)?.unzip();
-    let Loaded { mut snapshot, plugins } = runtime.block_on(loader.load(&config))?;
-    loader.keep(plugins);
+    let none = Plugins::default();
+    let Loaded { mut snapshot, plugins, disabling } = runtime.block_on(loader.load(&config, &none))?;
+    tell_disabled(&disabling);
 
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -79,7 +105,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let opening = listeners.prepare(&config.listeners)?;
     snapshot.doors = opening.doors();
     snapshot.access_log = access_log;
-    let admin = config.admin.map(|address| bind_one("admin.address", address)).transpose()?;
+    let admin = config.admin.as_ref().map(|admin| bind_one("admin.address", admin.address)).transpose()?;
     let (controller, drain) = drain::channel();
     let current: Current = Arc::new(ArcSwap::from_pointee(snapshot));
     for (number, orders) in workers.into_iter().enumerate() {
@@ -91,9 +117,17 @@ pub fn run(path: &Path) -> Result<(), Error> {
         move || worker::sweep_capabilities(&capabilities)
     });
     tracing::info!(routes = config.routes.len(), ready_ms = started.elapsed().as_millis() as u64, "ready");
-    let mut reloader =
-        Reloader { path: path.to_owned(), loader, listeners, current, metrics, config, writer };
-    if !runtime.block_on(supervise(&mut reloader, admin, controller, drain))? {
+    let running = Running {
+        config: Arc::new(config),
+        plugins: Arc::new(plugins),
+        listeners,
+        writer,
+        since: SystemTime::now(),
+        disabling,
+        last: None,
+    };
+    let reloader = Rc::new(Reloader::new(path, loader, current, metrics.clone(), running));
+    if !runtime.block_on(supervise(&reloader, metrics, admin, controller, drain))? {
         // Workers still hold the access log: waiting for its last lines would wait for them.
         std::process::exit(0);
     }
@@ -102,7 +136,8 @@ pub fn run(path: &Path) -> Result<(), Error> {
 
 /// Answers on the admin listener and waits for the signal to go; whether all was done then.
 async fn supervise(
-    reloader: &mut Reloader,
+    reloader: &Rc<Reloader>,
+    metrics: Arc<Metrics>,
     admin: Option<TcpListener>,
     controller: Controller,
     drain: Drain,
@@ -114,14 +149,15 @@ async fn supervise(
     if let Some(listener) = admin {
         let listener = tokio::net::TcpListener::from_std(listener);
         let listener = listener.map_err(|error| Error::Io("admin.address".to_owned(), error))?;
-        tokio::task::spawn_local(admin::serve(listener, reloader.metrics.clone(), drain.signal()));
+        tokio::task::spawn_local(admin::serve(listener, metrics, drain.signal()));
     }
     drop(drain);
     tokio::select! {
         () = either(&mut terminate, &mut interrupt) => {}
         () = reload_on(&mut hangup, reloader) => {}
+        () = reload_with_files(reloader) => {}
     }
-    let limit = reloader.config.server.drain_timeout;
+    let limit = reloader.config().server.drain_timeout;
     tracing::info!("draining, for at most {limit:?}; another signal ends at once");
     tokio::select! {
         drained = controller.drain(limit) => {
@@ -138,14 +174,35 @@ async fn supervise(
     }
 }
 
-/// Reloads for ever.
-async fn reload_on(hangup: &mut Signal, reloader: &mut Reloader) {
+/// Reloads for ever. What fails is told in the log.
+async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {
     while hangup.recv().await.is_some() {
-        if let Err(error) = reloader.reload().await {
-            tracing::error!("not reloaded; what ran before runs on: {error}");
-        }
+        let _ = reloader.reload(Trigger::Signal).await;
     }
     std::future::pending().await
+}
+
+/// Reloads whenever files change, for as long as the config says so.
+async fn reload_with_files(reloader: &Reloader) {
+    let mut watch = match Watch::start() {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::warn!("files are not watched: {error}");
+            return std::future::pending().await;
+        }
+    };
+    let mut files = reloader.files();
+    loop {
+        let settings = reloader.config().reload.clone();
+        let wanted = if settings.watch { files.borrow_and_update().clone() } else { Vec::new() };
+        watch.files(&wanted);
+        tokio::select! {
+            _ = files.changed() => {}
+            () = watch.changed(settings.debounce) => {
+                let _ = reloader.reload(Trigger::Files).await;
+            }
+        }
+    }
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

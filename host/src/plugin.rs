@@ -31,6 +31,8 @@ pub trait Filter {
         end: bool,
     ) -> Call<'a, BodyVerdict>;
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()>;
+    /// Keeps nothing warm from now on; requests that began with it still end on it.
+    fn retire(&self);
 }
 
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + 'a>>;

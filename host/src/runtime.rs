@@ -1,7 +1,12 @@
 //! The current snapshot and the workers' views of it. A swap is one store; each worker notices it
-//! with its next request.
+//! with its next request, or with the next sweep where it has none.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -13,12 +18,18 @@ pub type Current = Arc<ArcSwap<Snapshot>>;
 pub struct Worker {
     current: RefCell<Cache<Current, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
+    /// Views before, which requests may still be on, and since when they are.
+    former: RefCell<Vec<(Weak<View>, Instant)>>,
 }
 
 impl Worker {
     pub fn new(current: Current) -> Self {
         let view = Rc::new(View::new(current.load_full(), None));
-        Worker { current: RefCell::new(Cache::new(current)), view: RefCell::new(view) }
+        Worker {
+            current: RefCell::new(Cache::new(current)),
+            view: RefCell::new(view),
+            former: RefCell::default(),
+        }
     }
 
     /// The view of the newest snapshot. A request calls this once and stays with what it got.
@@ -27,8 +38,27 @@ impl Worker {
         let newest = current.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(newest, &view.snapshot) {
+            self.former.borrow_mut().push((Rc::downgrade(&view), Instant::now()));
             *view = Rc::new(View::new(newest.clone(), Some(&view)));
         }
         view.clone()
+    }
+
+    /// Requests may stay on a former view for as long as they like; what it alone keeps warm goes
+    /// after this time.
+    pub fn retire(&self, after: Duration) {
+        let mut former = self.former.borrow_mut();
+        if former.is_empty() {
+            return;
+        }
+        let current = self.view.borrow();
+        former.retain(|(view, since)| match view.upgrade() {
+            Some(view) if since.elapsed() >= after => {
+                view.retire(&current);
+                false
+            }
+            Some(_) => true,
+            None => false,
+        });
     }
 }

@@ -32,8 +32,9 @@ impl Site {
     pub async fn sweep(self: Rc<Self>, mut drain: Drain) {
         const INTERVAL: Duration = Duration::from_millis(100);
         loop {
-            let limits = self.worker.view().snapshot.limits.clone();
-            self.watches.sweep(limits.header_time, limits.idle_time);
+            let snapshot = self.worker.view().snapshot.clone();
+            self.watches.sweep(snapshot.limits.header_time, snapshot.limits.idle_time);
+            self.worker.retire(snapshot.drain_timeout);
             if tokio::time::timeout(INTERVAL, drain.begun()).await.is_ok() {
                 break;
             }

@@ -1,7 +1,7 @@
 //! Everything that a request needs, built whole and swapped whole: routes, chains, upstreams,
 //! limits. [`Snapshot`] is shared and immutable; [`View`] is one worker's live side of it.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub routes: Vec<RouteSpec>,
     pub upstreams: Vec<Arc<upstream::Spec>>,
     pub limits: Limits,
+    /// How long requests on this snapshot keep instances warm once there is another.
+    pub drain_timeout: Duration,
     pub forwarding: Forwarding,
     pub access_log: Option<AccessLog>,
     pub plugin_failures: PluginFailures,
@@ -47,6 +49,8 @@ pub struct RouteSpec {
     pub upstream: Option<Arc<str>>,
     pub path: PathRule,
     pub plugins: Vec<PluginUse>,
+    /// One of its plugins could not be loaded.
+    pub disabled: bool,
     /// Longest request body in bytes.
     pub body_limit: u64,
     pub counters: RouteCounters,
@@ -127,6 +131,12 @@ impl View {
 
     pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
         self.clusters.get(name)
+    }
+
+    /// Lets go of warm instances that another view does not use.
+    pub fn retire(&self, other: &View) {
+        let own = self.filters.iter().filter(|(identity, _)| !other.filters.contains_key(identity));
+        own.for_each(|(_, filter)| filter.retire());
     }
 
     fn route(&mut self, spec: &RouteSpec, before: Option<&View>) -> Route {

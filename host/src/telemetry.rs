@@ -4,22 +4,37 @@
 pub mod access_log;
 pub mod metrics;
 
+use std::sync::OnceLock;
+
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use crate::config::LogLevel;
 
+static LOG: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
 /// Sends the host's own log to standard error. A second call changes nothing (tests).
 pub fn init_log(level: LogLevel) {
-    let level = match level {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = LOG.set(handle);
+    }
+}
+
+pub fn set_log_level(level: LogLevel) {
+    if let Some(handle) = LOG.get() {
+        // It fails only where the log is gone.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
+    }
 }

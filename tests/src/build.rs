@@ -37,6 +37,11 @@ pub fn guest_directory() -> &'static Path {
     })
 }
 
+/// A plugin's file.
+pub fn plugin(name: &str) -> PathBuf {
+    plugin_directory().join(name).with_extension("wasm")
+}
+
 /// A guest's file.
 pub fn guest(name: &str) -> PathBuf {
     guest_directory().join(name).with_extension("wasm")

@@ -175,9 +175,14 @@ impl TestGateway {
 
     /// Has it read its files again, and waits until it has said what came of it.
     pub fn reload(&self) {
+        self.reloads_after(|| self.signal(Signal::Hangup));
+    }
+
+    /// Does this, and waits until it has said what came of the reload that follows.
+    pub fn reloads_after(&self, act: impl FnOnce()) {
         let told = |log: &str| log.matches(" reloaded").count();
         let before = told(&self.log());
-        self.signal(Signal::Hangup);
+        act();
         eventually!(told(&self.log()) > before, "it says nothing of a reload:\n{}", self.log());
     }
 

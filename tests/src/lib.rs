@@ -17,7 +17,7 @@ mod upstream;
 
 use std::time::{Duration, Instant};
 
-pub use build::{binary, guest};
+pub use build::{binary, guest, plugin};
 pub use client::{Client, get, request};
 pub use config::fill;
 pub use gate::Gate;

@@ -19,8 +19,8 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::{
-    AccessLog, Config, Forwarded, KeyPath, Limits, Listener, Plugin, Problem, Problems, Server, Source,
-    check_value,
+    AccessLog, Admin, Config, Forwarded, KeyPath, Limits, Listener, Plugin, Problem, Problems, Reload,
+    Server, Source, check_value,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -30,14 +30,17 @@ use crate::router::Table;
 /// `problems` are those that reading the source has found.
 pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Config, Problems> {
     if source.value().is_null() {
-        return Err(Problems::new(&source, problems));
+        return Err(Problems::new(&source, problems).files(source.files().to_vec()));
     }
     let mut check = Check::new(source, problems, base);
     let file = serde_json::from_value(check.source.value().clone());
     let file = Section(file.map_err(|error| error.to_string()));
     match check.section(&KeyPath::root(), file) {
         Some(file) => check.file(file),
-        None => Err(Problems::new(&check.source, check.problems)),
+        None => {
+            let files = check.files();
+            Err(Problems::new(&check.source, check.problems).files(files))
+        }
     }
 }
 
@@ -74,8 +77,10 @@ impl<'a> Check<'a> {
         let server = self.or_default(&root.key("server"), file.server);
         let server = self.server(server);
         let listeners = self.listeners(file.listener);
+        let reload = self.or_default(&root.key("reload"), file.reload);
+        let reload = self.reload(reload);
         let admin = self.admin(file.admin);
-        self.distinct_addresses(&listeners, admin);
+        self.distinct_addresses(&listeners, admin.as_ref());
         let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
         let log = self.or_default(&root.key("log"), file.log).level;
         let access_log = self.access_log(file.access_log);
@@ -89,10 +94,12 @@ impl<'a> Check<'a> {
         let defaults = self.plugin_defaults(&plugins);
         self.declared_plugins(file.plugin, &defaults);
         let (routes, rules) = self.routes(file.route, &limits, &defaults);
-        match self.table(rules) {
+        let (table, files) = (self.table(rules), self.files());
+        match table {
             Some(table) if self.problems.is_empty() => Ok(Config {
                 server,
                 listeners,
+                reload,
                 admin,
                 log,
                 access_log,
@@ -102,11 +109,11 @@ impl<'a> Check<'a> {
                 upstreams,
                 routes,
                 table: table.into(),
-                files: self.files(),
+                files,
                 plugins: self.plugins,
                 source: self.source,
             }),
-            _ => Err(Problems::new(&self.source, self.problems)),
+            _ => Err(Problems::new(&self.source, self.problems).files(files)),
         }
     }
 
@@ -135,16 +142,30 @@ impl<'a> Check<'a> {
         listeners
     }
 
-    fn admin(&mut self, section: Option<Section<raw::Admin>>) -> Option<SocketAddr> {
+    fn reload(&mut self, raw: raw::Reload) -> Reload {
+        let path = KeyPath::root().key("reload");
+        Reload { watch: raw.watch, debounce: self.duration(&path, "debounce", &raw.debounce) }
+    }
+
+    fn admin(&mut self, section: Option<Section<raw::Admin>>) -> Option<Admin> {
         let path = KeyPath::root().key("admin");
         let raw = self.section(&path, section?)?;
-        self.socket_address(&path.key("address"), &raw.address)
+        let address = self.socket_address(&path.key("address"), &raw.address)?;
+        let token = path.key("token");
+        if raw.token.is_some() && !self.source.is_hidden(&token) {
+            self.fault(&token, "a token is a secret: take it from `${env:NAME}` or `${file:PATH}`");
+        }
+        if raw.token.is_none() && !address.ip().is_loopback() {
+            let open = "this address can be reached from other machines: that needs a `token`";
+            self.fault(&path.key("address"), open);
+        }
+        Some(Admin { address, token: raw.token })
     }
 
     /// Port 0 is another port each time.
-    fn distinct_addresses(&mut self, listeners: &[(KeyPath, Listener)], admin: Option<SocketAddr>) {
+    fn distinct_addresses(&mut self, listeners: &[(KeyPath, Listener)], admin: Option<&Admin>) {
         let places = listeners.iter().map(|(path, listener)| (path.key("address"), listener.address));
-        let admin = admin.map(|address| (KeyPath::root().key("admin").key("address"), address));
+        let admin = admin.map(|admin| (KeyPath::root().key("admin").key("address"), admin.address));
         self.distinct("address", places.chain(admin).filter(|(_, address)| address.port() != 0));
     }
 

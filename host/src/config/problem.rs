@@ -1,6 +1,6 @@
 //! What is wrong with a document, and how a person reads it. It knows no rule of the config.
 
-use std::{error::Error, fmt, ops::Range};
+use std::{error::Error, fmt, ops::Range, path::PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -52,6 +52,7 @@ pub struct Problems {
     name: String,
     text: String,
     list: Vec<Problem>,
+    files: Vec<PathBuf>,
 }
 
 impl Problems {
@@ -63,7 +64,18 @@ impl Problems {
     pub fn of_text(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|p| p.span.as_ref().map(|span| span.start));
         list.dedup();
-        Problems { name: name.to_owned(), text: text.to_owned(), list }
+        Problems { name: name.to_owned(), text: text.to_owned(), list, files: Vec::new() }
+    }
+
+    /// Notes files that the document is made of beside its own.
+    pub fn files(mut self, files: Vec<PathBuf>) -> Self {
+        self.files.extend(files);
+        self
+    }
+
+    /// Files whose change may make the document good: those that are known so far.
+    pub fn made_of(&self) -> &[PathBuf] {
+        &self.files
     }
 
     pub fn list(&self) -> &[Problem] {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 mod schema;
 mod section;
 
-use super::{AccessLogFormat, FailurePolicy, Isolation, LogLevel};
+use super::{AccessLogFormat, FailurePolicy, Isolation, LogLevel, OnLoadError};
 
 pub use schema::schema;
 pub use section::Section;
@@ -37,6 +37,8 @@ pub struct File {
     /// Where the gateway accepts connections: at least one `[[listener]]` with an `address`.
     #[schemars(length(min = 1))]
     pub listener: Section<Vec<Section<Listener>>>,
+    /// When the files are read again.
+    pub reload: Section<Reload>,
     /// The admin interface: health, metrics, the configuration in use. Without this table there is none.
     pub admin: Option<Section<Admin>>,
     /// The gateway's own log, on standard error.
@@ -67,8 +69,21 @@ pub struct Server {
     /// Worker threads. Default: the number of cores.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
-    /// How long requests in flight may take to end after the gateway was told to stop. "0s" does not wait.
+    /// How long requests in flight may take to end after the gateway was told to stop, and for how long after a
+    /// reload they keep warm instances of plugins that are gone. "0s" does not wait.
     pub drain_timeout: DurationText,
+}
+
+/// When the files are read again: what the gateway is made of then changes as a whole, or not at all. SIGHUP and
+/// POST /reload of the admin interface do so as well.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Reload {
+    /// Whenever this file changes or one that it names: plugins, and what stands in `${file:...}`.
+    pub watch: bool,
+    /// How long no file may change before they are read: writing one takes more than a moment.
+    pub debounce: DurationText,
 }
 
 /// A socket on which the gateway accepts connections.
@@ -87,9 +102,14 @@ pub struct Listener {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Admin {
-    /// IP address and port. Whoever reaches it controls the gateway.
+    /// IP address and port. Whoever reaches it sees all but secrets; outside of this machine it needs a token.
     #[schemars(extend("examples" = ["127.0.0.1:9901"]))]
     pub address: String,
+    /// What `Authorization: Bearer` has to carry for everything that changes something, and for everything at all where
+    /// the address can be reached from other machines. Has to come from "${env:NAME}" or "${file:PATH}". Default:
+    /// none; then nothing can be changed.
+    #[schemars(length(min = 16), extend("examples" = ["${env:WASMGATE_TOKEN}"]))]
+    pub token: Option<String>,
 }
 
 /// The gateway's own log.
@@ -168,6 +188,8 @@ pub struct Plugins {
     pub limits: PluginLimits,
     /// Failure policy of plugins that do not set their own.
     pub failure_policy: FailurePolicy,
+    /// What becomes of plugins that cannot be loaded and do not set their own.
+    pub on_load_error: OnLoadError,
 }
 
 /// One plugin.
@@ -178,6 +200,13 @@ pub struct Plugin {
     /// Its WebAssembly file; relative to this file. Default: NAME.wasm in the plugin directory.
     #[schemars(length(min = 1), extend("examples" = ["filters/cache.wasm"]))]
     pub file: Option<String>,
+    /// The SHA-256 of the file, in hexadecimal; another file is refused. Default: any file is taken.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: Option<String>,
+    /// What happens when it cannot be loaded. Default: that of `[plugins]`.
+    pub on_load_error: Option<OnLoadError>,
+    /// A request that it has to stand before it gets others. Default: none.
+    pub smoke: Option<Smoke>,
     /// What a request gets when the plugin fails. Default: that of `[plugins]`.
     pub failure_policy: Option<FailurePolicy>,
     /// How long an instance of the plugin lives.
@@ -188,6 +217,22 @@ pub struct Plugin {
     pub breaker: Breaker,
     /// Upstreams that it may choose for a request. Default: all; [] is none.
     pub upstreams: Option<Vec<String>>,
+}
+
+/// A request that a newly loaded plugin is given, through its request and its response phase, under each of its
+/// configs. One that fails is not loaded. What it does to counters and stored values is real.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Smoke {
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// Header fields by name.
+    pub headers: BTreeMap<String, String>,
+    /// The status that has to come out. An upstream would have answered 200. Default: any.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: Option<u16>,
 }
 
 /// What a plugin may use. Exceeding a limit is a failure, which the failure policy handles.
@@ -425,6 +470,18 @@ impl Default for Server {
     }
 }
 
+impl Default for Reload {
+    fn default() -> Self {
+        Reload { watch: true, debounce: "50ms".into() }
+    }
+}
+
+impl Default for Smoke {
+    fn default() -> Self {
+        Smoke { method: "GET".to_owned(), path: "/".to_owned(), headers: BTreeMap::new(), status: None }
+    }
+}
+
 impl Default for AccessLog {
     fn default() -> Self {
         AccessLog { format: AccessLogFormat::default(), file: None, queue: 8192 }
@@ -459,6 +516,7 @@ impl Default for Plugins {
             cache: None,
             limits: PluginLimits::default(),
             failure_policy: FailurePolicy::default(),
+            on_load_error: OnLoadError::default(),
         }
     }
 }

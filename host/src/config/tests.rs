@@ -13,7 +13,7 @@ use super::*;
 /// The plugins that shipped configs and golden files may use.
 const PLUGINS: [&str; 6] = ["bot-detection", "headers", "key-auth", "rate-limit", "request-id", "respond"];
 
-const SECRET: &str = "s3cret-value";
+const SECRET: &str = "s3cret-value-of-the-tests";
 
 /// A place for a config whose plugins are there, at least by name.
 fn site() -> (TempDir, PathBuf) {
@@ -43,7 +43,13 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn reference() -> String {
-    fs::read_to_string(repository().join("config/gateway.toml")).expect("readable")
+    without_environment(&repository().join("config/gateway.toml"))
+}
+
+/// Tests of one process share its environment, so they leave it alone.
+fn without_environment(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("readable");
+    text.replace("${env:WASMGATE_TOKEN}", "${file:secret}")
 }
 
 /// `actual` equals the file, or becomes it with UPDATE_GOLDEN=1.
@@ -73,7 +79,7 @@ fn shipped_configs_are_without_faults() {
     let (_folder, base) = site();
     for folder in ["config", "config/examples"] {
         for file in toml_files(&repository().join(folder)) {
-            let text = fs::read_to_string(&file).expect("readable");
+            let text = without_environment(&file);
             let base = base.join("..").join(folder);
             if let Err(problems) = parse(&text, &file.display().to_string(), &base) {
                 panic!("{problems}");
@@ -100,7 +106,8 @@ fn the_reference_is_complete() {
         let properties = schema.pointer(&table[1..]).and_then(|table| table.get("properties"));
         for (key, property) in properties.and_then(Value::as_object).into_iter().flatten() {
             let values: Vec<_> = values.iter().filter_map(|value| value.get(key)).collect();
-            assert!(!values.is_empty(), "{table}: {key} is missing");
+            // The digest of a file that is built here stands in a comment.
+            assert!(!values.is_empty() || key == "sha256", "{table}: {key} is missing");
             // An empty array would show nothing, and the shipped configs find plugins where they are built.
             let shown = |default: &&Value| !default.is_array() && key != "directory";
             if let Some(default) = property.get("default").filter(shown) {

@@ -12,11 +12,11 @@ use std::{
 use serde_json::Value;
 use wasm::compile::{Cache, Sha256Digest};
 
-use super::Error;
+use super::{Error, smoke};
 use crate::{
     capability::Capabilities,
-    config::{self, Config, Isolation, Plugin, Problem, Problems, Rewrite},
-    plugin::Factory,
+    config::{self, Config, Isolation, OnLoadError, Plugin, Problem, Problems, Rewrite},
+    plugin::{Factory, Failure},
     snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Snapshot},
     telemetry::metrics::Metrics,
     upstream,
@@ -26,23 +26,23 @@ use crate::{
     },
 };
 
-/// What outlives a snapshot: the engine, the compile cache, the capabilities, and of the last
-/// snapshot the plugins, so that the next one starts only what is new in it.
+/// What outlives a snapshot: the engine, the compile cache, the capabilities.
 pub struct Loader {
     engine: wasm::Engine,
     cache: Cache,
     capabilities: Arc<Capabilities>,
     metrics: Arc<Metrics>,
-    plugins: Plugins,
 }
 
-/// The plugins of a snapshot, by name.
+/// The plugins of a snapshot, by name. The next one takes over those that are the same.
 #[derive(Default)]
 pub struct Plugins(HashMap<String, Ready>);
 
 pub struct Loaded {
     pub snapshot: Snapshot,
     pub plugins: Plugins,
+    /// Faults that disable routes, a line each.
+    pub disabling: Vec<String>,
 }
 
 /// A plugin file that is ready to be configured.
@@ -62,7 +62,7 @@ struct Ready {
 struct Identity {
     name: String,
     digest: Sha256Digest,
-    /// Limits, breaker, isolation and the upstreams it may choose.
+    /// Limits, breaker, isolation, smoke request and the upstreams it may choose.
     settings: String,
 }
 
@@ -71,36 +71,36 @@ impl Loader {
         let engine = wasm::engine::build().map_err(|error| Error::Engine(format!("{error:#}")))?;
         let cache = open_cache(config.cache.as_deref())?;
         let capabilities = Arc::new(Capabilities::new(metrics.clone()));
-        Ok(Loader { engine, cache, capabilities, metrics, plugins: Plugins::default() })
+        Ok(Loader { engine, cache, capabilities, metrics })
     }
 
     pub fn capabilities(&self) -> Arc<Capabilities> {
         self.capabilities.clone()
     }
 
-    /// Everything but sockets and logs. Compiles on the calling thread. It is the next snapshot's
-    /// to build on only once it is given to [`Self::keep`].
-    pub async fn load(&self, config: &Config) -> Result<Loaded, Problems> {
-        let mut problems = Vec::new();
+    /// Everything but sockets and logs. Waits for the compiler; the thread is busy meanwhile.
+    pub async fn load(&self, config: &Config, before: &Plugins) -> Result<Loaded, Problems> {
+        let mut faults = Faults::default();
         let mut plugins = Vec::new();
         for plugin in &config.plugins {
-            match self.ready(config, plugin).await {
+            match self.ready(config, plugin, before).await {
                 Ok(ready) => plugins.push(Some(ready)),
                 Err(text) => {
                     let text = format!("plugin `{}`: {text}", plugin.name);
-                    problems.push(Problem::at_value(&config.source, &plugin.path, text));
+                    faults.add(plugin, Problem::at_value(&config.source, &plugin.path, text));
                     plugins.push(None);
                 }
             }
         }
         let mut routes = Vec::new();
         for route in &config.routes {
-            let uses = self.chain(config, route, &mut plugins, &mut problems).await;
+            let uses = self.chain(config, route, &mut plugins, &mut faults).await;
             routes.push(self.route(config, route, uses));
         }
-        if !problems.is_empty() {
-            return Err(Problems::new(&config.source, problems));
+        if !faults.refusing.is_empty() {
+            return Err(Problems::new(&config.source, faults.refusing));
         }
+        let disabling = Problems::new(&config.source, faults.disabling).lines().collect();
         let plugins = plugins.into_iter().flatten();
         let plugins = plugins.map(|ready| (ready.identity.name.clone(), ready)).collect();
         let snapshot = Snapshot {
@@ -109,34 +109,40 @@ impl Loader {
             routes,
             upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
             limits: config.limits.clone(),
+            drain_timeout: config.server.drain_timeout,
             forwarding: Forwarding::new(config.forwarded.clone()),
             access_log: None,
             plugin_failures: self.metrics.plugin_failures.clone(),
             unmatched: self.metrics.route("-"),
         };
-        Ok(Loaded { snapshot, plugins: Plugins(plugins) })
-    }
-
-    pub fn keep(&mut self, plugins: Plugins) {
-        self.plugins = plugins;
+        Ok(Loaded { snapshot, plugins: Plugins(plugins), disabling })
     }
 
     /// Reads, compiles and links a plugin's file and asks for its schema, unless the last snapshot has
     /// the same plugin.
-    async fn ready(&self, config: &Config, plugin: &Plugin) -> Result<Ready, String> {
+    async fn ready(&self, config: &Config, plugin: &Plugin, before: &Plugins) -> Result<Ready, String> {
         let file = plugin.file.display();
         let bytes = fs::read(&plugin.file).map_err(|error| format!("{file} cannot be read: {error}"))?;
+        let digest = wasm::compile::digest(&bytes);
+        if let Some(pinned) = &plugin.sha256
+            && *pinned != wasm::compile::hex(&digest)
+        {
+            return Err(format!(
+                "{file} has the SHA-256 {}, not the pinned one",
+                wasm::compile::hex(&digest)
+            ));
+        }
         let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str());
         let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
         let identity = Identity {
             name: plugin.name.clone(),
-            digest: wasm::compile::digest(&bytes),
+            digest,
             settings: format!(
-                "{:?} {:?} {:?} {upstreams:?}",
-                plugin.limits, plugin.breaker, plugin.isolation
+                "{:?} {:?} {:?} {:?} {upstreams:?}",
+                plugin.limits, plugin.breaker, plugin.isolation, plugin.smoke
             ),
         };
-        if let Some(known) = self.plugins.0.get(&plugin.name).filter(|known| known.identity == identity) {
+        if let Some(known) = before.0.get(&plugin.name).filter(|known| known.identity == identity) {
             return Ok(known.again());
         }
         let compiled = self.cache.compile(&self.engine, &bytes, &identity.digest);
@@ -165,45 +171,41 @@ impl Loader {
         Ok(Ready { linked, identity, context, schema: Arc::new(schema), factories, before })
     }
 
-    /// The route's plugins; faults in their configs are added to the problems.
+    /// The route's plugins; none where one of them is at fault.
     async fn chain(
         &self,
         config: &Config,
         route: &config::Route,
         plugins: &mut [Option<Ready>],
-        problems: &mut Vec<Problem>,
-    ) -> Vec<PluginUse> {
+        faults: &mut Faults,
+    ) -> Option<Vec<PluginUse>> {
         let mut uses = Vec::new();
         for used in &route.plugins {
+            let plugin = &config.plugins[used.plugin];
             let Some(ready) = &mut plugins[used.plugin] else { continue };
             let at = used.path.key("config");
             let text = Value::Object(used.config.clone()).to_string();
             if !ready.knows(&text) {
-                let faults = config::check_value(&config.source, &at, &ready.schema);
-                if !faults.is_empty() {
-                    problems.extend(faults);
+                let wrong = config::check_value(&config.source, &at, &ready.schema);
+                if !wrong.is_empty() {
+                    wrong.into_iter().for_each(|problem| faults.add(plugin, problem));
                     continue;
                 }
             }
-            let plugin = &config.plugins[used.plugin];
             match ready.factory(plugin, text).await {
                 Ok(factory) => uses.push(PluginUse { factory, policy: used.failure_policy }),
-                Err(failure) => {
-                    let text = match failure {
-                        crate::plugin::Failure::Error(text) => {
-                            format!("plugin `{}` refuses its config: {text}", plugin.name)
-                        }
-                        failure => format!("plugin `{}` does not start: init {failure}", plugin.name),
-                    };
-                    problems.push(Problem::at_value(&config.source, &at, text));
+                Err(text) => {
+                    let text = format!("plugin `{}` {text}", plugin.name);
+                    faults.add(plugin, Problem::at_value(&config.source, &at, text));
                 }
             }
         }
-        uses
+        (uses.len() == route.plugins.len()).then_some(uses)
     }
 
-    fn route(&self, config: &Config, route: &config::Route, plugins: Vec<PluginUse>) -> RouteSpec {
+    fn route(&self, config: &Config, route: &config::Route, plugins: Option<Vec<PluginUse>>) -> RouteSpec {
         RouteSpec {
+            disabled: plugins.is_none(),
             name: route.name.as_str().into(),
             upstream: route.upstream.map(|place| config.upstreams[place].name.as_str().into()),
             path: match &route.rewrite {
@@ -211,9 +213,25 @@ impl Loader {
                 Rewrite::StripPrefix(prefix) => PathRule::Strip(prefix.trim_end_matches('/').len()),
                 Rewrite::Template(template) => PathRule::Rewrite(template.clone()),
             },
-            plugins,
+            plugins: plugins.unwrap_or_default(),
             body_limit: route.body,
             counters: self.metrics.route(&route.name),
+        }
+    }
+}
+
+/// What is wrong with plugins, by what it leads to.
+#[derive(Default)]
+struct Faults {
+    refusing: Vec<Problem>,
+    disabling: Vec<Problem>,
+}
+
+impl Faults {
+    fn add(&mut self, plugin: &Plugin, problem: Problem) {
+        match plugin.on_load_error {
+            OnLoadError::Refuse => self.refusing.push(problem),
+            OnLoadError::DisableRoute => self.disabling.push(problem),
         }
     }
 }
@@ -237,12 +255,8 @@ impl Ready {
     }
 
     /// A started plugin under this config: the one that another use or the last snapshot has, or a
-    /// new one whose first instance has run its `init`.
-    async fn factory(
-        &mut self,
-        plugin: &Plugin,
-        config: String,
-    ) -> Result<Arc<dyn Factory>, crate::plugin::Failure> {
+    /// new one whose first instance has run its `init` and that has stood its smoke request.
+    async fn factory(&mut self, plugin: &Plugin, config: String) -> Result<Arc<dyn Factory>, String> {
         if let Some(factory) = self.factories.get(&config) {
             return Ok(factory.clone());
         }
@@ -254,17 +268,21 @@ impl Ready {
         Ok(factory)
     }
 
-    async fn start(
-        &self,
-        plugin: &Plugin,
-        config: String,
-    ) -> Result<Arc<NativeFactory>, crate::plugin::Failure> {
+    async fn start(&self, plugin: &Plugin, config: String) -> Result<Arc<NativeFactory>, String> {
         let mut hasher = DefaultHasher::new();
         (&self.identity, &config).hash(&mut hasher);
         let settings =
             Settings { breaker: plugin.breaker.clone(), fresh: plugin.isolation == Isolation::Request };
-        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await?;
-        Ok(Arc::new(NativeFactory { template, identity: hasher.finish() }))
+        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await;
+        let template = template.map_err(|failure| match failure {
+            Failure::Error(text) => format!("refuses its config: {text}"),
+            failure => format!("does not start: init {failure}"),
+        })?;
+        let factory = NativeFactory { template, identity: hasher.finish() };
+        if let Some(request) = &plugin.smoke {
+            smoke::stand(&factory, request).await.map_err(|text| format!("{text} (its smoke request)"))?;
+        }
+        Ok(Arc::new(factory))
     }
 }
 

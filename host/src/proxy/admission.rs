@@ -61,6 +61,9 @@ impl Admission {
         if route.is_none() && refused.is_none() {
             refused = Some(ProxyError::NoRoute);
         }
+        if route.is_some_and(|place| snapshot.routes[place].disabled) {
+            refused = Some(ProxyError::RouteDisabled);
+        }
         let limit = route.map(|place| snapshot.routes[place].body_limit);
         if refused.is_none() && too_long(&state.request.headers, limit) {
             refused = Some(ProxyError::BodyTooLarge);

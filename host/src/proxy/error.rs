@@ -24,6 +24,8 @@ pub enum ProxyError {
     /// Not a request with one meaning.
     Refused(StatusCode, &'static str),
     NoRoute,
+    /// One of its plugins could not be loaded.
+    RouteDisabled,
     UriTooLong,
     HeadersTooLarge,
     BodyTooLarge,
@@ -75,6 +77,7 @@ impl ProxyError {
             }
             E::Refused(status, detail) => (*status, "bad_request", detail),
             E::NoRoute => (S::NOT_FOUND, "route_not_found", "No route matches the request."),
+            E::RouteDisabled => (S::SERVICE_UNAVAILABLE, "route_disabled", "The route is out of order."),
             E::UriTooLong => (S::URI_TOO_LONG, "uri_too_long", "The target is too long."),
             E::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The request has too many headers.")

@@ -4,12 +4,13 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::SystemTime,
 };
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 /// Series that one plugin may define.
@@ -20,6 +21,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     pub plugin_failures: PluginFailures,
     pub access_log_dropped: Counter,
+    pub reloads: Reloads,
     plugins: Mutex<HashMap<String, PluginSeries>>,
 }
 
@@ -27,6 +29,18 @@ pub struct Metrics {
 struct RequestLabels {
     route: String,
     status: &'static str,
+}
+
+/// What became of attempts to put the files in force.
+pub struct Reloads {
+    attempts: Family<ReloadLabels, Counter>,
+    succeeded: Gauge,
+    last_success: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
 }
 
 /// Counters of one route by class of status.
@@ -53,7 +67,9 @@ impl Default for Metrics {
         let dropped = Counter::default();
         let help = "Access log lines lost because the queue was full";
         registry.register("access_log_dropped", help, dropped.clone());
+        let reloads = Reloads::new(&mut registry);
         Metrics {
+            reloads,
             registry: Mutex::new(registry),
             requests,
             plugin_failures: PluginFailures(failures),
@@ -103,6 +119,39 @@ impl Metrics {
             SeriesFamily::Gauge(family) => registry.register(name, help, family.clone()),
             SeriesFamily::Histogram(family) => registry.register(name, help, family.clone()),
         }
+    }
+}
+
+impl Reloads {
+    fn new(registry: &mut Registry) -> Self {
+        let reloads = Reloads {
+            attempts: Family::default(),
+            succeeded: Gauge::default(),
+            last_success: Gauge::default(),
+        };
+        registry.register("reloads", "Attempts to put the files in force", reloads.attempts.clone());
+        let help = "Whether the last reload succeeded";
+        registry.register("last_reload_successful", help, reloads.succeeded.clone());
+        let help = "When the running config was put in force";
+        let (unit, since) = (Unit::Seconds, reloads.last_success.clone());
+        registry.register_with_unit("last_reload_success_timestamp", help, unit, since);
+        reloads.succeeded();
+        reloads
+    }
+
+    pub fn count(&self, success: bool) {
+        let result = if success { "applied" } else { "refused" };
+        self.attempts.get_or_create(&ReloadLabels { result }).inc();
+        match success {
+            true => self.succeeded(),
+            false => _ = self.succeeded.set(0),
+        }
+    }
+
+    fn succeeded(&self) {
+        self.succeeded.set(1);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.last_success.set(now.unwrap_or_default().as_secs_f64());
     }
 }
 

@@ -9,9 +9,11 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
@@ -20,6 +22,9 @@ pub struct Compiled {
     pub time: Duration,
     pub from_cache: bool,
 }
+
+/// About a tenth of the time of a busy core that serves requests (sched(7)).
+const COMPILER_NICE: i32 = 10;
 
 pub type Sha256Digest = [u8; 32];
 
@@ -80,8 +85,12 @@ impl Cache {
         let component = match cached {
             Some(component) => component,
             None => {
-                let component = Component::from_binary(engine, bytes)
-                    .map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
+                let compile = || Component::from_binary(engine, bytes);
+                let component = match compilers() {
+                    Some(threads) => threads.install(compile),
+                    None => compile(),
+                };
+                let component = component.map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
                 if let Some(file) = &file {
                     keep(&component, file);
                 }
@@ -90,6 +99,19 @@ impl Cache {
         };
         Ok(Compiled { component, time: start.elapsed(), from_cache })
     }
+}
+
+/// Threads on which wasmtime compiles. They yield to those that serve requests; None where the system has
+/// no threads left.
+fn compilers() -> Option<&'static ThreadPool> {
+    static COMPILERS: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    let build = || {
+        let pool = ThreadPoolBuilder::new().thread_name(|number| format!("compiler-{number}"));
+        // Of the calling thread alone, on Linux. Compiling goes on where it is refused.
+        let pool = pool.start_handler(|_| _ = rustix::process::nice(COMPILER_NICE));
+        pool.build().inspect_err(|error| tracing::warn!("no threads to compile on: {error}")).ok()
+    };
+    COMPILERS.get_or_init(build).as_ref()
 }
 
 /// The first eight bytes tell a component (layer 1) from a core module (layer 0).

@@ -237,6 +237,10 @@ impl Filter for NativeFilter {
         };
         Box::pin(self.call(Stage::Log, exchange, phase, |_, ()| Ok(())))
     }
+
+    fn retire(&self) {
+        self.pool.retire();
+    }
 }
 
 /// The chain calls only the phases that a filter names.

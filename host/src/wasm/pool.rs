@@ -1,7 +1,11 @@
 //! Warm instances of one configured plugin on one worker. A lease is taken out by value and comes
 //! back only after success; whatever else happens to it, the instance is gone.
 
-use std::{cell::RefCell, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio::time::timeout;
 
@@ -21,6 +25,8 @@ pub struct Pool {
     /// Bounds the guests that run at once, so that the worker has time for others.
     running: Places,
     breaker: RefCell<Breaker>,
+    /// Whether instances are kept between calls.
+    keeps: Cell<bool>,
 }
 
 pub struct Lease<'a> {
@@ -38,6 +44,7 @@ impl Pool {
             slots: Places::new(limits.instances),
             running: Places::new(limits.running),
             breaker: RefCell::new(Breaker::new(template.settings.breaker.clone())),
+            keeps: Cell::new(!template.settings.fresh),
             template,
         }
     }
@@ -77,9 +84,14 @@ impl Pool {
 
     pub fn give_back(&self, lease: Lease<'_>) {
         self.breaker.borrow_mut().success(lease.stage);
-        if !self.template.settings.fresh {
+        if self.keeps.get() {
             self.idle.borrow_mut().push(lease.instance);
         }
+    }
+
+    pub fn retire(&self) {
+        self.keeps.set(false);
+        self.idle.borrow_mut().clear();
     }
 
     /// Counts a failure against the plugin's breaker.

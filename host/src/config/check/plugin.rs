@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use serde_json::Map;
 
 use super::{Check, KeyPath, Problem, Section, raw};
-use crate::config::{Breaker, FailurePolicy, Plugin, PluginLimits, PluginUse};
+use crate::config::{Breaker, FailurePolicy, OnLoadError, Plugin, PluginLimits, PluginUse, Smoke};
+
+const METHOD: &str = "a method such as \"GET\"";
+const TARGET: &str = "a path such as \"/users?id=1\"";
 
 /// What holds for plugins that do not say otherwise.
 pub(super) struct Defaults {
@@ -13,6 +17,7 @@ pub(super) struct Defaults {
     directory: String,
     limits: PluginLimits,
     failure_policy: FailurePolicy,
+    on_load_error: OnLoadError,
 }
 
 impl Check<'_> {
@@ -22,6 +27,7 @@ impl Check<'_> {
             directory: raw.directory.clone(),
             limits: self.plugin_limits(&path, &raw.limits, &PluginLimits::default()),
             failure_policy: raw.failure_policy,
+            on_load_error: raw.on_load_error,
         }
     }
 
@@ -43,9 +49,13 @@ impl Check<'_> {
 
     /// `path` is what names it.
     fn plugin(&mut self, path: KeyPath, name: String, raw: raw::Plugin, defaults: &Defaults) -> Plugin {
-        let file = self.plugin_file(&path, &name, raw.file, defaults);
+        let on_load_error = raw.on_load_error.unwrap_or(defaults.on_load_error);
+        let file = self.plugin_file(&path, &name, raw.file, on_load_error, defaults);
         Plugin {
             file,
+            sha256: raw.sha256,
+            on_load_error,
+            smoke: raw.smoke.map(|smoke| self.smoke(&path.key("smoke"), smoke)),
             failure_policy: raw.failure_policy.unwrap_or(defaults.failure_policy),
             isolation: raw.isolation,
             limits: self.plugin_limits(&path.key("limits"), &raw.limits, &defaults.limits),
@@ -61,17 +71,47 @@ impl Check<'_> {
         path: &KeyPath,
         name: &str,
         given: Option<String>,
+        on_load_error: OnLoadError,
         defaults: &Defaults,
     ) -> PathBuf {
         let Some(given) = given else {
-            self.require_plugin(path, name, defaults);
+            self.require_plugin(path, name, on_load_error, defaults);
             return self.default_file(name, defaults);
         };
         let (path, file) = (path.key("file"), self.file_path(&given));
-        if !file.is_file() {
+        if !file.is_file() && on_load_error == OnLoadError::Refuse {
             self.fault(&path, format!("there is no file {}", self.shown(&path, &given)));
         }
         file
+    }
+
+    fn smoke(&mut self, path: &KeyPath, raw: raw::Smoke) -> Smoke {
+        let method = |text: &str| {
+            let known = Method::from_bytes(text.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+            known.ok_or_else(|| format!("expected {METHOD}, found {text:?}"))
+        };
+        let target = |text: &str| {
+            let absolute = text.starts_with('/').then(|| text.parse::<PathAndQuery>().ok()).flatten();
+            absolute.ok_or_else(|| format!("expected {TARGET}, found {text:?}"))
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &raw.headers {
+            let path = path.key("headers").key(name);
+            let (field, content) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>());
+            match (field, content) {
+                (Ok(field), Ok(content)) => _ = headers.append(field, content),
+                (Err(_), _) => self.fault(&path, "this is no name of a header field"),
+                (_, Err(_)) => self.fault(&path, "this cannot be the value of a header field"),
+            }
+        }
+        Smoke {
+            method: self.parsed(&path.key("method"), &raw.method, METHOD, method).unwrap_or_default(),
+            target: self
+                .parsed(&path.key("path"), &raw.path, TARGET, target)
+                .unwrap_or(PathAndQuery::from_static("/")),
+            headers,
+            status: raw.status,
+        }
     }
 
     fn plugin_limits(&mut self, path: &KeyPath, raw: &raw::PluginLimits, or: &PluginLimits) -> PluginLimits {
@@ -156,7 +196,7 @@ impl Check<'_> {
         if let Some(known) = self.plugins.iter().position(|plugin| plugin.name == name) {
             // What is wrong with a table of its own is told there; a name alone is wrong wherever it stands.
             if !self.is_declared(name) {
-                self.require_plugin(path, name, defaults);
+                self.require_plugin(path, name, self.plugins[known].on_load_error, defaults);
             }
             return known;
         }
@@ -174,14 +214,20 @@ impl Check<'_> {
     }
 
     /// A plugin without a `file` is known by its file in the plugin directory.
-    fn require_plugin(&mut self, path: &KeyPath, name: &str, defaults: &Defaults) {
+    fn require_plugin(
+        &mut self,
+        path: &KeyPath,
+        name: &str,
+        on_load_error: OnLoadError,
+        defaults: &Defaults,
+    ) {
         let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(part_of_name) {
             let shown = self.shown(path, name);
             let what = "a plugin's name consists of letters, digits, `-`, `_` and `.`";
             return self.fault(path, format!("{shown} is no name of a plugin: {what}"));
         }
-        if self.default_file(name, defaults).is_file() {
+        if on_load_error == OnLoadError::DisableRoute || self.default_file(name, defaults).is_file() {
             return;
         }
         // A malformed table may be meant to have a `file`.
