@@ -87,11 +87,12 @@ fn rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Duration {
 
 fn benches(criterion: &mut Criterion) {
     let template = plugin();
-    let filter =
-        |identity: u64| -> Rc<dyn Filter> { NativeFactory { template: template(), identity }.filter() };
+    let filter = |identity: u64| -> Rc<dyn Filter> {
+        NativeFactory { template: template(), identity }.filter(Arc::default())
+    };
 
     criterion.bench_function("lease/warm", |bencher| {
-        let pool = Pool::new(template());
+        let pool = Pool::new(template(), Arc::default());
         bencher.iter_custom(|count| {
             rounds(count, async |_| {
                 let lease = pool.lease(Stage::Request).await.expect("an instance");
@@ -109,12 +110,11 @@ fn benches(criterion: &mut Criterion) {
     });
     for length in [0, 1, 5] {
         criterion.bench_function(&format!("chain/{length} plugins, request phase"), |bencher| {
-            let metrics = Metrics::default();
             let used = |identity| Use {
                 name: Arc::from("headers"),
                 filter: filter(identity),
                 policy: FailurePolicy::Closed,
-                failures: metrics.plugin_failures.clone(),
+                numbers: Arc::default(),
             };
             let chain = Chain::new((0..length).map(used).collect());
             bencher.iter_custom(|count| {

@@ -1,31 +1,66 @@
-//! The admin listener: what an operator and a Prometheus read. Reads only; it runs beside the
-//! workers, on the main thread.
+//! The admin listener: what an operator, a probe and a Prometheus read, and what an operator changes.
+//! It runs beside the workers, on the main thread, and knows the gateway only as [`Control`].
 
-use std::{convert::Infallible, sync::Arc};
+mod answer;
+mod endpoints;
+pub mod report;
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use crate::{drain::Signal, telemetry::metrics::Metrics};
+use crate::{config::LogLevel, telemetry::metrics::Format};
+use answer::{Answer, Problem};
+use endpoints::{Action, Endpoint};
+use report::{LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport};
+
+pub use endpoints::openapi;
+
+/// Longest body of a request.
+const MAX_BODY: usize = 64 << 10;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until the process ends: probes want answers during the drain too.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, drain: Signal) {
+/// The gateway as its operator sees it.
+pub trait Control {
+    fn token(&self) -> Option<String>;
+    fn is_draining(&self) -> bool;
+    fn metrics(&self, format: Format) -> Result<String, std::fmt::Error>;
+    fn status(&self) -> Status;
+    /// With its defaults and without its secrets.
+    fn config(&self) -> Value;
+    fn routes(&self) -> Vec<RouteReport>;
+    fn plugins(&self) -> Vec<PluginReport>;
+    fn upstreams(&self) -> Vec<UpstreamReport>;
+    fn log_level(&self) -> LogLevel;
+    fn set_log_level(&self, level: LogLevel);
+    /// Puts the files in force, or only sees whether they could be; the error has a line for each fault.
+    fn reload(&self, dry_run: bool) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<String>>> + '_>>;
+    /// Begins to end.
+    fn drain(&self);
+}
+
+/// Serves until the process ends: probes want answers during the drain too.
+pub async fn serve(listener: TcpListener, address: SocketAddr, control: Rc<dyn Control>) {
+    let local = address.ip().is_loopback();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let (metrics, drain) = (metrics.clone(), drain.clone());
+        let control = control.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
-                let answer = answer(&request, &metrics, &drain);
-                async { Ok::<_, Infallible>(answer) }
+                let control = &control;
+                async move { Ok::<_, Infallible>(answer(request, &**control, local).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -35,27 +70,126 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, drain: Signal) 
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, drain: &Signal) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is served here\n".to_owned());
-    }
-    match request.uri().path() {
-        "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        "/readyz" if drain.is_draining() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n".to_owned())
-        }
-        "/readyz" => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
-        "/metrics" => match metrics.page() {
-            Ok(page) => text(StatusCode::OK, OPENMETRICS, page),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+async fn answer(request: Request<Incoming>, control: &dyn Control, local: bool) -> Response<Full<Bytes>> {
+    let head_only = *request.method() == Method::HEAD;
+    let answer = match endpoint(&request) {
+        Ok(endpoint) => match admitted(&request, endpoint, control.token().as_deref(), local) {
+            Ok(()) => act(endpoint.action, request, control).await,
+            Err(problem) => Err(problem),
         },
-        _ => text(StatusCode::NOT_FOUND, "text/plain", "see /healthz, /readyz and /metrics\n".to_owned()),
+        Err(problem) => Err(problem),
+    };
+    let mut response = answer.unwrap_or_else(Answer::from).into_response();
+    if head_only {
+        *response.body_mut() = Full::default();
+    }
+    response
+}
+
+/// What the request is for, or why it is for nothing.
+fn endpoint(request: &Request<Incoming>) -> Result<&'static Endpoint, Problem> {
+    let path = request.uri().path();
+    let method = match *request.method() {
+        Method::HEAD => &Method::GET,
+        ref method => method,
+    };
+    let here: Vec<_> = endpoints::all().iter().filter(|endpoint| endpoint.path == path).collect();
+    if here.is_empty() {
+        let paths: Vec<_> = endpoints::all().iter().map(|endpoint| endpoint.path).collect();
+        return Err(Problem::new(StatusCode::NOT_FOUND, format!("There is {}.", paths.join(", "))));
+    }
+    let found = here.iter().find(|endpoint| endpoint.method == *method);
+    found.copied().ok_or_else(|| {
+        let methods: Vec<_> = here.iter().map(|endpoint| endpoint.method.as_str()).collect();
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}.", methods.join(" and ")))
+            .header(header::ALLOW, methods.join(", "))
+    })
+}
+
+/// Whoever reaches this machine may look; whoever has the token may look from elsewhere, and act.
+fn admitted(
+    request: &Request<Incoming>,
+    endpoint: &Endpoint,
+    token: Option<&str>,
+    local: bool,
+) -> Result<(), Problem> {
+    if endpoint.is_probe() || (local && !endpoint.changes()) {
+        return Ok(());
+    }
+    let Some(token) = token else {
+        let detail = "Nothing can be changed here, because the config has no `admin.token`.";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    };
+    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let given = given.and_then(|value| value.split_at_checked(7));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, token)| token);
+    // Of digests: how long the comparison takes tells nothing of the token.
+    match given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token)) {
+        true => Ok(()),
+        false => Err(Problem::new(StatusCode::UNAUTHORIZED, "The admin token is missing or wrong.")
+            .header(header::WWW_AUTHENTICATE, "Bearer realm=\"wasmgate admin\"")),
     }
 }
 
-fn text(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
-    response
+async fn act(action: Action, request: Request<Incoming>, control: &dyn Control) -> Result<Answer, Problem> {
+    Ok(match action {
+        Action::Health => Answer::text("ok\n"),
+        Action::Ready if control.is_draining() => {
+            Answer::text("draining\n").status(StatusCode::SERVICE_UNAVAILABLE)
+        }
+        Action::Ready => Answer::text("ready\n"),
+        Action::Metrics => {
+            let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+            let (format, media_type) =
+                match accept.is_some_and(|types| types.contains("application/openmetrics-text")) {
+                    true => (Format::OpenMetrics, OPENMETRICS),
+                    false => (Format::Prometheus, PROMETHEUS),
+                };
+            let page = control.metrics(format).map_err(|error| Problem::internal(&error))?;
+            Answer::of(media_type, page)
+        }
+        Action::OpenApi => Answer::json(&openapi())?,
+        Action::Status => Answer::json(&control.status())?,
+        Action::Config => Answer::json(&control.config())?,
+        Action::Routes => Answer::json(&control.routes())?,
+        Action::Plugins => Answer::json(&control.plugins())?,
+        Action::Upstreams => Answer::json(&control.upstreams())?,
+        Action::Log => Answer::json(&LogReport { level: control.log_level() })?,
+        Action::SetLog => {
+            let LogReport { level } = body(request).await?;
+            control.set_log_level(level);
+            Answer::json(&LogReport { level })?
+        }
+        Action::Reload => {
+            let dry_run = flag(&request, "dry-run")?;
+            let reloaded = control.reload(dry_run).await;
+            Answer::json(&reloaded.map_err(Problem::faults)?)?
+        }
+        Action::Drain => {
+            control.drain();
+            Answer::json(&control.status())?.status(StatusCode::ACCEPTED)
+        }
+    })
+}
+
+/// `?name` or `?name=true`.
+fn flag(request: &Request<Incoming>, name: &str) -> Result<bool, Problem> {
+    let mut set = false;
+    for pair in request.uri().query().into_iter().flat_map(|query| query.split('&')) {
+        set |= match pair.split_once('=').unwrap_or((pair, "true")) {
+            (key, "true") if key == name => true,
+            (key, "false") if key == name => false,
+            _ => {
+                let detail = format!("The query may have `{name}`, not `{pair}`.");
+                return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+            }
+        };
+    }
+    Ok(set)
+}
+
+async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    let body = body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
 }

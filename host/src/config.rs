@@ -19,6 +19,7 @@ use crate::router::Table;
 
 mod check;
 mod conform;
+mod effective;
 mod expand;
 mod key_path;
 mod problem;
@@ -28,6 +29,7 @@ mod template;
 mod unit;
 
 pub use conform::check_value;
+pub use effective::effective;
 pub use key_path::{KeyPath, Step};
 pub use problem::{Problem, Problems};
 pub use raw::schema;
@@ -62,6 +64,7 @@ pub struct Config {
     pub admin: Option<Admin>,
     pub log: LogLevel,
     pub access_log: Option<AccessLog>,
+    pub metrics: Metrics,
     pub limits: Limits,
     pub forwarded: Forwarded,
     /// Where compiled plugins are kept, if the file says so.
@@ -128,6 +131,19 @@ pub struct AccessLog {
     /// None is standard output.
     pub file: Option<PathBuf>,
     pub queue: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Bounds of the histograms of requests, ascending.
+    pub buckets: Vec<Duration>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = raw::Metrics::default().buckets;
+        Metrics { buckets: seconds.into_iter().map(Duration::from_secs_f64).collect() }
+    }
 }
 
 /// What clients may send. Sizes in bytes.
@@ -231,6 +247,15 @@ pub struct Endpoint {
     pub host: String,
     pub port: u16,
     pub weight: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// The Host that an upstream is sent.

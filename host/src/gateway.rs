@@ -1,6 +1,7 @@
 //! The composition root: the only place where configuration, WebAssembly, workers and listeners
 //! meet, and the owner of the order in which all of it ends.
 
+mod control;
 mod listeners;
 pub mod load;
 mod reload;
@@ -10,7 +11,7 @@ mod worker;
 
 use std::{
     fmt, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     rc::Rc,
     sync::Arc,
@@ -22,7 +23,10 @@ use arc_swap::ArcSwap;
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::{self, UnboundedReceiver},
+    sync::{
+        Notify,
+        mpsc::{self, UnboundedReceiver},
+    },
 };
 
 use crate::{
@@ -32,6 +36,7 @@ use crate::{
     runtime::Current,
     telemetry::{self, access_log::AccessLog, metrics::Metrics},
 };
+use control::Control;
 use listeners::{Listeners, Order};
 use load::{Loaded, Loader, Plugins};
 use reload::{Reloader, Running, Trigger, tell_disabled};
@@ -91,7 +96,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let started = Instant::now();
     let config = config::load(path)?;
     telemetry::init_log(config.log);
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(&config.metrics));
     let loader = Arc::new(Loader::new(&config, metrics.clone())?);
     let runtime = local_runtime()?;
     let (access_log, writer) = start_access_log(&config, &metrics)?.unzip();
@@ -105,7 +110,9 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let opening = listeners.prepare(&config.listeners)?;
     snapshot.doors = opening.doors();
     snapshot.access_log = access_log;
-    let admin = config.admin.as_ref().map(|admin| bind_one("admin.address", admin.address)).transpose()?;
+    let admin = config.admin.as_ref().map(|admin| admin.address);
+    let admin =
+        admin.map(|address| Ok::<_, Error>((bind_one("admin.address", address)?, address))).transpose()?;
     let (controller, drain) = drain::channel();
     let current: Current = Arc::new(ArcSwap::from_pointee(snapshot));
     for (number, orders) in workers.into_iter().enumerate() {
@@ -138,7 +145,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
 async fn supervise(
     reloader: &Rc<Reloader>,
     metrics: Arc<Metrics>,
-    admin: Option<TcpListener>,
+    admin: Option<(TcpListener, SocketAddr)>,
     controller: Controller,
     drain: Drain,
 ) -> Result<bool, Error> {
@@ -146,14 +153,23 @@ async fn supervise(
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
-    if let Some(listener) = admin {
+    let stop = Rc::new(Notify::new());
+    if let Some((listener, address)) = admin {
         let listener = tokio::net::TcpListener::from_std(listener);
         let listener = listener.map_err(|error| Error::Io("admin.address".to_owned(), error))?;
-        tokio::task::spawn_local(admin::serve(listener, metrics, drain.signal()));
+        let control = Control {
+            reloader: reloader.clone(),
+            metrics,
+            drain: drain.signal(),
+            stop: stop.clone(),
+            started: SystemTime::now(),
+        };
+        tokio::task::spawn_local(admin::serve(listener, address, Rc::new(control)));
     }
     drop(drain);
     tokio::select! {
         () = either(&mut terminate, &mut interrupt) => {}
+        () = stop.notified() => {}
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
     }
@@ -222,7 +238,7 @@ fn start_access_log(
     started.map(Some).map_err(|error| Error::Io("access_log.file".to_owned(), error))
 }
 
-fn bind_one(what: &str, address: std::net::SocketAddr) -> Result<TcpListener, Error> {
+fn bind_one(what: &str, address: SocketAddr) -> Result<TcpListener, Error> {
     let failed = |error| Error::Io(format!("{what}: cannot listen on {address}"), error);
     let socket = TcpListener::bind(address).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
@@ -238,7 +254,7 @@ fn start_worker(
 ) -> Result<(), Error> {
     let failed = |error| Error::Io(format!("worker {number}"), error);
     let body = move || match local_runtime() {
-        Ok(runtime) => runtime.block_on(worker::run(current, orders, drain)),
+        Ok(runtime) => runtime.block_on(worker::run(number, current, orders, drain)),
         Err(error) => tracing::error!("worker {number} does not start: {error}"),
     };
     let thread = thread::Builder::new().name(format!("worker-{number}"));

@@ -11,6 +11,7 @@ use std::{borrow::Cow, fmt, pin::Pin, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::telemetry::numbers::PluginNumbers;
 use exchange::Exchange;
 
 /// One configured plugin on one worker. Only the phases it names are called.
@@ -42,7 +43,7 @@ pub trait Factory: Send + Sync {
     fn name(&self) -> &Arc<str>;
     /// Equal for equal plugin bytes, settings and config: a filter of the same identity may go on.
     fn identity(&self) -> u64;
-    fn filter(&self) -> Rc<dyn Filter>;
+    fn filter(&self, numbers: Arc<PluginNumbers>) -> Rc<dyn Filter>;
 }
 
 /// The phases that a plugin implements.

@@ -81,6 +81,7 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     journey.asked(&cluster.spec.name, &endpoint.address);
 
     let wait = timeouts.total.map_or(timeouts.read, |total| total.min(timeouts.read));
+    let attempt = cluster.numbers.begin();
     let sent = tokio::time::timeout(wait, endpoint.send(request)).await;
     let (response, connection) = match sent {
         Ok(Ok(response)) => response,
@@ -89,6 +90,7 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     };
 
     let (head, incoming) = response.into_parts();
+    attempt.answered(head.status);
     let body = body::from_upstream(incoming, connection, timeouts, journey.started);
     let (status, mut map) = (head.status, head.headers);
     let present = headers::Present::of(&map);

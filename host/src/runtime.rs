@@ -16,6 +16,7 @@ pub type Current = Arc<ArcSwap<Snapshot>>;
 
 /// One worker's way to the snapshot.
 pub struct Worker {
+    pub number: usize,
     current: RefCell<Cache<Current, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
     /// Views before, which requests may still be on, and since when they are.
@@ -23,9 +24,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(current: Current) -> Self {
-        let view = Rc::new(View::new(current.load_full(), None));
+    /// `number` tells workers apart.
+    pub fn new(current: Current, number: usize) -> Self {
+        let view = Rc::new(View::new(current.load_full(), None, number));
         Worker {
+            number,
             current: RefCell::new(Cache::new(current)),
             view: RefCell::new(view),
             former: RefCell::default(),
@@ -39,7 +42,7 @@ impl Worker {
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(newest, &view.snapshot) {
             self.former.borrow_mut().push((Rc::downgrade(&view), Instant::now()));
-            *view = Rc::new(View::new(newest.clone(), Some(&view)));
+            *view = Rc::new(View::new(newest.clone(), Some(&view), self.number));
         }
         view.clone()
     }

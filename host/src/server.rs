@@ -7,11 +7,11 @@ mod door;
 mod guard;
 mod watch;
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use crate::{drain::Drain, proxy::Journal, runtime::Worker};
+use crate::{drain::Drain, proxy::Journal, runtime::Worker, telemetry::numbers::ListenerNumbers};
 use watch::Watches;
 
 pub use door::Door;
@@ -26,6 +26,11 @@ pub struct Site {
 impl Site {
     pub fn new(worker: Worker, journal: Journal) -> Rc<Site> {
         Rc::new(Site { worker, journal, watches: Watches::default() })
+    }
+
+    /// What this worker counts of a listener.
+    pub fn listener_numbers(&self, listener: &Arc<str>) -> Arc<ListenerNumbers> {
+        self.worker.view().snapshot.metrics.listener(listener, self.worker.number)
     }
 
     /// Ends connections that idle or dawdle; once the drain begins all of them, gently, and then returns.

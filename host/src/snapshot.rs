@@ -12,10 +12,7 @@ use crate::{
         chain::{Chain, Use},
     },
     router::Table,
-    telemetry::{
-        access_log::AccessLog,
-        metrics::{PluginFailures, RouteCounters},
-    },
+    telemetry::{access_log::AccessLog, metrics::Metrics, numbers::RouteNumbers},
     upstream::{self, Cluster},
 };
 
@@ -31,9 +28,7 @@ pub struct Snapshot {
     pub drain_timeout: Duration,
     pub forwarding: Forwarding,
     pub access_log: Option<AccessLog>,
-    pub plugin_failures: PluginFailures,
-    /// Counts what no route takes.
-    pub unmatched: RouteCounters,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Snapshot {
@@ -53,7 +48,6 @@ pub struct RouteSpec {
     pub disabled: bool,
     /// Longest request body in bytes.
     pub body_limit: u64,
-    pub counters: RouteCounters,
 }
 
 #[derive(Clone)]
@@ -94,6 +88,7 @@ pub struct View {
     pub routes: Vec<Route>,
     /// What a request without a route has: no plugins, no upstream.
     pub unmatched: Route,
+    worker: usize,
     clusters: HashMap<Arc<str>, Rc<Cluster>>,
     filters: HashMap<u64, Rc<dyn Filter>>,
 }
@@ -102,26 +97,29 @@ pub struct Route {
     pub name: Arc<str>,
     pub chain: Chain,
     pub upstream: Option<Rc<Cluster>>,
-    pub counters: RouteCounters,
+    pub numbers: Arc<RouteNumbers>,
 }
 
 impl View {
     /// Takes over from the view before what has not changed: warm instances, breakers, connections.
-    pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>) -> View {
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>, worker: usize) -> View {
         let clusters = snapshot.upstreams.iter().map(|spec| {
             let kept = before.and_then(|view| view.clusters.get(&spec.name));
             let kept = kept.filter(|cluster| cluster.spec == *spec).cloned();
-            (spec.name.clone(), kept.unwrap_or_else(|| Rc::new(Cluster::new(spec.clone()))))
+            let new = || Rc::new(Cluster::new(spec.clone(), snapshot.metrics.upstream(&spec.name, worker)));
+            (spec.name.clone(), kept.unwrap_or_else(new))
         });
+        let unmatched = Arc::from("-");
         let mut view = View {
+            worker,
             clusters: clusters.collect(),
             filters: HashMap::new(),
             routes: Vec::new(),
             unmatched: Route {
-                name: Arc::from("-"),
+                numbers: snapshot.metrics.route(&unmatched, worker),
+                name: unmatched,
                 chain: Chain::default(),
                 upstream: None,
-                counters: snapshot.unmatched.clone(),
             },
             snapshot: snapshot.clone(),
         };
@@ -144,13 +142,13 @@ impl View {
             name: plugin.factory.name().clone(),
             filter: self.filter(&*plugin.factory, before),
             policy: plugin.policy,
-            failures: self.snapshot.plugin_failures.clone(),
+            numbers: self.snapshot.metrics.plugin(plugin.factory.name(), self.worker),
         });
         Route {
             name: spec.name.clone(),
             chain: Chain::new(uses.collect()),
             upstream: spec.upstream.as_ref().and_then(|name| self.clusters.get(name)).cloned(),
-            counters: spec.counters.clone(),
+            numbers: self.snapshot.metrics.route(&spec.name, self.worker),
         }
     }
 
@@ -158,7 +156,8 @@ impl View {
     fn filter(&mut self, factory: &dyn Factory, before: Option<&View>) -> Rc<dyn Filter> {
         let identity = factory.identity();
         let kept = || before.and_then(|view| view.filters.get(&identity)).cloned();
+        let numbers = self.snapshot.metrics.plugin(factory.name(), self.worker);
         let filter = self.filters.entry(identity);
-        filter.or_insert_with(|| kept().unwrap_or_else(|| factory.filter())).clone()
+        filter.or_insert_with(|| kept().unwrap_or_else(|| factory.filter(numbers))).clone()
     }
 }

@@ -3,6 +3,10 @@
 
 pub mod access_log;
 pub mod metrics;
+pub mod numbers;
+pub mod page;
+pub mod series;
+pub mod tally;
 
 use std::sync::OnceLock;
 
@@ -27,6 +31,12 @@ pub fn set_log_level(level: LogLevel) {
         // It fails only where the log is gone.
         let _ = handle.reload(filter(level));
     }
+}
+
+pub fn log_level() -> LogLevel {
+    let known = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+    let level = known.into_iter().find(|level| filter(*level) == LevelFilter::current());
+    level.unwrap_or(LogLevel::Trace)
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

@@ -9,7 +9,10 @@ use std::{cell::RefCell, sync::Arc};
 use balance::RoundRobin;
 use connect::Endpoint;
 
-use crate::config::{HostHeader, KeepAlive, Timeouts};
+use crate::{
+    config::{HostHeader, KeepAlive, Timeouts},
+    telemetry::numbers::UpstreamNumbers,
+};
 
 /// An upstream of the config. Shared by all workers.
 #[derive(Debug, PartialEq)]
@@ -33,15 +36,16 @@ pub struct Cluster {
     pub spec: Arc<Spec>,
     endpoints: Vec<Endpoint>,
     balance: RefCell<RoundRobin>,
+    pub numbers: Arc<UpstreamNumbers>,
 }
 
 impl Cluster {
-    pub fn new(spec: Arc<Spec>) -> Self {
+    pub fn new(spec: Arc<Spec>, numbers: Arc<UpstreamNumbers>) -> Self {
         let weights = spec.endpoints.iter().map(|endpoint| endpoint.weight);
         let balance = RefCell::new(RoundRobin::new(weights));
         let endpoints = spec.endpoints.iter();
-        let endpoints = endpoints.map(|e| Endpoint::new(e.address.clone(), &spec)).collect();
-        Cluster { endpoints, balance, spec }
+        let endpoints = endpoints.map(|e| Endpoint::new(e.address.clone(), &spec, numbers.clone())).collect();
+        Cluster { endpoints, balance, spec, numbers }
     }
 
     /// The endpoint whose turn it is; none where all weights are 0.

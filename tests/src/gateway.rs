@@ -53,9 +53,18 @@ impl TestGateway {
     /// Starts with this config and waits until it serves. `{plugins}` and `{guests}` stand
     /// for the folders of the plugins and of the test guests; other files are relative to the config.
     pub fn start(config: &str) -> TestGateway {
+        TestGateway::start_with(config, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with(config: &str, variables: &[(&str, &str)]) -> TestGateway {
         let directory = written(config);
         let mut command = Command::new(build::binary());
-        command.args(["run", "gateway.toml"]).current_dir(directory.path()).stdin(Stdio::null());
+        command
+            .envs(variables.iter().copied())
+            .args(["run", "gateway.toml"])
+            .current_dir(directory.path())
+            .stdin(Stdio::null());
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary runs");
         let log = Arc::new(Mutex::new(String::new()));
@@ -135,11 +144,17 @@ impl TestGateway {
         client::get(self.admin(), "/metrics").text()
     }
 
-    /// Value of one series as the page has it; 0 where it does not stand there.
+    /// The sum of all series of this name with these labels, such as `name{a="b"}`; 0 without any.
     pub fn metric(&self, series: &str) -> f64 {
-        let page = self.metrics();
-        let value = page.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
-        value.unwrap_or_default()
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let labels: Vec<_> = labels.trim_end_matches('}').split(',').collect();
+        let value = |line: &str| {
+            let (found, value) = line.rsplit_once(' ')?;
+            let (found, has) = found.split_once('{').unwrap_or((found, ""));
+            let fits = found == name && labels.iter().all(|label| has.contains(label));
+            fits.then(|| value.parse::<f64>().ok()).flatten()
+        };
+        self.metrics().lines().filter_map(value).sum()
     }
 
     /// Resident memory in bytes.

@@ -19,8 +19,8 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::{
-    AccessLog, Admin, Config, Forwarded, KeyPath, Limits, Listener, Plugin, Problem, Problems, Reload,
-    Server, Source, check_value,
+    AccessLog, Admin, Config, Forwarded, KeyPath, Limits, Listener, Metrics, Plugin, Problem, Problems,
+    Reload, Server, Source, check_value,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -84,6 +84,8 @@ impl<'a> Check<'a> {
         let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
         let log = self.or_default(&root.key("log"), file.log).level;
         let access_log = self.access_log(file.access_log);
+        let metrics = self.or_default(&root.key("metrics"), file.metrics);
+        let metrics = self.metrics(metrics);
         let limits = self.or_default(&root.key("limits"), file.limits);
         let limits = self.limits(limits);
         let forwarded = self.or_default(&root.key("forwarded"), file.forwarded);
@@ -103,6 +105,7 @@ impl<'a> Check<'a> {
                 admin,
                 log,
                 access_log,
+                metrics,
                 limits,
                 forwarded,
                 cache,
@@ -173,6 +176,18 @@ impl<'a> Check<'a> {
         let raw = self.or_default(&KeyPath::root().key("access_log"), section?);
         let file = raw.file.map(|file| self.file_path(&file));
         Some(AccessLog { format: raw.format, file, queue: raw.queue })
+    }
+
+    fn metrics(&mut self, raw: raw::Metrics) -> Metrics {
+        let path = KeyPath::root().key("metrics").key("buckets");
+        let mut buckets = Vec::new();
+        for (i, seconds) in raw.buckets.into_iter().enumerate() {
+            match Duration::try_from_secs_f64(seconds) {
+                Ok(bound) if bound > buckets.last().copied().unwrap_or_default() => buckets.push(bound),
+                _ => self.fault(&path.index(i), "expected seconds above zero and above those before"),
+            }
+        }
+        Metrics { buckets }
     }
 
     fn limits(&mut self, raw: raw::Limits) -> Limits {

@@ -45,6 +45,8 @@ pub struct File {
     pub log: Section<Log>,
     /// One line per request. Without this table none is written.
     pub access_log: Option<Section<AccessLog>>,
+    /// How metrics are measured.
+    pub metrics: Section<Metrics>,
     /// What clients may send.
     pub limits: Section<Limits>,
     /// Who the client is, and what upstreams are told about it.
@@ -134,6 +136,16 @@ pub struct AccessLog {
     /// Lines that wait to be written. Further ones are dropped and counted: logging never slows a request down.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub queue: usize,
+}
+
+/// How metrics are measured. They are read at /metrics of the admin interface.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Metrics {
+    /// Upper bounds of the histograms of requests, in seconds, ascending. Takes effect with the next start.
+    #[schemars(length(min = 1, max = 50))]
+    pub buckets: Vec<f64>,
 }
 
 /// What clients may send. Whoever exceeds a limit is answered with an error.
@@ -485,6 +497,13 @@ impl Default for Smoke {
 impl Default for AccessLog {
     fn default() -> Self {
         AccessLog { format: AccessLogFormat::default(), file: None, queue: 8192 }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        Metrics { buckets }
     }
 }
 

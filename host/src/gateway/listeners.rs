@@ -1,7 +1,10 @@
 //! The listening sockets of all workers, and how they change from one config to the next: what stays
 //! is not touched, what is new is bound before anything changes, what is gone stops accepting.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -10,7 +13,7 @@ use crate::{config, server::bind};
 
 /// What a worker is told about its sockets.
 pub enum Order {
-    Open { door: u32, socket: TcpListener },
+    Open { door: u32, name: Arc<str>, socket: TcpListener },
     Close { door: u32 },
 }
 
@@ -25,13 +28,14 @@ pub struct Listeners {
 struct Open {
     /// As the config has it.
     listener: config::Listener,
+    address: SocketAddr,
     door: u32,
 }
 
 /// A change that has everything it needs.
 pub struct Change {
     open: Vec<Open>,
-    new: Vec<(u32, Vec<TcpListener>)>,
+    new: Vec<(u32, Arc<str>, Vec<TcpListener>)>,
     gone: Vec<u32>,
 }
 
@@ -57,19 +61,28 @@ impl Listeners {
             }
             let door = self.next;
             self.next += 1;
-            change.new.push((door, bind(listener, self.workers.len())?));
-            change.open.push(Open { listener: listener.clone(), door });
+            let (sockets, address) = bind(listener, self.workers.len())?;
+            change.new.push((door, listener.name.as_str().into(), sockets));
+            change.open.push(Open { listener: listener.clone(), address, door });
         }
         let kept = change.doors();
         change.gone = self.open.iter().map(|open| open.door).filter(|door| !kept.contains(door)).collect();
         Ok(change)
     }
 
+    /// Names and addresses of those that are open.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.open.iter().map(|open| (open.listener.name.as_str(), open.address))
+    }
+
     pub fn carry_out(&mut self, change: Change) {
-        for (door, sockets) in change.new {
+        for open in change.open.iter().filter(|open| change.new.iter().any(|(door, ..)| *door == open.door)) {
+            tracing::info!(listener = open.listener.name, address = %open.address, "listening");
+        }
+        for (door, name, sockets) in change.new {
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 // A worker that is gone has said so itself.
-                let _ = worker.send(Order::Open { door, socket });
+                let _ = worker.send(Order::Open { door, name: name.clone(), socket });
             }
         }
         for door in change.gone {
@@ -81,12 +94,11 @@ impl Listeners {
     }
 }
 
-fn bind(listener: &config::Listener, workers: usize) -> Result<Vec<TcpListener>, Error> {
+fn bind(listener: &config::Listener, workers: usize) -> Result<(Vec<TcpListener>, SocketAddr), Error> {
     let failed = |error| {
         Error::Io(format!("listener {}: cannot listen on {}", listener.name, listener.address), error)
     };
     let sockets = bind::bind(listener.address, workers).map_err(failed)?;
-    let address: SocketAddr = sockets[0].local_addr().map_err(failed)?;
-    tracing::info!(listener = listener.name, %address, "listening");
-    Ok(sockets)
+    let address = sockets[0].local_addr().map_err(failed)?;
+    Ok((sockets, address))
 }

@@ -16,7 +16,7 @@ use super::{Error, smoke};
 use crate::{
     capability::Capabilities,
     config::{self, Config, Isolation, OnLoadError, Plugin, Problem, Problems, Rewrite},
-    plugin::{Factory, Failure},
+    plugin::{Factory, Failure, Phases},
     snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Snapshot},
     telemetry::metrics::Metrics,
     upstream,
@@ -37,6 +37,22 @@ pub struct Loader {
 /// The plugins of a snapshot, by name. The next one takes over those that are the same.
 #[derive(Default)]
 pub struct Plugins(HashMap<String, Ready>);
+
+/// What is known of a loaded plugin.
+pub struct Facts {
+    pub digest: Sha256Digest,
+    pub phases: Phases,
+    /// Configs that it runs with.
+    pub configs: usize,
+}
+
+impl Plugins {
+    pub fn facts(&self, name: &str) -> Option<Facts> {
+        let ready = self.0.get(name)?;
+        let (digest, phases) = (ready.identity.digest, ready.linked.phases());
+        Some(Facts { digest, phases, configs: ready.factories.len() })
+    }
+}
 
 pub struct Loaded {
     pub snapshot: Snapshot,
@@ -112,8 +128,7 @@ impl Loader {
             drain_timeout: config.server.drain_timeout,
             forwarding: Forwarding::new(config.forwarded.clone()),
             access_log: None,
-            plugin_failures: self.metrics.plugin_failures.clone(),
-            unmatched: self.metrics.route("-"),
+            metrics: self.metrics.clone(),
         };
         Ok(Loaded { snapshot, plugins: Plugins(plugins), disabling })
     }
@@ -215,7 +230,6 @@ impl Loader {
             },
             plugins: plugins.unwrap_or_default(),
             body_limit: route.body,
-            counters: self.metrics.route(&route.name),
         }
     }
 }
@@ -297,9 +311,7 @@ fn spec(upstream: &config::Upstream) -> upstream::Spec {
 }
 
 fn endpoint(endpoint: &config::Endpoint) -> upstream::EndpointSpec {
-    let (host, port) = (&endpoint.host, endpoint.port);
-    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    upstream::EndpointSpec { address: address.into(), weight: endpoint.weight }
+    upstream::EndpointSpec { address: endpoint.to_string().into(), weight: endpoint.weight }
 }
 
 /// The directory of the config, or the user's cache. Only the first must work.

@@ -1,7 +1,7 @@
 //! From the files as they are now to what runs: all of it, or nothing of it.
 
 use std::{
-    cell::RefCell,
+    cell::{Ref, RefCell},
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::{self, Config},
     runtime::Current,
+    snapshot::Snapshot,
     telemetry::{
         self,
         access_log::{AccessLog, Writer},
@@ -65,6 +66,15 @@ pub struct Attempt {
 pub enum Trigger {
     Signal,
     Files,
+    Admin,
+}
+
+/// A reload that succeeded, or would have.
+pub struct Applied {
+    pub took: Duration,
+    pub routes: usize,
+    /// Faults of plugins that disable routes.
+    pub disabling: Vec<String>,
 }
 
 impl fmt::Display for Trigger {
@@ -72,6 +82,7 @@ impl fmt::Display for Trigger {
         f.write_str(match self {
             Trigger::Signal => "signal",
             Trigger::Files => "files",
+            Trigger::Admin => "admin",
         })
     }
 }
@@ -98,26 +109,48 @@ impl Reloader {
         self.running.borrow().config.clone()
     }
 
+    pub fn running(&self) -> Ref<'_, Running> {
+        self.running.borrow()
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
     /// Puts the files in force, or says why not; then what ran before runs on.
-    pub async fn reload(&self, trigger: Trigger) -> Result<(), Error> {
+    pub async fn reload(&self, trigger: Trigger) -> Result<Applied, Error> {
         let _turn = self.turn.lock().await;
         let (at, started) = (SystemTime::now(), Instant::now());
         let result = self.attempt().await;
         let took = started.elapsed();
         let faults = match &result {
-            Ok(()) => {
-                let routes = self.config().routes.len();
-                tracing::info!(%trigger, routes, took_ms = took.as_millis() as u64, "reloaded");
-                Vec::new()
-            }
-            Err(error) => {
-                tracing::error!(%trigger, "not reloaded; what ran before runs on: {error}");
-                error.lines()
-            }
+            Ok(()) => Vec::new(),
+            Err(error) => error.lines(),
         };
         self.metrics.reloads.count(result.is_ok());
         self.running.borrow_mut().last = Some(Attempt { at, trigger, took, faults });
-        result
+        match result {
+            Ok(()) => {
+                let running = self.running.borrow();
+                let (routes, disabling) = (running.config.routes.len(), running.disabling.clone());
+                tracing::info!(%trigger, routes, took_ms = took.as_millis() as u64, "reloaded");
+                Ok(Applied { took, routes, disabling })
+            }
+            Err(error) => {
+                tracing::error!(%trigger, "not reloaded; what ran before runs on: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the files could be put in force now. Changes nothing.
+    pub async fn dry_run(&self) -> Result<Applied, Error> {
+        let _turn = self.turn.lock().await;
+        let started = Instant::now();
+        let (config, loaded) = self.load().await?;
+        self.running.borrow_mut().listeners.prepare(&config.listeners)?;
+        let (routes, disabling) = (config.routes.len(), loaded.disabling);
+        Ok(Applied { took: started.elapsed(), routes, disabling })
     }
 
     async fn attempt(&self) -> Result<(), Error> {
@@ -180,9 +213,11 @@ impl Reloader {
 }
 
 fn tell_what_stays(old: &Config, new: &Config) {
+    let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
     let stays = [
         ("server.workers", old.server.workers != new.server.workers),
-        ("admin", old.admin != new.admin),
+        ("admin.address", address(old) != address(new)),
+        ("metrics", old.metrics != new.metrics),
         ("plugins.cache", old.cache != new.cache),
     ];
     for (key, _) in stays.iter().filter(|(_, changed)| *changed) {

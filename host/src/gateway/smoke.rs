@@ -17,7 +17,7 @@ use crate::{
 
 /// Sends it through the plugin's request and response phase; the error says what was wrong.
 pub async fn stand(factory: &dyn Factory, smoke: &Smoke) -> Result<(), String> {
-    let filter = factory.filter();
+    let filter = factory.filter(Arc::default());
     let phases = filter.phases();
     let mut exchange = Exchange::new(Box::new(state(smoke)));
     let upstream = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), from_upstream: true };

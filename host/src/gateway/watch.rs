@@ -56,8 +56,8 @@ impl Watch {
         let mut before = std::mem::take(&mut self.stamps);
         for file in files {
             let file = absolute(file).unwrap_or_else(|_| file.clone());
-            let stamp = before.remove(&file).unwrap_or_else(|| stamp(&file));
-            self.stamps.insert(file, stamp);
+            let known = before.remove(&file);
+            self.stamps.entry(file).or_insert_with_key(|file| known.unwrap_or_else(|| stamp(file)));
         }
         self.follow();
     }
@@ -219,7 +219,7 @@ mod tests {
         fs::write(&log, "line").unwrap();
         assert!(timeout(QUIET * 5, watch.changed(QUIET)).await.is_err());
         fs::write(&file, "ab").unwrap();
-        watch.files(&[file, folder.path().join("new")]);
+        watch.files(&[file.clone(), folder.path().join("new"), file]);
         assert!(told(&mut watch).await);
     }
 }

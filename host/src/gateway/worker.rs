@@ -24,10 +24,10 @@ use crate::{
 pub const STACK: usize = 4 << 20;
 
 /// Serves until the drain is over.
-pub async fn run(current: Current, orders: UnboundedReceiver<Order>, drain: Drain) {
+pub async fn run(number: usize, current: Current, orders: UnboundedReceiver<Order>, drain: Drain) {
     let (journal, ended) = Journal::new();
     let log = spawn_local(log_phases(ended));
-    let site = Site::new(Worker::new(current), journal);
+    let site = Site::new(Worker::new(current, number), journal);
     let doors = spawn_local(follow(orders, site.clone(), drain.clone()));
     site.sweep(drain.clone()).await;
     doors.abort();
@@ -41,9 +41,9 @@ async fn follow(mut orders: UnboundedReceiver<Order>, site: Rc<Site>, drain: Dra
     let mut doors = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Open { door, socket } => match tokio::net::TcpListener::from_std(socket) {
+            Order::Open { door, name, socket } => match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    let opened = Door::new(door);
+                    let opened = Door::new(door, site.listener_numbers(&name));
                     doors.insert(door, opened.clone());
                     spawn_local(site.clone().accept(listener, opened, drain.clone()));
                 }

@@ -6,9 +6,10 @@ use std::{rc::Rc, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    BodyMode, BodyVerdict, Failure, Filter, LocalResponse, Phases, Summary, Verdict, exchange::Exchange,
+    BodyMode, BodyVerdict, Failure, Filter, LocalResponse, Phases, Stage, Summary, Verdict,
+    exchange::Exchange,
 };
-use crate::{config::FailurePolicy, telemetry::metrics::PluginFailures};
+use crate::{config::FailurePolicy, telemetry::numbers::PluginNumbers};
 
 /// One use of a plugin in a chain.
 pub struct Use {
@@ -16,7 +17,7 @@ pub struct Use {
     pub filter: Rc<dyn Filter>,
     pub policy: FailurePolicy,
     /// Counts every failure, whatever the policy.
-    pub failures: PluginFailures,
+    pub numbers: Arc<PluginNumbers>,
 }
 
 /// A wish for the body, by the plugin's place in the chain.
@@ -73,7 +74,7 @@ impl Chain {
             exchange.seen = place + 1;
             let verdict = plugin.filter.request(exchange).await;
             let mode = exchange.body_mode.take();
-            match plugin.settle(verdict, Verdict::Next, place, exchange) {
+            match plugin.settle(verdict, Stage::Request, Verdict::Next, place, exchange) {
                 Verdict::Next => taps.extend(plugin.request_tap(place, mode)),
                 Verdict::Respond(response) => return Outcome::Respond(response),
             }
@@ -97,7 +98,7 @@ impl Chain {
             let plugin = &self.uses[place];
             let verdict = plugin.filter.response(exchange).await;
             let mode = exchange.body_mode.take();
-            match plugin.settle(verdict, Verdict::Next, place, exchange) {
+            match plugin.settle(verdict, Stage::Response, Verdict::Next, place, exchange) {
                 Verdict::Next => taps.extend(plugin.response_tap(place, mode)),
                 Verdict::Respond(response) => {
                     taps.clear();
@@ -120,7 +121,7 @@ impl Chain {
             return BodyVerdict::Pass;
         }
         let verdict = plugin.filter.request_body(exchange, chunk, end).await;
-        plugin.settle(verdict, BodyVerdict::Pass, place, exchange)
+        plugin.settle(verdict, Stage::RequestBody, BodyVerdict::Pass, place, exchange)
     }
 
     pub async fn response_body(
@@ -135,7 +136,7 @@ impl Chain {
             return BodyVerdict::Pass;
         }
         let verdict = plugin.filter.response_body(exchange, chunk, end).await;
-        plugin.settle(verdict, BodyVerdict::Pass, place, exchange)
+        plugin.settle(verdict, Stage::ResponseBody, BodyVerdict::Pass, place, exchange)
     }
 
     /// Every plugin with a log phase, forward, whether it saw the request or not.
@@ -145,7 +146,7 @@ impl Chain {
             match plugin.filter.log(exchange, summary).await {
                 // It was counted with the phase before.
                 Ok(()) | Err(Failure::Broken) => {}
-                Err(failure) => plugin.count(&failure),
+                Err(failure) => plugin.count(Stage::Log, &failure),
             }
         }
     }
@@ -156,6 +157,7 @@ impl Use {
     fn settle<V: From<Box<LocalResponse>>>(
         &self,
         verdict: Result<V, Failure>,
+        stage: Stage,
         skipped: V,
         place: usize,
         exchange: &mut Exchange,
@@ -164,7 +166,7 @@ impl Use {
             Ok(verdict) => return verdict,
             Err(failure) => failure,
         };
-        self.count(&failure);
+        self.count(stage, &failure);
         exchange.failed.push(place);
         match self.policy {
             FailurePolicy::Open => skipped,
@@ -182,8 +184,8 @@ impl Use {
         Some(Tap { plugin, mode })
     }
 
-    fn count(&self, failure: &Failure) {
-        self.failures.count(&self.name, failure.reason());
+    fn count(&self, stage: Stage, failure: &Failure) {
+        self.numbers.failed(stage as usize, failure.reason(), failure.to_string());
         // The breaker and the pool have said so once; a line per request would drown the log.
         if !matches!(failure, Failure::Broken | Failure::Saturated) {
             tracing::warn!(plugin = &*self.name, "the plugin {failure}");

@@ -106,6 +106,7 @@ impl Journey {
             cut_short: RefCell::new(None),
             journal: journal.clone(),
         };
+        journey.route().numbers.begun.add(1);
         (Rc::new(journey), admission.refused)
     }
 
@@ -208,7 +209,9 @@ impl Drop for Journey {
             upstream,
             endpoint,
         };
-        self.route().counters.count(summary.status);
+        let method = self.exchange.get_mut().request.method.clone();
+        let (status, reason) = (summary.status, summary.code.as_ref());
+        self.route().numbers.ended(&method, status, reason, summary.duration);
         if let Some(log) = &self.view.snapshot.access_log {
             log.write(entry(self.exchange.get_mut(), &summary));
         }

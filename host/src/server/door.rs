@@ -1,19 +1,22 @@
 //! A listener as one worker has it: open until the config drops it.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use tokio::sync::Notify;
+
+use crate::telemetry::numbers::ListenerNumbers;
 
 pub struct Door {
     /// By which a snapshot knows which of its listeners it is.
     pub id: u32,
+    pub numbers: Arc<ListenerNumbers>,
     closed: Cell<bool>,
     told: Notify,
 }
 
 impl Door {
-    pub fn new(id: u32) -> Rc<Door> {
-        Rc::new(Door { id, closed: Cell::new(false), told: Notify::new() })
+    pub fn new(id: u32, numbers: Arc<ListenerNumbers>) -> Rc<Door> {
+        Rc::new(Door { id, numbers, closed: Cell::new(false), told: Notify::new() })
     }
 
     /// No more connections, and those that there are end with their next answer.

@@ -42,12 +42,19 @@ pub enum Verdict {
     SlowHead,
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.door.numbers.closed.add(1);
+    }
+}
+
 /// All connections of a worker.
 #[derive(Default)]
 pub struct Watches(RefCell<Vec<Weak<Watch>>>);
 
 impl Watches {
     pub fn add(&self, door: Rc<Door>) -> Rc<Watch> {
+        door.numbers.accepted.add(1);
         let watch = Rc::new(Watch {
             door,
             waiting: Cell::new(Waiting::Head),
@@ -140,6 +147,8 @@ impl Drop for Busy {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -147,7 +156,7 @@ mod tests {
     #[test]
     fn tells_slow_heads_from_idle_connections() {
         let watches = Watches::default();
-        let watch = watches.add(Door::new(0));
+        let watch = watches.add(Door::new(0, Arc::default()));
         let decided = |header, idle| {
             watches.sweep(header, idle);
             watch.verdict.take()
@@ -167,7 +176,7 @@ mod tests {
     #[test]
     fn forgets_connections_that_are_gone() {
         let watches = Watches::default();
-        drop(watches.add(Door::new(0)));
+        drop(watches.add(Door::new(0, Arc::default())));
         watches.shut_down();
         assert!(watches.0.borrow().is_empty());
     }

@@ -1,34 +1,51 @@
-//! The metrics page. Handles are made when a snapshot is built; a request only adds to atomics.
+//! The metrics of the gateway: what workers count in sheets of their own, what happens seldom, and
+//! what plugins define. A request only writes to the sheets of its worker.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-/// Series that one plugin may define.
-const MAX_SERIES: usize = 1_000;
+use super::{
+    numbers::{ListenerNumbers, PluginNumbers, RouteNumbers, UpstreamNumbers},
+    series::{Kind, Labels, OwnSeries, Series},
+    tally::Sheets,
+};
+
+/// How the page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0, which Prometheus asks for.
+    OpenMetrics,
+    /// The older text format (0.0.4), for whoever does not ask.
+    Prometheus,
+}
 
 pub struct Metrics {
     registry: Mutex<Registry>,
-    requests: Family<RequestLabels, Counter>,
-    pub plugin_failures: PluginFailures,
+    sheaf: Arc<Sheaf>,
+    own: OwnSeries,
     pub access_log_dropped: Counter,
     pub reloads: Reloads,
-    plugins: Mutex<HashMap<String, PluginSeries>>,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    route: String,
-    status: &'static str,
+/// All sheets of all workers.
+#[derive(Debug)]
+pub struct Sheaf {
+    pub routes: Sheets<Arc<str>, RouteNumbers>,
+    pub upstreams: Sheets<Arc<str>, UpstreamNumbers>,
+    pub listeners: Sheets<Arc<str>, ListenerNumbers>,
+    pub plugins: Sheets<Arc<str>, PluginNumbers>,
+    /// Of the histograms of requests.
+    pub bounds: Arc<[Duration]>,
 }
 
 /// What became of attempts to put the files in force.
@@ -43,82 +60,74 @@ struct ReloadLabels {
     result: &'static str,
 }
 
-/// Counters of one route by class of status.
-#[derive(Clone)]
-pub struct RouteCounters([Counter; 5]);
-
-/// Failures of plugins; a failing request may look its counter up.
-#[derive(Clone)]
-pub struct PluginFailures(Family<FailureLabels, Counter>);
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct FailureLabels {
-    plugin: String,
-    reason: &'static str,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("wasmgate");
-        let requests = Family::<RequestLabels, Counter>::default();
-        registry.register("requests", "Requests by route and class of status", requests.clone());
-        let failures = Family::<FailureLabels, Counter>::default();
-        registry.register("plugin_failures", "Failures of plugins by reason", failures.clone());
-        let dropped = Counter::default();
-        let help = "Access log lines lost because the queue was full";
-        registry.register("access_log_dropped", help, dropped.clone());
-        let reloads = Reloads::new(&mut registry);
-        Metrics {
-            reloads,
-            registry: Mutex::new(registry),
-            requests,
-            plugin_failures: PluginFailures(failures),
-            access_log_dropped: dropped,
-            plugins: Mutex::default(),
-        }
+        Metrics::new(&crate::config::Metrics::default())
     }
 }
 
 impl Metrics {
-    pub fn route(&self, route: &str) -> RouteCounters {
-        RouteCounters(["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
-            let labels = RequestLabels { route: route.to_owned(), status };
-            self.requests.get_or_create(&labels).clone()
-        }))
+    pub fn new(config: &crate::config::Metrics) -> Self {
+        let mut registry = Registry::with_prefix("wasmgate");
+        let sheaf = Arc::new(Sheaf {
+            routes: Sheets::default(),
+            upstreams: Sheets::default(),
+            listeners: Sheets::default(),
+            plugins: Sheets::default(),
+            bounds: config.buckets.iter().copied().collect(),
+        });
+        registry.register_collector(Box::new(sheaf.clone()));
+        let dropped = Counter::default();
+        let help = "Access log lines lost because the queue was full";
+        registry.register("access_log_dropped", help, dropped.clone());
+        let reloads = Reloads::new(&mut registry);
+        let registry = Mutex::new(registry);
+        Metrics { registry, sheaf, own: OwnSeries::default(), access_log_dropped: dropped, reloads }
     }
 
-    /// The page in the Prometheus text format.
-    pub fn page(&self) -> Result<String, fmt::Error> {
+    pub fn route(&self, name: &Arc<str>, worker: usize) -> Arc<RouteNumbers> {
+        self.sheaf.routes.of(name, worker, || RouteNumbers::new(self.sheaf.bounds.clone()))
+    }
+
+    pub fn upstream(&self, name: &Arc<str>, worker: usize) -> Arc<UpstreamNumbers> {
+        self.sheaf.upstreams.of(name, worker, || UpstreamNumbers::new(self.sheaf.bounds.clone()))
+    }
+
+    pub fn listener(&self, name: &Arc<str>, worker: usize) -> Arc<ListenerNumbers> {
+        self.sheaf.listeners.of(name, worker, ListenerNumbers::default)
+    }
+
+    pub fn plugin(&self, name: &Arc<str>, worker: usize) -> Arc<PluginNumbers> {
+        self.sheaf.plugins.of(name, worker, PluginNumbers::new)
+    }
+
+    pub fn sheaf(&self) -> &Sheaf {
+        &self.sheaf
+    }
+
+    /// The page. Afterwards it forgets what the config has no more.
+    pub fn page(&self, format: Format) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &lock(&self.registry))?;
-        Ok(text)
+        self.sheaf.prune();
+        Ok(match format {
+            Format::OpenMetrics => text,
+            Format::Prometheus => prometheus(&text),
+        })
     }
 
     /// A plugin's own series: the one it defined before with the same name and labels, or a new one.
     pub fn define(&self, plugin: &str, kind: Kind, name: &str, labels: Labels) -> Option<Series> {
-        let mut plugins = lock(&self.plugins);
-        let own = plugins.entry(plugin.to_owned()).or_default();
-        let family = own.families.entry(name.to_owned()).or_insert_with(|| {
-            let family = SeriesFamily::new(kind);
-            self.register(plugin, name, &family);
-            family
-        });
-        if own.series.insert((name.to_owned(), labels.clone())) && own.series.len() > MAX_SERIES {
-            own.series.remove(&(name.to_owned(), labels));
-            return None;
-        }
-        family.series(kind, &labels)
+        self.own.define(&mut lock(&self.registry), plugin, kind, name, labels)
     }
+}
 
-    fn register(&self, plugin: &str, name: &str, family: &SeriesFamily) {
-        let name = format!("plugin_{}_{name}", plugin.replace('-', "_"));
-        let help = format!("Defined by plugin {plugin}");
-        let mut registry = lock(&self.registry);
-        match family {
-            SeriesFamily::Counter(family) => registry.register(name, help, family.clone()),
-            SeriesFamily::Gauge(family) => registry.register(name, help, family.clone()),
-            SeriesFamily::Histogram(family) => registry.register(name, help, family.clone()),
-        }
+impl Sheaf {
+    fn prune(&self) {
+        self.routes.prune();
+        self.upstreams.prune();
+        self.listeners.prune();
+        self.plugins.prune();
     }
 }
 
@@ -155,98 +164,33 @@ impl Reloads {
     }
 }
 
-impl RouteCounters {
-    pub fn count(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        self.0[class].inc();
-    }
-}
-
-impl PluginFailures {
-    pub fn count(&self, plugin: &str, reason: &'static str) {
-        let labels = FailureLabels { plugin: plugin.to_owned(), reason };
-        self.0.get_or_create(&labels).inc();
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-pub type Labels = Vec<(String, String)>;
-
-/// What one plugin has defined.
-#[derive(Default)]
-struct PluginSeries {
-    families: HashMap<String, SeriesFamily>,
-    series: HashSet<(String, Labels)>,
-}
-
-enum SeriesFamily {
-    Counter(Family<Labels, Counter<f64, AtomicU64>>),
-    Gauge(Family<Labels, Gauge<f64, AtomicU64>>),
-    Histogram(Family<Labels, Histogram, fn() -> Histogram>),
-}
-
-impl SeriesFamily {
-    fn new(kind: Kind) -> Self {
-        match kind {
-            Kind::Counter => SeriesFamily::Counter(Family::default()),
-            Kind::Gauge => SeriesFamily::Gauge(Family::default()),
-            Kind::Histogram => SeriesFamily::Histogram(Family::new_with_constructor(histogram)),
+/// OpenMetrics names a counter without `_total` where it describes it; the older format calls
+/// everything by the name of its samples and knows neither units nor an end.
+fn prometheus(open_metrics: &str) -> String {
+    let described = |line: &str, keyword: &str| -> Option<(String, String)> {
+        let (name, rest) = line.strip_prefix("# ")?.strip_prefix(keyword)?.trim_start().split_once(' ')?;
+        Some((name.to_owned(), rest.to_owned()))
+    };
+    let types = open_metrics.lines().filter_map(|line| described(line, "TYPE"));
+    let counters: HashSet<_> = types.filter(|(_, kind)| kind == "counter").map(|(name, _)| name).collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
         }
+        let description = ["HELP", "TYPE"].into_iter().find_map(|keyword| {
+            let (name, rest) = described(line, keyword)?;
+            counters.contains(&name).then(|| format!("# {keyword} {name}_total {rest}"))
+        });
+        text.push_str(description.as_deref().unwrap_or(line));
+        text.push('\n');
     }
-
-    /// None where the name was defined as another kind.
-    fn series(&self, kind: Kind, labels: &Labels) -> Option<Series> {
-        Some(match (self, kind) {
-            (SeriesFamily::Counter(family), Kind::Counter) => {
-                Series::Counter(family.get_or_create(labels).clone())
-            }
-            (SeriesFamily::Gauge(family), Kind::Gauge) => Series::Gauge(family.get_or_create(labels).clone()),
-            (SeriesFamily::Histogram(family), Kind::Histogram) => {
-                Series::Histogram(family.get_or_create(labels).clone())
-            }
-            _ => return None,
-        })
-    }
+    text
 }
 
-/// One line of numbers.
-#[derive(Clone)]
-pub enum Series {
-    Counter(Counter<f64, AtomicU64>),
-    Gauge(Gauge<f64, AtomicU64>),
-    Histogram(Histogram),
-}
-
-impl Series {
-    /// Adds to a counter, sets a gauge, observes into a histogram. A counter never goes down and
-    /// nothing takes what is not a number.
-    pub fn record(&self, value: f64) -> bool {
-        let fits = value.is_finite() && (value >= 0.0 || !matches!(self, Series::Counter(_)));
-        if fits {
-            match self {
-                Series::Counter(counter) => _ = counter.inc_by(value),
-                Series::Gauge(gauge) => _ = gauge.set(value),
-                Series::Histogram(histogram) => histogram.observe(value),
-            }
-        }
-        fits
-    }
-}
-
-/// Powers of four from 0.0001 up: fits seconds as well as sizes in KiB.
-fn histogram() -> Histogram {
-    Histogram::new((0..12).map(|n| 0.0001 * 4f64.powi(n)))
-}
-
-/// Nothing panics while it holds one of these locks, so a poisoned one is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Nothing panics while it holds the lock, so a poisoned one is still whole.
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -263,18 +207,27 @@ mod tests {
         assert!(!first.record(-1.0) && !first.record(f64::NAN));
         assert!(metrics.define("key-auth", Kind::Gauge, "hits", labels).is_none());
         assert!(metrics.define("key-auth", Kind::Gauge, "hits", vec![]).is_none());
-        let page = metrics.page().unwrap();
+        let page = metrics.page(Format::OpenMetrics).unwrap();
         assert!(page.contains("plugin_key_auth_hits_total{plan=\"free\"} 3.5"), "{page}");
     }
 
     #[test]
-    fn requests_are_counted_by_class() {
+    fn requests_are_counted_over_workers_by_method_class_and_reason() {
         let metrics = Metrics::default();
-        let route = metrics.route("users");
-        route.count(204);
-        route.count(999);
-        let page = metrics.page().unwrap();
-        assert!(page.contains(r#"wasmgate_requests_total{route="users",status="2xx"} 1"#), "{page}");
-        assert!(page.contains(r#"wasmgate_requests_total{route="users",status="5xx"} 1"#), "{page}");
+        let name = Arc::from("users");
+        let (first, second) = (metrics.route(&name, 0), metrics.route(&name, 1));
+        first.ended(&http::Method::GET, 204, None, Duration::from_millis(1));
+        second.ended(&http::Method::GET, 200, None, Duration::from_millis(2));
+        second.ended(&http::Method::GET, 403, Some(&"denied".into()), Duration::from_millis(2));
+        let page = metrics.page(Format::Prometheus).unwrap();
+        for line in [
+            "# TYPE wasmgate_requests_total counter",
+            r#"wasmgate_requests_total{route="users",method="GET",status="2xx",reason=""} 2"#,
+            r#"wasmgate_requests_total{route="users",method="GET",status="4xx",reason="denied"} 1"#,
+            r#"wasmgate_request_duration_seconds_bucket{le="0.001",route="users"} 1"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}: {page}");
+        }
+        assert!(!page.contains("EOF") && !page.contains("# UNIT"), "{page}");
     }
 }

@@ -22,12 +22,14 @@ use crate::{
     body::{Body, BodyError},
     clock,
     config::KeepAlive,
+    telemetry::numbers::UpstreamNumbers,
 };
 
 pub struct Endpoint {
     pub address: Arc<str>,
     connect_timeout: Duration,
     idle: Rc<Idle>,
+    numbers: Arc<UpstreamNumbers>,
 }
 
 /// Connections that wait for a request, the last used one last.
@@ -56,9 +58,9 @@ pub enum Error {
 }
 
 impl Endpoint {
-    pub fn new(address: Arc<str>, spec: &Spec) -> Self {
+    pub fn new(address: Arc<str>, spec: &Spec, numbers: Arc<UpstreamNumbers>) -> Self {
         let idle = Idle { keep: spec.keep_alive.clone(), connections: RefCell::default() };
-        Endpoint { address, connect_timeout: spec.timeouts.connect, idle: Rc::new(idle) }
+        Endpoint { address, connect_timeout: spec.timeouts.connect, idle: Rc::new(idle), numbers }
     }
 
     /// Sends on a kept connection or a new one. A kept one that turns out to be closed before
@@ -89,6 +91,7 @@ impl Endpoint {
             Ok(stream) => stream.map_err(Error::Connect)?,
             Err(_) => return Err(Error::ConnectTimeout),
         };
+        self.numbers.connections.add(1);
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
         // Ends with the connection; an error reaches the request that waits on it.
         tokio::task::spawn_local(async move {

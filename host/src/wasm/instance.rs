@@ -95,6 +95,11 @@ impl Instance {
         &mut self.store.data_mut().outcome
     }
 
+    /// Host functions that were called since this was asked last.
+    pub fn take_host_calls(&mut self) -> u64 {
+        std::mem::take(&mut self.store.data_mut().calls)
+    }
+
     /// What an error that ended a call means.
     pub fn failure(&self, error: &wasmtime::Error) -> Failure {
         let host = self.store.data();

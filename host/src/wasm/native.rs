@@ -21,6 +21,7 @@ use crate::{
     plugin::{
         BodyVerdict, Call, Factory, Failure, Filter, Phases, Stage, Summary, Verdict, exchange::Exchange,
     },
+    telemetry::numbers::PluginNumbers,
 };
 
 /// A component that is known to be a native plugin: linked, its phases found, not yet configured.
@@ -62,15 +63,19 @@ impl Linked {
 
     /// JSON Schema of the plugin's config, as the guest gives it.
     pub async fn schema(&self, context: Arc<PluginContext>) -> Result<String, Failure> {
-        let mut instance = self.instantiate(context).await?;
+        let mut instance = self.instantiate(context, Arc::default()).await?;
         let Instance { store, guest } = &mut *instance;
         Host::start_clock(store);
         let schema = guest.lifecycle.call_config_schema(&mut *store).await;
         schema.map_err(|error| instance.failure(&error))
     }
 
-    async fn instantiate(&self, context: Arc<PluginContext>) -> Result<Box<Instance>, Failure> {
-        let mut store = Host::store(self.pre.engine(), context);
+    async fn instantiate(
+        &self,
+        context: Arc<PluginContext>,
+        numbers: Arc<PluginNumbers>,
+    ) -> Result<Box<Instance>, Failure> {
+        let mut store = Host::store(self.pre.engine(), context, numbers);
         Host::start_clock(&mut store);
         let started = self.pre.instantiate_async(&mut store).await;
         let guest = started.and_then(|instance| self.exports.load(&mut store, &instance));
@@ -106,7 +111,7 @@ impl Template {
         config: String,
     ) -> Result<Arc<Self>, Failure> {
         let mut template = Template { context, settings, phases: linked.phases(), linked, config };
-        let (_, needed) = template.init().await?;
+        let (_, needed) = template.init(Arc::default()).await?;
         template.phases = template.phases.intersection(host::phases(needed));
         Ok(Arc::new(template))
     }
@@ -116,13 +121,13 @@ impl Template {
     }
 
     /// A new instance with its `init` run.
-    pub async fn instantiate(&self) -> Result<Box<Instance>, Failure> {
-        let (instance, _) = self.init().await?;
+    pub async fn instantiate(&self, numbers: Arc<PluginNumbers>) -> Result<Box<Instance>, Failure> {
+        let (instance, _) = self.init(numbers).await?;
         Ok(instance)
     }
 
-    async fn init(&self) -> Result<(Box<Instance>, host::GuestPhases), Failure> {
-        let mut instance = self.linked.instantiate(self.context.clone()).await?;
+    async fn init(&self, numbers: Arc<PluginNumbers>) -> Result<(Box<Instance>, host::GuestPhases), Failure> {
+        let mut instance = self.linked.instantiate(self.context.clone(), numbers).await?;
         let Instance { store, guest } = &mut *instance;
         Host::start_clock(store);
         match guest.lifecycle.call_init(&mut *store, &self.config).await {
@@ -148,8 +153,8 @@ impl Factory for NativeFactory {
         self.identity
     }
 
-    fn filter(&self) -> Rc<dyn Filter> {
-        Rc::new(NativeFilter { pool: Pool::new(self.template.clone()) })
+    fn filter(&self, numbers: Arc<PluginNumbers>) -> Rc<dyn Filter> {
+        Rc::new(NativeFilter { pool: Pool::new(self.template.clone(), numbers) })
     }
 }
 
@@ -172,7 +177,14 @@ impl NativeFilter {
             Some(lease) => lease,
             None => self.pool.lease(stage).await?,
         };
+        let numbers = self.pool.numbers();
+        let phase_numbers = &numbers.phases[stage as usize];
+        let timer = phase_numbers.begin();
         let result = phase(&mut lease.instance.enter(exchange)).await;
+        if let Some(started) = timer {
+            phase_numbers.duration.observe(started.elapsed());
+        }
+        numbers.host_calls.add(lease.instance.take_host_calls());
         match result {
             Ok(returned) => {
                 let verdict = read(lease.instance.outcome(), returned);

@@ -13,6 +13,7 @@ use super::{instance::Instance, native::Template};
 use crate::{
     plugin::{Failure, Stage, breaker::Breaker},
     sync::{Place, Places},
+    telemetry::numbers::PluginNumbers,
 };
 
 pub struct Pool {
@@ -27,6 +28,7 @@ pub struct Pool {
     breaker: RefCell<Breaker>,
     /// Whether instances are kept between calls.
     keeps: Cell<bool>,
+    numbers: Arc<PluginNumbers>,
 }
 
 pub struct Lease<'a> {
@@ -37,7 +39,7 @@ pub struct Lease<'a> {
 }
 
 impl Pool {
-    pub fn new(template: Arc<Template>) -> Self {
+    pub fn new(template: Arc<Template>, numbers: Arc<PluginNumbers>) -> Self {
         let limits = template.limits();
         Pool {
             idle: RefCell::default(),
@@ -45,8 +47,13 @@ impl Pool {
             running: Places::new(limits.running),
             breaker: RefCell::new(Breaker::new(template.settings.breaker.clone())),
             keeps: Cell::new(!template.settings.fresh),
+            numbers,
             template,
         }
+    }
+
+    pub fn numbers(&self) -> &PluginNumbers {
+        &self.numbers
     }
 
     pub fn template(&self) -> &Template {
@@ -66,7 +73,7 @@ impl Pool {
 
     /// A warm instance, or a new one; waits for a free place up to the plugin's limit.
     pub async fn lease(&self, stage: Stage) -> Result<Lease<'_>, Failure> {
-        if !self.breaker.borrow_mut().allow(stage, Instant::now) {
+        if !self.with_breaker(|breaker| breaker.allow(stage, Instant::now)) {
             return Err(Failure::Broken);
         }
         let slot = self.place(&self.slots).await?;
@@ -75,7 +82,7 @@ impl Pool {
         let instance = match warm {
             Some(instance) => instance,
             None => {
-                let fresh = self.template.instantiate().await;
+                let fresh = self.template.instantiate(self.numbers.clone()).await;
                 fresh.inspect_err(|failure| self.failed(stage, failure))?
             }
         };
@@ -83,7 +90,7 @@ impl Pool {
     }
 
     pub fn give_back(&self, lease: Lease<'_>) {
-        self.breaker.borrow_mut().success(lease.stage);
+        self.with_breaker(|breaker| breaker.success(lease.stage));
         if self.keeps.get() {
             self.idle.borrow_mut().push(lease.instance);
         }
@@ -96,10 +103,22 @@ impl Pool {
 
     /// Counts a failure against the plugin's breaker.
     pub fn failed(&self, stage: Stage, failure: &Failure) {
-        if self.breaker.borrow_mut().failure(stage, Instant::now()) {
+        if self.with_breaker(|breaker| breaker.failure(stage, Instant::now())) {
             let name = &*self.template.context.name;
             tracing::warn!(plugin = name, "the breaker takes the plugin out: it {failure}");
         }
+    }
+
+    fn with_breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breaker = self.breaker.borrow_mut();
+        let before = breaker.is_closed();
+        let result = act(&mut breaker);
+        match (before, breaker.is_closed()) {
+            (true, false) => self.numbers.open.add(1),
+            (false, true) => self.numbers.open.subtract(1),
+            _ => {}
+        }
+        result
     }
 
     async fn place<'a>(&self, places: &'a Places) -> Result<Place<'a>, Failure> {
@@ -109,6 +128,14 @@ impl Pool {
                 let waited = timeout(self.template.limits().wait, places.take()).await;
                 waited.map_err(|_| Failure::Saturated)
             }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if !self.breaker.get_mut().is_closed() {
+            self.numbers.open.subtract(1);
         }
     }
 }

@@ -15,7 +15,10 @@ use super::{
     limits::Limiter,
 };
 use crate::{
-    capability::Capabilities, config::PluginLimits, plugin::exchange::State, telemetry::metrics::Series,
+    capability::Capabilities,
+    config::PluginLimits,
+    plugin::exchange::State,
+    telemetry::{numbers::PluginNumbers, series::Series},
 };
 
 pub struct Host {
@@ -26,6 +29,8 @@ pub struct Host {
     /// The series that this instance defined; their numbers are places in here.
     pub series: Vec<Series>,
     pub limiter: Limiter,
+    /// Host functions that the guest has called in this call.
+    pub calls: u64,
     /// Ticks that the call may still run.
     ticks: u64,
     /// When it last began to run. Beside the store, because the yield that ends sets it.
@@ -49,7 +54,7 @@ pub struct PluginContext {
 }
 
 impl Host {
-    pub fn store(engine: &Engine, plugin: Arc<PluginContext>) -> Store<Host> {
+    pub fn store(engine: &Engine, plugin: Arc<PluginContext>, numbers: Arc<PluginNumbers>) -> Store<Host> {
         let output = PluginOutput::new(plugin.clone());
         let (memory, host_bytes) = (plugin.limits.memory, plugin.limits.host_bytes);
         let mut store = Store::new(
@@ -58,7 +63,8 @@ impl Host {
                 exchange: None,
                 outcome: Outcome::default(),
                 series: Vec::new(),
-                limiter: Limiter::new(memory),
+                limiter: Limiter::new(memory, numbers),
+                calls: 0,
                 ticks: 0,
                 running_since: Arc::default(),
                 timed_out: false,

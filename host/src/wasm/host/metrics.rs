@@ -4,7 +4,7 @@ use super::bindings::wasmgate::plugin::{
     metrics::{self, Kind},
     types::Error,
 };
-use crate::{telemetry, wasm::store::Host};
+use crate::{telemetry::series, wasm::store::Host};
 
 impl metrics::Host for Host {
     fn define(&mut self, kind: Kind, name: String, labels: Vec<(String, String)>) -> Result<u32, Error> {
@@ -12,9 +12,9 @@ impl metrics::Host for Host {
             return Err(Error::InvalidName);
         }
         let kind = match kind {
-            Kind::Counter => telemetry::metrics::Kind::Counter,
-            Kind::Gauge => telemetry::metrics::Kind::Gauge,
-            Kind::Histogram => telemetry::metrics::Kind::Histogram,
+            Kind::Counter => series::Kind::Counter,
+            Kind::Gauge => series::Kind::Gauge,
+            Kind::Histogram => series::Kind::Histogram,
         };
         let metrics = &self.plugin.capabilities.metrics;
         let series = metrics.define(&self.plugin.name, kind, &name, labels);

@@ -1,0 +1,100 @@
+//! Answers of the admin listener; errors as problem details (RFC 9457).
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+pub struct Answer {
+    status: StatusCode,
+    media_type: &'static str,
+    body: String,
+    header: Option<(HeaderName, String)>,
+}
+
+/// What is wrong (RFC 9457, section 3). Its `type` is about:blank: the status says what kind of problem it is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Problem {
+    /// The status in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong in this case.
+    detail: String,
+    /// Faults of the files, each with its place in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<String>,
+    #[serde(skip)]
+    header: Option<(HeaderName, String)>,
+}
+
+impl Answer {
+    pub fn of(media_type: &'static str, body: String) -> Answer {
+        Answer { status: StatusCode::OK, media_type, body, header: None }
+    }
+
+    pub fn text(body: &str) -> Answer {
+        Answer::of("text/plain", body.to_owned())
+    }
+
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Answer, Problem> {
+        let body = serde_json::to_string_pretty(value).map_err(|error| Problem::internal(&error))?;
+        Ok(Answer::of("application/json", body + "\n"))
+    }
+
+    pub fn status(mut self, status: StatusCode) -> Answer {
+        self.status = status;
+        self
+    }
+
+    pub fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = self.header
+            && let Ok(value) = HeaderValue::try_from(value)
+        {
+            headers.insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(mut problem: Problem) -> Self {
+        let header = problem.header.take();
+        // Strings and a number are always JSON.
+        let body = serde_json::to_string_pretty(&problem).unwrap_or_default();
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Answer { status, media_type: "application/problem+json", body: body + "\n", header }
+    }
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem {
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            faults: Vec::new(),
+            header: None,
+        }
+    }
+
+    pub fn internal(error: &dyn std::error::Error) -> Problem {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
+    pub fn faults(faults: Vec<String>) -> Problem {
+        let detail = "The files have faults; what ran before runs on.";
+        Problem { faults, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Problem {
+        self.header = Some((name, value.into()));
+        self
+    }
+}

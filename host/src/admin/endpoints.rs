@@ -1,0 +1,166 @@
+//! The table of all endpoints: what requests are held against, and what the OpenAPI document is made of.
+
+use http::Method;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    answer::Problem,
+    report::{LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport},
+};
+
+pub struct Endpoint {
+    pub method: Method,
+    pub path: &'static str,
+    pub action: Action,
+    summary: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Health,
+    Ready,
+    Metrics,
+    OpenApi,
+    Status,
+    Config,
+    Routes,
+    Plugins,
+    Upstreams,
+    Log,
+    SetLog,
+    Reload,
+    Drain,
+}
+
+pub fn all() -> &'static [Endpoint] {
+    const fn get(path: &'static str, action: Action, summary: &'static str) -> Endpoint {
+        Endpoint { method: Method::GET, path, action, summary }
+    }
+    const ALL: &[Endpoint] = &[
+        get("/healthz", Action::Health, "Whether the process answers"),
+        get("/readyz", Action::Ready, "Whether it takes requests; 503 while it drains"),
+        get(
+            "/metrics",
+            Action::Metrics,
+            "Metrics in the Prometheus text format, or in that of OpenMetrics where it is asked for",
+        ),
+        get("/openapi.json", Action::OpenApi, "This document"),
+        get("/status", Action::Status, "The gateway as a whole, and the last reload"),
+        get("/config", Action::Config, "The config that runs, with defaults and without secrets"),
+        get("/routes", Action::Routes, "Routes"),
+        get("/plugins", Action::Plugins, "Plugins: versions, instances, what they cost and how they failed"),
+        get("/upstreams", Action::Upstreams, "Upstreams and their endpoints"),
+        get("/log", Action::Log, "The level of the gateway's own log"),
+        Endpoint {
+            method: Method::PUT,
+            path: "/log",
+            action: Action::SetLog,
+            summary: "Set the level of the gateway's own log",
+        },
+        Endpoint {
+            method: Method::POST,
+            path: "/reload",
+            action: Action::Reload,
+            summary: "Put the files in force, all of them or nothing; with ?dry-run see whether they could be",
+        },
+        Endpoint {
+            method: Method::POST,
+            path: "/drain",
+            action: Action::Drain,
+            summary: "End as SIGTERM does: no new connections, requests in flight finish",
+        },
+    ];
+    ALL
+}
+
+impl Endpoint {
+    pub fn changes(&self) -> bool {
+        self.method != Method::GET
+    }
+
+    /// Probes of orchestrators have no token, and learn nothing.
+    pub fn is_probe(&self) -> bool {
+        matches!(self.action, Action::Health | Action::Ready)
+    }
+}
+
+/// The document that describes the admin listener (OpenAPI 3.1).
+pub fn openapi() -> Value {
+    let mut schemas = Schemas(
+        SchemaSettings::draft2020_12()
+            .with(|settings| {
+                settings.definitions_path = "/components/schemas".into();
+                settings.meta_schema = None;
+            })
+            .into_generator(),
+    );
+    let mut paths = Map::new();
+    for endpoint in all() {
+        let operation = schemas.operation(endpoint);
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        path[endpoint.method.as_str().to_ascii_lowercase()] = operation;
+    }
+    let definitions = schemas.0.take_definitions(true);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "wasmgate admin",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What changes something needs `admin.token` of the config; everything but /healthz and /readyz does where the listener's address is not loopback.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+struct Schemas(schemars::SchemaGenerator);
+
+impl Schemas {
+    fn operation(&mut self, endpoint: &Endpoint) -> Value {
+        let (status, content) = match endpoint.action {
+            Action::Health | Action::Ready => ("200", json!({ "text/plain": {} })),
+            Action::Metrics => ("200", json!({ "text/plain": {}, "application/openmetrics-text": {} })),
+            Action::OpenApi | Action::Config => ("200", json!({ "application/json": {} })),
+            Action::Status => ("200", self.json::<Status>()),
+            Action::Routes => ("200", self.json::<Vec<RouteReport>>()),
+            Action::Plugins => ("200", self.json::<Vec<PluginReport>>()),
+            Action::Upstreams => ("200", self.json::<Vec<UpstreamReport>>()),
+            Action::Log | Action::SetLog => ("200", self.json::<LogReport>()),
+            Action::Reload => ("200", self.json::<Reloaded>()),
+            Action::Drain => ("202", self.json::<Status>()),
+        };
+        let mut operation = json!({
+            "summary": endpoint.summary,
+            "responses": {
+                status: { "description": "Done", "content": content },
+                "default": {
+                    "description": "Problem details (RFC 9457)",
+                    "content": { "application/problem+json": { "schema": self.0.subschema_for::<Problem>() } },
+                },
+            },
+        });
+        if endpoint.changes() {
+            operation["security"] = json!([{ "token": [] }]);
+        }
+        if endpoint.action == Action::SetLog {
+            operation["requestBody"] = json!({ "required": true, "content": self.json::<LogReport>() });
+        }
+        if endpoint.action == Action::Reload {
+            operation["parameters"] = json!([{
+                "name": "dry-run",
+                "in": "query",
+                "description": "Load and check everything, but change nothing",
+                "schema": { "type": "boolean" },
+            }]);
+        }
+        operation
+    }
+
+    fn json<T: JsonSchema>(&mut self) -> Value {
+        json!({ "application/json": { "schema": self.0.subschema_for::<T>() } })
+    }
+}

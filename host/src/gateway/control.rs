@@ -1,0 +1,227 @@
+//! The gateway as the admin listener sees it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::reload::{Applied, Reloader, Trigger};
+use crate::{
+    admin::{
+        self,
+        report::{
+            ConfigStatus, EndpointReport, FailureReport, PluginReport, ReloadStatus, Reloaded, RouteReport,
+            Status, UpstreamReport, UseReport,
+        },
+    },
+    config::{self, LogLevel},
+    drain::Signal,
+    telemetry::{
+        self,
+        metrics::{Format, Metrics},
+        numbers::{FAILURES, PHASES, PluginNumbers},
+        page,
+        tally::sum,
+    },
+    wasm,
+};
+
+pub struct Control {
+    pub reloader: Rc<Reloader>,
+    pub metrics: Arc<Metrics>,
+    pub drain: Signal,
+    /// Told when an operator wants the gateway to end.
+    pub stop: Rc<Notify>,
+    pub started: SystemTime,
+}
+
+impl admin::Control for Control {
+    fn token(&self) -> Option<String> {
+        self.reloader.config().admin.as_ref()?.token.clone()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.drain.is_draining()
+    }
+
+    fn metrics(&self, format: Format) -> Result<String, fmt::Error> {
+        self.metrics.page(format)
+    }
+
+    fn status(&self) -> Status {
+        let running = self.reloader.running();
+        let config = &running.config;
+        let listeners = running.listeners.addresses();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            state: if self.drain.is_draining() { "draining" } else { "running" },
+            started: time(self.started),
+            workers: config.server.workers,
+            listeners: listeners.map(|(name, address)| (name.to_owned(), address.to_string())).collect(),
+            config: ConfigStatus {
+                file: config.source.name().to_owned(),
+                since: time(running.since),
+                routes: config.routes.len(),
+                plugins: config.plugins.len(),
+                upstreams: config.upstreams.len(),
+                disabling: running.disabling.clone(),
+            },
+            last_reload: running.last.as_ref().map(|attempt| ReloadStatus {
+                at: time(attempt.at),
+                trigger: attempt.trigger.to_string(),
+                took_ms: milliseconds(attempt.took),
+                applied: attempt.faults.is_empty(),
+                faults: attempt.faults.clone(),
+            }),
+        }
+    }
+
+    fn config(&self) -> Value {
+        config::effective(&self.reloader.config().source)
+    }
+
+    fn routes(&self) -> Vec<RouteReport> {
+        let (config, snapshot) = (self.reloader.config(), self.reloader.snapshot());
+        let numbers: BTreeMap<_, _> = self.metrics.sheaf().routes.all().into_iter().collect();
+        let routes = config.routes.iter().zip(&snapshot.routes).enumerate();
+        let report = |(place, (route, live)): (usize, (&config::Route, &crate::snapshot::RouteSpec))| {
+            let sheets = numbers.get(&live.name).map_or(&[][..], Vec::as_slice);
+            let (begun, ended) = (sum(sheets, |sheet| &sheet.begun), sum(sheets, |sheet| &sheet.ended));
+            let path = config::KeyPath::root().key("route").index(place).key("match");
+            RouteReport {
+                name: route.name.clone(),
+                r#match: config
+                    .source
+                    .get(&path)
+                    .cloned()
+                    .unwrap_or_else(|| Value::Object(Default::default())),
+                upstream: route.upstream.map(|upstream| config.upstreams[upstream].name.clone()),
+                plugins: route
+                    .plugins
+                    .iter()
+                    .map(|used| UseReport {
+                        name: config.plugins[used.plugin].name.clone(),
+                        failure_policy: used.failure_policy,
+                    })
+                    .collect(),
+                disabled: live.disabled,
+                requests: begun,
+                in_flight: begun.saturating_sub(ended),
+            }
+        };
+        routes.map(report).collect()
+    }
+
+    fn plugins(&self) -> Vec<PluginReport> {
+        let running = self.reloader.running();
+        let numbers: BTreeMap<_, _> = self.metrics.sheaf().plugins.all().into_iter().collect();
+        let mut reports = Vec::new();
+        for (place, plugin) in running.config.plugins.iter().enumerate() {
+            let Some(facts) = running.plugins.facts(&plugin.name) else { continue };
+            let sheets = numbers.get(plugin.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let uses = |route: &&config::Route| route.plugins.iter().any(|used| used.plugin == place);
+            let routes = running.config.routes.iter().filter(uses).map(|route| route.name.clone()).collect();
+            reports.push(PluginReport {
+                name: plugin.name.clone(),
+                file: plugin.file.display().to_string(),
+                sha256: wasm::compile::hex(&facts.digest),
+                kind: "native",
+                phases: facts.phases.names().collect(),
+                configs: facts.configs,
+                routes,
+                instances: sum(sheets, |sheet| &sheet.instances),
+                memory_bytes: sum(sheets, |sheet| &sheet.memory),
+                calls: over_phases(sheets, |sheet, phase| sheet.phases[phase].calls.get()),
+                time_seconds: plugin_time(sheets).as_secs_f64(),
+                host_calls: sum(sheets, |sheet| &sheet.host_calls),
+                failures: failures(sheets),
+                breakers_open: sum(sheets, |sheet| &sheet.open),
+                last_failure: last_failure(sheets),
+            });
+        }
+        reports
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamReport> {
+        let config = self.reloader.config();
+        let numbers: BTreeMap<_, _> = self.metrics.sheaf().upstreams.all().into_iter().collect();
+        let report = |upstream: &config::Upstream| {
+            let sheets = numbers.get(upstream.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let (begun, ended) = (sum(sheets, |sheet| &sheet.begun), sum(sheets, |sheet| &sheet.ended));
+            let endpoints = upstream.endpoints.iter();
+            UpstreamReport {
+                name: upstream.name.clone(),
+                endpoints: endpoints
+                    .map(|endpoint| EndpointReport { address: endpoint.to_string(), weight: endpoint.weight })
+                    .collect(),
+                requests: begun,
+                failures: sum(sheets, |sheet| &sheet.failures),
+                in_flight: begun.saturating_sub(ended),
+            }
+        };
+        config.upstreams.iter().map(report).collect()
+    }
+
+    fn log_level(&self) -> LogLevel {
+        telemetry::log_level()
+    }
+
+    fn set_log_level(&self, level: LogLevel) {
+        telemetry::set_log_level(level);
+    }
+
+    fn reload(&self, dry_run: bool) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<String>>> + '_>> {
+        Box::pin(async move {
+            let applied = match dry_run {
+                true => self.reloader.dry_run().await,
+                false => self.reloader.reload(Trigger::Admin).await,
+            };
+            let Applied { took, routes, disabling } = applied.map_err(|error| error.lines())?;
+            Ok(Reloaded { applied: !dry_run, took_ms: milliseconds(took), routes, disabling })
+        })
+    }
+
+    fn drain(&self) {
+        self.stop.notify_one();
+    }
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+type PluginSheets<'a> = &'a [Arc<PluginNumbers>];
+
+fn over_phases(sheets: PluginSheets<'_>, number: impl Fn(&PluginNumbers, usize) -> u64) -> u64 {
+    let phases = |sheet: &PluginNumbers| (0..PHASES.len()).map(|phase| number(sheet, phase)).sum::<u64>();
+    sheets.iter().map(|sheet| phases(sheet)).sum()
+}
+
+fn plugin_time(sheets: PluginSheets<'_>) -> Duration {
+    let phase = |place: usize| sheets.iter().map(|sheet| &sheet.phases[place]).collect::<Vec<_>>();
+    (0..PHASES.len()).map(|place| page::time(&phase(place))).sum()
+}
+
+fn failures(sheets: PluginSheets<'_>) -> BTreeMap<&'static str, u64> {
+    let count = |place: usize| over_phases(sheets, |sheet, phase| sheet.phases[phase].failures[place].get());
+    let counts = FAILURES.iter().enumerate().map(|(place, reason)| (*reason, count(place)));
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+fn last_failure(sheets: PluginSheets<'_>) -> Option<FailureReport> {
+    let (at, text) = sheets.iter().filter_map(|sheet| sheet.last_failure()).max()?;
+    Some(FailureReport { at: time(at), text })
+}

@@ -1,0 +1,268 @@
+//! What is counted of what: the sheets that a worker fills in. Meanings and units stand with the
+//! metrics that are made of them (`page.rs`).
+
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{Method, StatusCode};
+
+use super::tally::{Spread, Tally};
+
+/// Phases of plugins, by place.
+pub const PHASES: [&str; 5] = ["request", "request-body", "response", "response-body", "log"];
+/// Ways in which plugins fail, by place.
+pub const FAILURES: [&str; 6] = ["error", "trap", "deadline", "memory", "saturated", "broken"];
+/// Methods that are told apart; further ones are OTHER.
+pub const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "OTHER"];
+/// Classes of status.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// One call in so many is timed: reading the clock twice costs a twentieth of a short one.
+pub const TIMED: u64 = 16;
+
+/// Reasons that are told apart per route and worker; further ones are "other".
+const MAX_REASONS: usize = 100;
+
+/// Of one route.
+#[derive(Debug)]
+pub struct RouteNumbers {
+    /// Answers without a reason, by method and class of status.
+    pub plain: [[Tally; CLASSES.len()]; METHODS.len()],
+    /// The others. Locked by the worker and, now and then, the page.
+    reasons: Mutex<Vec<(Answer, u64)>>,
+    pub duration: Spread,
+    pub begun: Tally,
+    pub ended: Tally,
+}
+
+/// What tells answers apart; method and class by place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Answer {
+    pub method: usize,
+    pub class: usize,
+    pub reason: Cow<'static, str>,
+}
+
+impl RouteNumbers {
+    pub fn new(bounds: Arc<[Duration]>) -> Self {
+        RouteNumbers {
+            plain: Default::default(),
+            reasons: Mutex::default(),
+            duration: Spread::new(bounds),
+            begun: Tally::default(),
+            ended: Tally::default(),
+        }
+    }
+
+    /// A request has its answer, for this reason where the gateway or a plugin gave it.
+    pub fn ended(&self, method: &Method, status: u16, reason: Option<&Cow<'static, str>>, took: Duration) {
+        self.ended.add(1);
+        self.duration.observe(took);
+        let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        match reason {
+            None => self.plain[method][class].add(1),
+            Some(reason) => self.count_reason(method, class, reason),
+        }
+    }
+
+    fn count_reason(&self, method: usize, class: usize, reason: &Cow<'static, str>) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = reasons.len() >= MAX_REASONS;
+        let place = |reason: &str, reasons: &[(Answer, u64)]| {
+            reasons.iter().position(|(a, _)| a.method == method && a.class == class && a.reason == reason)
+        };
+        let reason = match place(reason, &reasons) {
+            Some(place) => return reasons[place].1 += 1,
+            None if full => Cow::Borrowed("other"),
+            None => reason.clone(),
+        };
+        match place(&reason, &reasons) {
+            Some(place) => reasons[place].1 += 1,
+            None => reasons.push((Answer { method, class, reason }, 1)),
+        }
+    }
+
+    pub fn reasons(&self) -> Vec<(Answer, u64)> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Of one plugin.
+#[derive(Debug)]
+pub struct PluginNumbers {
+    /// By phase.
+    pub phases: [PhaseNumbers; PHASES.len()],
+    /// Live ones, and the memory that they have.
+    pub instances: Tally,
+    pub memory: Tally,
+    pub host_calls: Tally,
+    /// Breakers that are open.
+    pub open: Tally,
+    last_failure: Mutex<Option<(SystemTime, String)>>,
+}
+
+#[derive(Debug)]
+pub struct PhaseNumbers {
+    pub calls: Tally,
+    /// Of the calls that were timed.
+    pub duration: Spread,
+    /// By way of failing.
+    pub failures: [Tally; FAILURES.len()],
+}
+
+impl PluginNumbers {
+    pub fn new() -> Self {
+        let bounds = call_bounds();
+        PluginNumbers {
+            phases: std::array::from_fn(|_| PhaseNumbers::new(bounds.clone())),
+            instances: Tally::default(),
+            memory: Tally::default(),
+            host_calls: Tally::default(),
+            open: Tally::default(),
+            last_failure: Mutex::default(),
+        }
+    }
+
+    pub fn failed(&self, phase: usize, reason: &str, text: String) {
+        if let Some(place) = FAILURES.iter().position(|known| *known == reason) {
+            self.phases[phase].failures[place].add(1);
+        }
+        let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((SystemTime::now(), text));
+    }
+
+    pub fn last_failure(&self) -> Option<(SystemTime, String)> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Default for PluginNumbers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PhaseNumbers {
+    fn new(bounds: Arc<[Duration]>) -> Self {
+        PhaseNumbers { calls: Tally::default(), duration: Spread::new(bounds), failures: Default::default() }
+    }
+
+    /// Counts a call that begins, and starts the clock where it is to be timed.
+    pub fn begin(&self) -> Option<Instant> {
+        let calls = self.calls.get();
+        self.calls.add(1);
+        calls.is_multiple_of(TIMED).then(Instant::now)
+    }
+}
+
+/// From a microsecond up to what a call may take at most by default, and beyond.
+pub fn call_bounds() -> Arc<[Duration]> {
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000]
+        .map(Duration::from_micros)
+        .into()
+}
+
+/// Of one upstream.
+#[derive(Debug)]
+pub struct UpstreamNumbers {
+    /// Responses by class of status.
+    pub responses: [Tally; CLASSES.len()],
+    /// Requests that got none.
+    pub failures: Tally,
+    /// From sending the request to the response's head.
+    pub duration: Spread,
+    pub begun: Tally,
+    pub ended: Tally,
+    pub connections: Tally,
+}
+
+impl UpstreamNumbers {
+    pub fn new(bounds: Arc<[Duration]>) -> Self {
+        UpstreamNumbers {
+            responses: Default::default(),
+            failures: Tally::default(),
+            duration: Spread::new(bounds),
+            begun: Tally::default(),
+            ended: Tally::default(),
+            connections: Tally::default(),
+        }
+    }
+
+    /// A request is on its way until what is returned is told or dropped.
+    pub fn begin(&self) -> Attempt<'_> {
+        self.begun.add(1);
+        Attempt { numbers: self, started: Instant::now(), answered: Cell::new(false) }
+    }
+}
+
+/// One request to an upstream. Dropped without an answer it has failed.
+pub struct Attempt<'a> {
+    numbers: &'a UpstreamNumbers,
+    started: Instant,
+    answered: Cell<bool>,
+}
+
+impl Attempt<'_> {
+    pub fn answered(self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.numbers.responses[class].add(1);
+        self.numbers.duration.observe(self.started.elapsed());
+        self.answered.set(true);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.numbers.ended.add(1);
+        if !self.answered.get() {
+            self.numbers.failures.add(1);
+        }
+    }
+}
+
+/// Of one listener.
+#[derive(Debug, Default)]
+pub struct ListenerNumbers {
+    pub accepted: Tally,
+    pub closed: Tally,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_bounded() {
+        let numbers = RouteNumbers::new([].into());
+        for number in 0..MAX_REASONS + 10 {
+            let reason = Cow::Owned(format!("r{number}"));
+            numbers.ended(&Method::GET, 403, Some(&reason), Duration::ZERO);
+            numbers.ended(&Method::GET, 403, Some(&Cow::Borrowed("r0")), Duration::ZERO);
+        }
+        let reasons = numbers.reasons();
+        assert_eq!(reasons.len(), MAX_REASONS + 1);
+        let count =
+            |name: &str| reasons.iter().find(|(answer, _)| answer.reason == name).map(|found| found.1);
+        assert_eq!((count("r0"), count("other")), (Some(MAX_REASONS as u64 + 11), Some(10)));
+    }
+
+    #[test]
+    fn an_unknown_method_and_a_strange_status_have_a_place() {
+        let numbers = RouteNumbers::new([].into());
+        numbers.ended(&Method::from_bytes(b"BREW").unwrap(), 999, None, Duration::ZERO);
+        assert_eq!(numbers.plain[METHODS.len() - 1][4].get(), 1);
+    }
+
+    #[test]
+    fn one_call_in_some_is_timed() {
+        let phase = PhaseNumbers::new(call_bounds());
+        let timed = (0..4 * TIMED).filter(|_| phase.begin().is_some()).count();
+        assert_eq!((timed, phase.calls.get()), (4, 4 * TIMED));
+    }
+}

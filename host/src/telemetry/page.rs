@@ -1,0 +1,291 @@
+//! The workers' sheets as metrics: names, labels, units. Labels are bounded: routes, upstreams,
+//! plugins and listeners are those of the config, an unknown method is OTHER, and of reasons there
+//! are only so many.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use super::{
+    metrics::Sheaf,
+    numbers::{
+        Answer, CLASSES, FAILURES, ListenerNumbers, METHODS, PHASES, PhaseNumbers, PluginNumbers,
+        RouteNumbers, UpstreamNumbers, call_bounds,
+    },
+    tally::{Spread, Tally, Total, sum},
+};
+
+impl Collector for Sheaf {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut page = Page(encoder);
+        page.routes(&self.routes.all(), &self.bounds)?;
+        page.upstreams(&self.upstreams.all(), &self.bounds)?;
+        page.listeners(&self.listeners.all())?;
+        page.plugins(&self.plugins.all())
+    }
+}
+
+type Group<S> = [(Arc<str>, Vec<Arc<S>>)];
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn routes(&mut self, routes: &Group<RouteNumbers>, bounds: &Arc<[Duration]>) -> fmt::Result {
+        let help =
+            "Requests by route, method, class of status and, where the gateway or a plugin answered, why";
+        self.family("requests", help, None, MetricType::Counter, |mut metric| {
+            for (route, sheets) in routes {
+                for (answer, count) in answers(sheets) {
+                    let labels = [
+                        ("route", &**route),
+                        ("method", METHODS[answer.method]),
+                        ("status", CLASSES[answer.class]),
+                        ("reason", &answer.reason),
+                    ];
+                    counter(&mut metric, &labels, count)?;
+                }
+            }
+            Ok(())
+        })?;
+        let help = "From the end of a request's head to the last byte of its answer";
+        self.family("request_duration", help, Some(Unit::Seconds), MetricType::Histogram, |mut metric| {
+            for (route, sheets) in routes {
+                let total = total(bounds, sheets, |sheet| &sheet.duration);
+                histogram(&mut metric, &[("route", &**route)], &total)?;
+            }
+            Ok(())
+        })?;
+        let under_way = |sheet: &RouteNumbers| (sheet.begun.get(), sheet.ended.get());
+        self.gauges(
+            "requests_in_flight",
+            "Requests without the end of their answer",
+            "route",
+            routes,
+            under_way,
+        )
+    }
+
+    fn upstreams(&mut self, upstreams: &Group<UpstreamNumbers>, bounds: &Arc<[Duration]>) -> fmt::Result {
+        let help = "Responses of an upstream by class of status; failed: none came";
+        self.family("upstream_requests", help, None, MetricType::Counter, |mut metric| {
+            for (upstream, sheets) in upstreams {
+                let classes = CLASSES.iter().enumerate();
+                let counts = classes.map(|(place, class)| (*class, sum(sheets, |s| &s.responses[place])));
+                let failed = ("failed", sum(sheets, |sheet| &sheet.failures));
+                for (status, count) in counts.chain([failed]).filter(|(_, count)| *count > 0) {
+                    counter(&mut metric, &[("upstream", &**upstream), ("status", status)], count)?;
+                }
+            }
+            Ok(())
+        })?;
+        let help = "From sending a request to an upstream to the head of its response";
+        self.family("upstream_duration", help, Some(Unit::Seconds), MetricType::Histogram, |mut metric| {
+            for (upstream, sheets) in upstreams {
+                let total = total(bounds, sheets, |sheet| &sheet.duration);
+                histogram(&mut metric, &[("upstream", &**upstream)], &total)?;
+            }
+            Ok(())
+        })?;
+        let under_way = |sheet: &UpstreamNumbers| (sheet.begun.get(), sheet.ended.get());
+        let help = "Requests to an upstream without the head of their response";
+        self.gauges("upstream_requests_in_flight", help, "upstream", upstreams, under_way)?;
+        let help = "Connections opened to an upstream";
+        self.counters("upstream_connections", help, "upstream", upstreams, |sheet| &sheet.connections)
+    }
+
+    fn listeners(&mut self, listeners: &Group<ListenerNumbers>) -> fmt::Result {
+        let help = "Connections accepted by a listener";
+        self.counters("connections_accepted", help, "listener", listeners, |sheet| &sheet.accepted)?;
+        let open = |sheet: &ListenerNumbers| (sheet.accepted.get(), sheet.closed.get());
+        self.gauges("connections", "Open connections of a listener", "listener", listeners, open)
+    }
+
+    fn plugins(&mut self, plugins: &Group<PluginNumbers>) -> fmt::Result {
+        let help = "Calls of a plugin by phase";
+        self.family("plugin_calls", help, None, MetricType::Counter, |mut metric| {
+            each_phase(plugins, |plugin, phase, sheets| {
+                counter(
+                    &mut metric,
+                    &[("plugin", plugin), ("phase", phase)],
+                    sum(sheets, |phase| &phase.calls),
+                )
+            })
+        })?;
+        let help = "Time of a plugin's calls, of one call in 16";
+        let seconds = Some(Unit::Seconds);
+        self.family("plugin_call_duration", help, seconds.clone(), MetricType::Histogram, |mut metric| {
+            each_phase(plugins, |plugin, phase, sheets| {
+                let total = phase_total(sheets);
+                histogram(&mut metric, &[("plugin", plugin), ("phase", phase)], &total)
+            })
+        })?;
+        let help = "Time of all calls of a plugin, as the timed ones let expect";
+        self.family("plugin_time", help, seconds, MetricType::Counter, |mut metric| {
+            each_phase(plugins, |plugin, phase, sheets| {
+                let labels: Labels<'_> = &[("plugin", plugin), ("phase", phase)];
+                let mut metric = metric.encode_family(&labels)?;
+                metric.encode_counter::<NoLabelSet, f64, f64>(&time(sheets).as_secs_f64(), None)
+            })
+        })?;
+        let help = "Failures of a plugin by phase and reason";
+        self.family("plugin_failures", help, None, MetricType::Counter, |mut metric| {
+            each_phase(plugins, |plugin, phase, sheets| {
+                for (place, reason) in FAILURES.iter().enumerate() {
+                    let count = sum(sheets, |phase| &phase.failures[place]);
+                    if count > 0 {
+                        let labels = [("plugin", plugin), ("reason", *reason), ("phase", phase)];
+                        counter(&mut metric, &labels, count)?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        let help = "Calls of host functions by a plugin";
+        self.counters("plugin_host_calls", help, "plugin", plugins, |sheet| &sheet.host_calls)?;
+        let live = |sheet: &PluginNumbers| (sheet.instances.get(), 0);
+        self.gauges("plugin_instances", "Live instances of a plugin", "plugin", plugins, live)?;
+        let open = |sheet: &PluginNumbers| (sheet.open.get(), 0);
+        self.gauges(
+            "plugin_breakers_open",
+            "Workers whose breaker keeps a plugin out",
+            "plugin",
+            plugins,
+            open,
+        )?;
+        let help = "Linear memory of a plugin's live instances";
+        self.family("plugin_memory", help, Some(Unit::Bytes), MetricType::Gauge, |mut metric| {
+            for (plugin, sheets) in plugins {
+                gauge(&mut metric, &[("plugin", &**plugin)], sum(sheets, |sheet| &sheet.memory))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        kind: MetricType,
+        write: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        write(self.0.encode_descriptor(name, help, unit.as_ref(), kind)?)
+    }
+
+    fn counters<S>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        group: &Group<S>,
+        number: impl Fn(&S) -> &Tally,
+    ) -> fmt::Result {
+        self.family(name, help, None, MetricType::Counter, |mut metric| {
+            let mut group = group.iter();
+            group.try_for_each(|(name, sheets)| {
+                counter(&mut metric, &[(label, &**name)], sum(sheets, &number))
+            })
+        })
+    }
+
+    /// What has begun less what has ended.
+    fn gauges<S>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        group: &Group<S>,
+        number: impl Fn(&S) -> (u64, u64),
+    ) -> fmt::Result {
+        self.family(name, help, None, MetricType::Gauge, |mut metric| {
+            let mut group = group.iter();
+            group.try_for_each(|(name, sheets)| {
+                let (begun, ended) =
+                    sheets.iter().map(|sheet| number(sheet)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+                gauge(&mut metric, &[(label, &**name)], begun.saturating_sub(ended))
+            })
+        })
+    }
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+fn counter(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, count: u64) -> fmt::Result {
+    metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)
+}
+
+fn gauge(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, value: u64) -> fmt::Result {
+    metric.encode_family(&labels)?.encode_gauge(&value)
+}
+
+fn histogram(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, total: &Total) -> fmt::Result {
+    let bounds = total.bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    let buckets: Vec<_> = bounds.zip(total.counts.iter().copied()).collect();
+    let (sum, count) = (total.sum.as_secs_f64(), total.count());
+    metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+/// Answers of all workers, those that occurred.
+fn answers(sheets: &[Arc<RouteNumbers>]) -> BTreeMap<Answer, u64> {
+    let mut answers = BTreeMap::new();
+    let mut add = |answer, count| {
+        if count > 0 {
+            *answers.entry(answer).or_default() += count;
+        }
+    };
+    for sheet in sheets {
+        for (method, classes) in sheet.plain.iter().enumerate() {
+            for (class, tally) in classes.iter().enumerate() {
+                add(Answer { method, class, reason: "".into() }, tally.get());
+            }
+        }
+        sheet.reasons().into_iter().for_each(|(answer, count)| add(answer, count));
+    }
+    answers
+}
+
+/// Phases that were called or failed, of all plugins.
+fn each_phase(
+    plugins: &Group<PluginNumbers>,
+    mut write: impl FnMut(&str, &str, &[&PhaseNumbers]) -> fmt::Result,
+) -> fmt::Result {
+    for (plugin, sheets) in plugins {
+        for (place, phase) in PHASES.iter().enumerate() {
+            let phases: Vec<_> = sheets.iter().map(|sheet| &sheet.phases[place]).collect();
+            let touched = |phase: &&PhaseNumbers| {
+                phase.calls.get() > 0 || phase.failures.iter().any(|failures| failures.get() > 0)
+            };
+            if phases.iter().any(touched) {
+                write(plugin, phase, &phases)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn total<S>(bounds: &Arc<[Duration]>, sheets: &[Arc<S>], spread: impl Fn(&S) -> &Spread) -> Total {
+    let mut total = Total::new(bounds.clone());
+    sheets.iter().for_each(|sheet| spread(sheet).add_to(&mut total));
+    total
+}
+
+fn phase_total(phases: &[&PhaseNumbers]) -> Total {
+    let mut total = Total::new(call_bounds());
+    phases.iter().for_each(|phase| phase.duration.add_to(&mut total));
+    total
+}
+
+/// Of all calls, as the timed ones let expect.
+pub fn time(phases: &[&PhaseNumbers]) -> Duration {
+    let calls: u64 = phases.iter().map(|phase| phase.calls.get()).sum();
+    let total = phase_total(phases);
+    match total.count() {
+        0 => Duration::ZERO,
+        timed => total.sum.mul_f64(calls as f64 / timed as f64),
+    }
+}
