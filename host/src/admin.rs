@@ -29,6 +29,18 @@ const MAX_BODY: usize = 64 << 10;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Why something was not changed.
+pub enum Refusal {
+    /// The name is not that of a loaded plugin.
+    UnknownPlugin,
+    /// The plugin is not rolled out, or not any more.
+    NoRollout,
+    /// A line for each fault of the files.
+    Faults(Vec<String>),
+}
+
+pub type Changing<'a> = Pin<Box<dyn Future<Output = Result<Reloaded, Refusal>> + 'a>>;
+
 /// The gateway as its operator sees it.
 pub trait Control {
     fn token(&self) -> Option<String>;
@@ -42,8 +54,14 @@ pub trait Control {
     fn upstreams(&self) -> Vec<UpstreamReport>;
     fn log_level(&self) -> LogLevel;
     fn set_log_level(&self, level: LogLevel);
-    /// Puts the files in force, or only sees whether they could be; the error has a line for each fault.
-    fn reload(&self, dry_run: bool) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<String>>> + '_>>;
+    /// Puts the files in force, or only sees whether they could be.
+    fn reload(&self, dry_run: bool) -> Changing<'_>;
+    /// Gives a part of a plugin's traffic to another version, as the `rollout` table of the config does.
+    fn roll_out<'a>(&'a self, plugin: &'a str, rollout: Value) -> Changing<'a>;
+    /// Gives all of it to the version that the plugin is rolled out to.
+    fn promote<'a>(&'a self, plugin: &'a str) -> Changing<'a>;
+    /// Gives all of it back to the version before.
+    fn roll_back(&self, plugin: &str) -> Result<(), Refusal>;
     /// Begins to end.
     fn drain(&self);
 }
@@ -73,8 +91,8 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, control: Rc<dyn C
 async fn answer(request: Request<Incoming>, control: &dyn Control, local: bool) -> Response<Full<Bytes>> {
     let head_only = *request.method() == Method::HEAD;
     let answer = match endpoint(&request) {
-        Ok(endpoint) => match admitted(&request, endpoint, control.token().as_deref(), local) {
-            Ok(()) => act(endpoint.action, request, control).await,
+        Ok((endpoint, plugin)) => match admitted(&request, endpoint, control.token().as_deref(), local) {
+            Ok(()) => act(endpoint.action, &plugin, request, control).await,
             Err(problem) => Err(problem),
         },
         Err(problem) => Err(problem),
@@ -86,21 +104,22 @@ async fn answer(request: Request<Incoming>, control: &dyn Control, local: bool) 
     response
 }
 
-/// What the request is for, or why it is for nothing.
-fn endpoint(request: &Request<Incoming>) -> Result<&'static Endpoint, Problem> {
+/// What the request is for, with the plugin that its path names; or why it is for nothing.
+fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, String), Problem> {
     let path = request.uri().path();
     let method = match *request.method() {
         Method::HEAD => &Method::GET,
         ref method => method,
     };
-    let here: Vec<_> = endpoints::all().iter().filter(|endpoint| endpoint.path == path).collect();
+    let all = endpoints::all().iter();
+    let here: Vec<_> = all.filter_map(|endpoint| Some((endpoint, endpoint.matches(path)?))).collect();
     if here.is_empty() {
         let paths: Vec<_> = endpoints::all().iter().map(|endpoint| endpoint.path).collect();
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("There is {}.", paths.join(", "))));
     }
-    let found = here.iter().find(|endpoint| endpoint.method == *method);
-    found.copied().ok_or_else(|| {
-        let methods: Vec<_> = here.iter().map(|endpoint| endpoint.method.as_str()).collect();
+    let found = here.iter().find(|(endpoint, _)| endpoint.method == *method);
+    found.map(|(endpoint, plugin)| (*endpoint, (*plugin).to_owned())).ok_or_else(|| {
+        let methods: Vec<_> = here.iter().map(|(endpoint, _)| endpoint.method.as_str()).collect();
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}.", methods.join(" and ")))
             .header(header::ALLOW, methods.join(", "))
     })
@@ -131,7 +150,12 @@ fn admitted(
     }
 }
 
-async fn act(action: Action, request: Request<Incoming>, control: &dyn Control) -> Result<Answer, Problem> {
+async fn act(
+    action: Action,
+    plugin: &str,
+    request: Request<Incoming>,
+    control: &dyn Control,
+) -> Result<Answer, Problem> {
     Ok(match action {
         Action::Health => Answer::text("ok\n"),
         Action::Ready if control.is_draining() => {
@@ -162,8 +186,16 @@ async fn act(action: Action, request: Request<Incoming>, control: &dyn Control) 
         }
         Action::Reload => {
             let dry_run = flag(&request, "dry-run")?;
-            let reloaded = control.reload(dry_run).await;
-            Answer::json(&reloaded.map_err(Problem::faults)?)?
+            Answer::json(&control.reload(dry_run).await?)?
+        }
+        Action::RollOut => {
+            let rollout = body(request).await?;
+            Answer::json(&control.roll_out(plugin, rollout).await?)?
+        }
+        Action::Promote => Answer::json(&control.promote(plugin).await?)?,
+        Action::RollBack => {
+            control.roll_back(plugin)?;
+            Answer::json(&control.plugins())?
         }
         Action::Drain => {
             control.drain();

@@ -2,6 +2,7 @@
 
 mod explain;
 mod inspect;
+mod plugin;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -47,6 +48,8 @@ enum Command {
     ///
     /// Asks the same route table that serves requests. Sends nothing.
     Explain(explain::Arguments),
+    /// Roll out a new version of a plugin in a running gateway, promote it, or go back.
+    Plugin(plugin::Arguments),
     /// Print the JSON Schema of the config file, for editors.
     Schema,
 }
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Inspect { plugin } => inspect::run(&plugin),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Plugin(arguments) => plugin::run(&arguments),
         Command::Schema => {
             println!("{:#}", config::schema());
             Ok(())

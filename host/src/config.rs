@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ mod conform;
 mod effective;
 mod expand;
 mod key_path;
+mod overlay;
 mod problem;
 mod raw;
 mod source;
@@ -31,6 +32,7 @@ mod unit;
 pub use conform::check_value;
 pub use effective::effective;
 pub use key_path::{KeyPath, Step};
+pub use overlay::Overlay;
 pub use problem::{Problem, Problems};
 pub use raw::schema;
 pub use source::Source;
@@ -38,21 +40,34 @@ pub use template::Template;
 
 /// Reads, expands and checks a file.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    load_with(path, Overlay::default())
+}
+
+/// The same with changes that the file does not have.
+pub fn load_with(path: &Path, overlay: Overlay) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Problem::new(KeyPath::root(), None, format!("cannot be read: {error}"));
         Problems::of_text(&name, "", vec![problem]).files(vec![path.to_owned()])
     })?;
-    let mut config = parse(&text, &name, path.parent().unwrap_or(Path::new("")))
-        .map_err(|problems| problems.files(vec![path.to_owned()]))?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut config =
+        parse_with(&text, &name, base, overlay).map_err(|problems| problems.files(vec![path.to_owned()]))?;
     config.files.insert(0, path.to_owned());
     Ok(config)
 }
 
 /// The same for a text. `name` is what messages call it; paths in it are relative to `base`.
 pub fn parse(text: &str, name: &str, base: &Path) -> Result<Config, Problems> {
-    let (source, problems) = Source::parse(text, name, base);
-    check::config(source, problems, base)
+    parse_with(text, name, base, Overlay::default())
+}
+
+fn parse_with(text: &str, name: &str, base: &Path, mut overlay: Overlay) -> Result<Config, Problems> {
+    let (mut source, problems) = Source::parse(text, name, base);
+    overlay.apply(source.value_mut());
+    let mut config = check::config(source, problems, base)?;
+    config.overlay = overlay;
+    Ok(config)
 }
 
 /// A configuration without faults.
@@ -77,6 +92,8 @@ pub struct Config {
     pub table: Arc<Table>,
     /// To locate what later stages find wrong, such as a plugin's config.
     pub source: Source,
+    /// Changes that the file does not have, those that still hold.
+    pub overlay: Overlay,
     files: Vec<PathBuf>,
 }
 
@@ -175,6 +192,7 @@ pub struct Plugin {
     pub sha256: Option<String>,
     pub on_load_error: OnLoadError,
     pub smoke: Option<Smoke>,
+    pub rollout: Option<Rollout>,
     pub failure_policy: FailurePolicy,
     pub isolation: Isolation,
     pub limits: PluginLimits,
@@ -192,6 +210,41 @@ pub struct Smoke {
     pub target: PathAndQuery,
     pub headers: HeaderMap,
     pub status: Option<u16>,
+}
+
+/// Another version of a plugin that gets a part of the traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    pub to: RolloutTo,
+    pub percent: f64,
+    pub sticky: Option<Sticky>,
+    pub shadow: bool,
+    pub rollback: Rollback,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RolloutTo {
+    File(PathBuf),
+    /// The SHA-256 of a file in this directory, in hexadecimal.
+    Digest(String, PathBuf),
+}
+
+/// What tells clients apart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sticky {
+    Ip,
+    Header(HeaderName),
+    Consumer,
+}
+
+/// When the new version is given up: after so many calls in the window, for so many times the old one's rates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollback {
+    pub window: Duration,
+    pub calls: u64,
+    pub failures: f64,
+    pub errors: f64,
+    pub p99: f64,
 }
 
 /// What a plugin may use. Sizes in bytes.

@@ -4,6 +4,7 @@
 mod control;
 mod listeners;
 pub mod load;
+mod plugins;
 mod reload;
 mod smoke;
 mod watch;
@@ -16,7 +17,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     thread,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -38,7 +39,8 @@ use crate::{
 };
 use control::Control;
 use listeners::{Listeners, Order};
-use load::{Loaded, Loader, Plugins};
+use load::{Loaded, Loader};
+use plugins::Plugins;
 use reload::{Reloader, Running, Trigger, tell_disabled};
 use watch::Watch;
 
@@ -172,6 +174,7 @@ async fn supervise(
         () = stop.notified() => {}
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
+        () = judge_rollouts(reloader) => {}
     }
     let limit = reloader.config().server.drain_timeout;
     tracing::info!("draining, for at most {limit:?}; another signal ends at once");
@@ -196,6 +199,15 @@ async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {
         let _ = reloader.reload(Trigger::Signal).await;
     }
     std::future::pending().await
+}
+
+/// Gives up new versions of plugins that are worse than the old ones, as soon as that shows.
+async fn judge_rollouts(reloader: &Reloader) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        ticks.tick().await;
+        reloader.judge(Instant::now());
+    }
 }
 
 /// Reloads whenever files change, for as long as the config says so.

@@ -3,8 +3,11 @@
 
 pub mod breaker;
 pub mod chain;
+mod difference;
 pub mod exchange;
 pub mod headers;
+pub mod rollout;
+pub mod split;
 
 use std::{borrow::Cow, fmt, pin::Pin, rc::Rc, sync::Arc};
 
@@ -43,7 +46,37 @@ pub trait Factory: Send + Sync {
     fn name(&self) -> &Arc<str>;
     /// Equal for equal plugin bytes, settings and config: a filter of the same identity may go on.
     fn identity(&self) -> u64;
-    fn filter(&self, numbers: Arc<PluginNumbers>) -> Rc<dyn Filter>;
+    fn filter(&self, stock: &mut dyn Stock) -> Rc<dyn Filter>;
+}
+
+/// What a worker has for its filters.
+pub trait Stock {
+    /// Which worker it is.
+    fn worker(&self) -> usize;
+    /// The worker's sheet of a plugin.
+    fn numbers(&self, plugin: &Arc<str>) -> Arc<PluginNumbers>;
+    /// The filter that the worker has of this factory, or a new one.
+    fn filter(&mut self, factory: &dyn Factory) -> Rc<dyn Filter>;
+}
+
+/// A stock for filters that no worker serves with: a plugin on trial, a bench.
+#[derive(Default)]
+pub struct Alone {
+    numbers: Arc<PluginNumbers>,
+}
+
+impl Stock for Alone {
+    fn worker(&self) -> usize {
+        0
+    }
+
+    fn numbers(&self, _: &Arc<str>) -> Arc<PluginNumbers> {
+        self.numbers.clone()
+    }
+
+    fn filter(&mut self, factory: &dyn Factory) -> Rc<dyn Filter> {
+        factory.filter(self)
+    }
 }
 
 /// The phases that a plugin implements.
@@ -64,6 +97,16 @@ impl Phases {
             response: self.response && other.response,
             response_body: self.response_body && other.response_body,
             log: self.log && other.log,
+        }
+    }
+
+    pub fn union(self, other: Phases) -> Phases {
+        Phases {
+            request: self.request || other.request,
+            request_body: self.request_body || other.request_body,
+            response: self.response || other.response,
+            response_body: self.response_body || other.response_body,
+            log: self.log || other.log,
         }
     }
 
@@ -108,6 +151,24 @@ pub enum BodyVerdict {
     Pass,
     Replace(Bytes),
     Respond(Box<LocalResponse>),
+}
+
+impl Verdict {
+    pub fn answer(&self) -> Option<&LocalResponse> {
+        match self {
+            Verdict::Next => None,
+            Verdict::Respond(answer) => Some(answer),
+        }
+    }
+}
+
+impl BodyVerdict {
+    pub fn answer(&self) -> Option<&LocalResponse> {
+        match self {
+            BodyVerdict::Pass | BodyVerdict::Replace(_) => None,
+            BodyVerdict::Respond(answer) => Some(answer),
+        }
+    }
 }
 
 /// How much of a body a plugin asked for.

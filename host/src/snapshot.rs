@@ -8,11 +8,15 @@ use http::HeaderValue;
 use crate::{
     config::{FailurePolicy, Forwarded, Limits, Template},
     plugin::{
-        Factory, Filter,
+        Factory, Filter, Stock,
         chain::{Chain, Use},
     },
     router::Table,
-    telemetry::{access_log::AccessLog, metrics::Metrics, numbers::RouteNumbers},
+    telemetry::{
+        access_log::AccessLog,
+        metrics::Metrics,
+        numbers::{PluginNumbers, RouteNumbers},
+    },
     upstream::{self, Cluster},
 };
 
@@ -138,26 +142,52 @@ impl View {
     }
 
     fn route(&mut self, spec: &RouteSpec, before: Option<&View>) -> Route {
-        let uses = spec.plugins.iter().map(|plugin| Use {
-            name: plugin.factory.name().clone(),
-            filter: self.filter(&*plugin.factory, before),
-            policy: plugin.policy,
-            numbers: self.snapshot.metrics.plugin(plugin.factory.name(), self.worker),
-        });
+        let mut making = Making { view: self, before };
+        let mut uses = Vec::new();
+        for plugin in &spec.plugins {
+            let name = plugin.factory.name();
+            uses.push(Use {
+                name: name.clone(),
+                filter: making.filter(&*plugin.factory),
+                policy: plugin.policy,
+                numbers: making.numbers(name),
+            });
+        }
         Route {
             name: spec.name.clone(),
-            chain: Chain::new(uses.collect()),
+            chain: Chain::new(uses),
             upstream: spec.upstream.as_ref().and_then(|name| self.clusters.get(name)).cloned(),
             numbers: self.snapshot.metrics.route(&spec.name, self.worker),
         }
     }
+}
+
+/// A view that is being made, and the one before it.
+struct Making<'a> {
+    view: &'a mut View,
+    before: Option<&'a View>,
+}
+
+impl Stock for Making<'_> {
+    fn worker(&self) -> usize {
+        self.view.worker
+    }
+
+    fn numbers(&self, plugin: &Arc<str>) -> Arc<PluginNumbers> {
+        self.view.snapshot.metrics.plugin(plugin, self.view.worker)
+    }
 
     /// Uses with the same plugin and config share one filter, and so one pool.
-    fn filter(&mut self, factory: &dyn Factory, before: Option<&View>) -> Rc<dyn Filter> {
+    fn filter(&mut self, factory: &dyn Factory) -> Rc<dyn Filter> {
         let identity = factory.identity();
-        let kept = || before.and_then(|view| view.filters.get(&identity)).cloned();
-        let numbers = self.snapshot.metrics.plugin(factory.name(), self.worker);
-        let filter = self.filters.entry(identity);
-        filter.or_insert_with(|| kept().unwrap_or_else(|| factory.filter(numbers))).clone()
+        if let Some(filter) = self.view.filters.get(&identity) {
+            return filter.clone();
+        }
+        // Also where it is kept: a filter of filters brings its own into the view.
+        let new = factory.filter(self);
+        let kept = self.before.and_then(|view| view.filters.get(&identity)).cloned();
+        let filter = kept.unwrap_or(new);
+        self.view.filters.insert(identity, filter.clone());
+        filter
     }
 }

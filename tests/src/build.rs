@@ -32,7 +32,7 @@ pub fn guest_directory() -> &'static Path {
     static BUILT: Built = OnceLock::new();
     once(&BUILT, || {
         let directory = target_directory().join("guests");
-        guests(&["rogue"], &directory)?;
+        guests(&["rogue", "versioned"], &directory)?;
         Ok(directory)
     })
 }
@@ -53,4 +53,17 @@ fn once(built: &'static Built, build: fn() -> io::Result<PathBuf>) -> &'static P
         Ok(path) => path,
         Err(error) => panic!("what the tests run cannot be built: {error}"),
     }
+}
+
+/// The bytes of a version of guest `versioned` that does this and goes by this name: four and eight
+/// characters.
+pub fn version(behaviour: &str, name: &str) -> Vec<u8> {
+    let original = b"versioned:good:v0000000:--";
+    let mut bytes = std::fs::read(guest("versioned")).expect("the guest can be read");
+    let starts = bytes.windows(original.len()).enumerate().filter(|(_, part)| part == original);
+    let starts: Vec<_> = starts.map(|(start, _)| start).collect();
+    let changed = format!("versioned:{behaviour}:{name}:--");
+    assert!(changed.len() == original.len() && starts.len() == 1, "{changed} {starts:?}");
+    bytes[starts[0]..][..original.len()].copy_from_slice(changed.as_bytes());
+    bytes
 }

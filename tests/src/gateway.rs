@@ -43,7 +43,13 @@ pub fn run(arguments: &[&str]) -> Output {
 }
 
 pub fn run_in(directory: &Path, arguments: &[&str]) -> Output {
+    run_with(directory, arguments, &[])
+}
+
+/// The same with these variables in its environment.
+pub fn run_with(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(build::binary());
+    command.envs(variables.iter().copied());
     let output = command.args(arguments).current_dir(directory).output().expect("the binary runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Output { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
@@ -58,7 +64,13 @@ impl TestGateway {
 
     /// The same with these variables in its environment.
     pub fn start_with(config: &str, variables: &[(&str, &str)]) -> TestGateway {
+        TestGateway::start_in(config, variables, |_| {})
+    }
+
+    /// The same after the folder of the config was furnished.
+    pub fn start_in(config: &str, variables: &[(&str, &str)], furnish: impl FnOnce(&Path)) -> TestGateway {
         let directory = written(config);
+        furnish(directory.path());
         let mut command = Command::new(build::binary());
         command
             .envs(variables.iter().copied())

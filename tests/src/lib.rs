@@ -17,11 +17,11 @@ mod upstream;
 
 use std::time::{Duration, Instant};
 
-pub use build::{binary, guest, plugin};
+pub use build::{binary, guest, plugin, version};
 pub use client::{Client, get, request};
 pub use config::fill;
 pub use gate::Gate;
-pub use gateway::{Output, Signal, TestGateway, run, run_in};
+pub use gateway::{Output, Signal, TestGateway, run, run_in, run_with};
 pub use message::{Fields, Head, Reader, Request, Response};
 pub use peer::{Nginx, peer};
 pub use upstream::{Call, TestUpstream};

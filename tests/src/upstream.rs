@@ -75,6 +75,16 @@ impl TestUpstream {
         TestUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     }
 
+    /// Answers with the lines of the request's header.
+    pub fn echo_headers() -> TestUpstream {
+        TestUpstream::start(|call| {
+            let fields = call.body()?.head.fields.0.clone();
+            let lines: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            let (text, ok) = (lines.concat(), "HTTP/1.1 200 OK\r\nContent-Length");
+            call.write(format!("{ok}: {}\r\n\r\n{text}", text.len()))
+        })
+    }
+
     /// Answers with the request's body, Content-Length and the request's target in X-Target.
     pub fn echo() -> TestUpstream {
         TestUpstream::start(|call| {

@@ -6,6 +6,8 @@ use http_body_util::Full;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Refusal;
+
 pub struct Answer {
     status: StatusCode,
     media_type: &'static str,
@@ -73,6 +75,21 @@ impl From<Problem> for Answer {
     }
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownPlugin => {
+                Problem::new(StatusCode::NOT_FOUND, "No route has a plugin of this name.")
+            }
+            Refusal::NoRollout => Problem::new(StatusCode::CONFLICT, "The plugin is not being rolled out."),
+            Refusal::Faults(faults) => {
+                let detail = "There are faults; what ran before runs on.";
+                Problem { faults, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+            }
+        }
+    }
+}
+
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         Problem {
@@ -86,11 +103,6 @@ impl Problem {
 
     pub fn internal(error: &dyn std::error::Error) -> Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    }
-
-    pub fn faults(faults: Vec<String>) -> Problem {
-        let detail = "The files have faults; what ran before runs on.";
-        Problem { faults, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Problem {

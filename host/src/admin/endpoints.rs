@@ -30,6 +30,9 @@ pub enum Action {
     Log,
     SetLog,
     Reload,
+    RollOut,
+    Promote,
+    RollBack,
     Drain,
 }
 
@@ -66,6 +69,24 @@ pub fn all() -> &'static [Endpoint] {
         },
         Endpoint {
             method: Method::POST,
+            path: "/plugins/{name}/rollout",
+            action: Action::RollOut,
+            summary: "Give a part of a plugin's traffic to another version, until the next start or a change of the plugin in the config",
+        },
+        Endpoint {
+            method: Method::POST,
+            path: "/plugins/{name}/promote",
+            action: Action::Promote,
+            summary: "Give all of a plugin's traffic to the version that it is rolled out to; for good it has to be written into the config",
+        },
+        Endpoint {
+            method: Method::POST,
+            path: "/plugins/{name}/rollback",
+            action: Action::RollBack,
+            summary: "Give all of a plugin's traffic back to the version before",
+        },
+        Endpoint {
+            method: Method::POST,
             path: "/drain",
             action: Action::Drain,
             summary: "End as SIGTERM does: no new connections, requests in flight finish",
@@ -75,6 +96,15 @@ pub fn all() -> &'static [Endpoint] {
 }
 
 impl Endpoint {
+    /// The plugin in the path, or nothing, where the path is this one.
+    pub fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let Some((before, after)) = self.path.split_once("{name}") else {
+            return (self.path == path).then_some("");
+        };
+        let name = path.strip_prefix(before)?.strip_suffix(after)?;
+        (!name.is_empty() && !name.contains('/')).then_some(name)
+    }
+
     pub fn changes(&self) -> bool {
         self.method != Method::GET
     }
@@ -130,7 +160,8 @@ impl Schemas {
             Action::Plugins => ("200", self.json::<Vec<PluginReport>>()),
             Action::Upstreams => ("200", self.json::<Vec<UpstreamReport>>()),
             Action::Log | Action::SetLog => ("200", self.json::<LogReport>()),
-            Action::Reload => ("200", self.json::<Reloaded>()),
+            Action::Reload | Action::RollOut | Action::Promote => ("200", self.json::<Reloaded>()),
+            Action::RollBack => ("200", self.json::<Vec<PluginReport>>()),
             Action::Drain => ("202", self.json::<Status>()),
         };
         let mut operation = json!({
@@ -148,6 +179,18 @@ impl Schemas {
         }
         if endpoint.action == Action::SetLog {
             operation["requestBody"] = json!({ "required": true, "content": self.json::<LogReport>() });
+        }
+        if endpoint.action == Action::RollOut {
+            let description = "As the table `plugin.NAME.rollout` of the config (see its JSON Schema); a file is relative to the config";
+            operation["requestBody"] = json!({
+                "required": true,
+                "description": description,
+                "content": { "application/json": { "schema": { "type": "object" } } },
+            });
+        }
+        if endpoint.path.contains("{name}") {
+            operation["parameters"] =
+                json!([{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }]);
         }
         if endpoint.action == Action::Reload {
             operation["parameters"] = json!([{

@@ -112,6 +112,37 @@ pub struct PluginReport {
     /// Workers on which the breaker keeps it out.
     pub breakers_open: u64,
     pub last_failure: Option<FailureReport>,
+    /// Whether the file or the roll-out is what an operator set at runtime, and not what the config says.
+    pub changed: bool,
+    pub rollout: Option<RolloutReport>,
+}
+
+/// Another version of a plugin that gets a part of its traffic.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RolloutReport {
+    pub file: String,
+    pub sha256: String,
+    pub percent: f64,
+    /// It only sees copies.
+    pub shadow: bool,
+    /// "running" or "rolled-back".
+    pub state: &'static str,
+    /// Why it was rolled back.
+    pub reason: Option<String>,
+    pub old: VersionReport,
+    pub new: VersionReport,
+}
+
+/// What a version did since the roll-out began.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VersionReport {
+    pub calls: u64,
+    /// Traps and exceeded limits.
+    pub failures: u64,
+    /// Returned errors, and answers with a status of 400 or more.
+    pub errors: u64,
+    /// What 99 of 100 calls took at most, rounded up to the next bound of the histogram.
+    pub p99_ms: f64,
 }
 
 /// A failure of a plugin.

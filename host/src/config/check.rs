@@ -19,8 +19,8 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::{
-    AccessLog, Admin, Config, Forwarded, KeyPath, Limits, Listener, Metrics, Plugin, Problem, Problems,
-    Reload, Server, Source, check_value,
+    AccessLog, Admin, Config, Forwarded, KeyPath, Limits, Listener, Metrics, Overlay, Plugin, Problem,
+    Problems, Reload, Rollout, RolloutTo, Server, Source, check_value,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -115,6 +115,7 @@ impl<'a> Check<'a> {
                 files,
                 plugins: self.plugins,
                 source: self.source,
+                overlay: Overlay::default(),
             }),
             _ => Err(Problems::new(&self.source, self.problems).files(files)),
         }
@@ -223,7 +224,12 @@ impl<'a> Check<'a> {
     /// What the configuration reads or names, each once.
     fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = self.source.files().to_vec();
-        files.extend(self.plugins.iter().map(|plugin| plugin.file.clone()));
+        for plugin in &self.plugins {
+            files.push(plugin.file.clone());
+            if let Some(Rollout { to: RolloutTo::File(file), .. }) = &plugin.rollout {
+                files.push(file.clone());
+            }
+        }
         let mut seen = BTreeSet::new();
         files.retain(|file| seen.insert(file.clone()));
         files

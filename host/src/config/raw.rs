@@ -219,6 +219,8 @@ pub struct Plugin {
     pub on_load_error: Option<OnLoadError>,
     /// A request that it has to stand before it gets others. Default: none.
     pub smoke: Option<Smoke>,
+    /// Another version that gets a part of the traffic. Default: none.
+    pub rollout: Option<Rollout>,
     /// What a request gets when the plugin fails. Default: that of `[plugins]`.
     pub failure_policy: Option<FailurePolicy>,
     /// How long an instance of the plugin lives.
@@ -229,6 +231,55 @@ pub struct Plugin {
     pub breaker: Breaker,
     /// Upstreams that it may choose for a request. Default: all; [] is none.
     pub upstreams: Option<Vec<String>>,
+}
+
+/// Another version of a plugin beside the one in `file`, under the same name, configs and limits. A request stays with
+/// one version in all phases.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Rollout {
+    /// Its file, relative to this one; or "sha256:" and the digest of a file in the plugin directory.
+    #[schemars(length(min = 1), extend("examples" = ["filters/cache-2.wasm"]))]
+    pub to: String,
+    /// Its share of the requests.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub percent: f64,
+    /// What a client is told by, so that it stays with one version: "ip", "header:NAME" or "consumer" (of an
+    /// authentication plugin before this one). Requests without it, and all without this key, get theirs by chance.
+    #[schemars(extend("examples" = ["ip"]))]
+    pub sticky: Option<String>,
+    /// The new version only sees copies of its share of the requests and responses (not of bodies), after the old
+    /// one. Differences in what it decides and edits are counted and, one of each kind a second, logged; nothing else
+    /// comes of it.
+    /// Its counters and stored values are its own.
+    #[serde(default)]
+    pub shadow: bool,
+    /// When the old version gets all the traffic again. This lasts until the roll-out is changed.
+    #[serde(default)]
+    pub rollback: Rollback,
+}
+
+/// When a new version is given up, by what both did in the same time. Rates up to 1 % and calls up to 0.2 ms never
+/// count as worse.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Rollback {
+    /// The time that is looked at.
+    pub window: DurationText,
+    /// Calls of the new version in it below which nothing is decided.
+    #[schemars(range(min = 1))]
+    pub calls: u64,
+    /// How many times the old version's rate of traps and exceeded limits is too much.
+    #[schemars(range(min = 1.0))]
+    pub failures: f64,
+    /// The same for errors that it returns and answers with a status of 400 or more.
+    #[schemars(range(min = 1.0))]
+    pub errors: f64,
+    /// The same for the time that 99 of 100 calls keep.
+    #[schemars(range(min = 1.0))]
+    pub p99: f64,
 }
 
 /// A request that a newly loaded plugin is given, through its request and its response phase, under each of its
@@ -494,6 +545,12 @@ impl Default for Smoke {
     }
 }
 
+impl Default for Rollback {
+    fn default() -> Self {
+        Rollback { window: "1m".into(), calls: 50, failures: 2.0, errors: 2.0, p99: 3.0 }
+    }
+}
+
 impl Default for AccessLog {
     fn default() -> Self {
         AccessLog { format: AccessLogFormat::default(), file: None, queue: 8192 }
@@ -560,6 +617,10 @@ impl Default for KeepAlive {
 
 fn preserve() -> String {
     "preserve".to_owned()
+}
+
+fn ten() -> f64 {
+    10.0
 }
 
 fn one() -> u16 {

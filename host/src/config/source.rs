@@ -75,6 +75,11 @@ impl Source {
         &self.value
     }
 
+    /// To change it before it is checked. What is new is located at what is around it.
+    pub fn value_mut(&mut self) -> &mut Value {
+        &mut self.value
+    }
+
     pub fn get(&self, path: &KeyPath) -> Option<&Value> {
         path.steps().iter().try_fold(&self.value, |value, step| match step {
             Step::Key(key) => value.get(key),

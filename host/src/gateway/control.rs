@@ -3,27 +3,30 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    future::Future,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
-use super::reload::{Applied, Reloader, Trigger};
+use super::{
+    Error,
+    plugins::{Facts, Next},
+    reload::{Applied, Reloader, Trigger},
+};
 use crate::{
     admin::{
-        self,
+        self, Changing, Refusal,
         report::{
-            ConfigStatus, EndpointReport, FailureReport, PluginReport, ReloadStatus, Reloaded, RouteReport,
-            Status, UpstreamReport, UseReport,
+            ConfigStatus, EndpointReport, FailureReport, PluginReport, ReloadStatus, Reloaded, RolloutReport,
+            RouteReport, Status, UpstreamReport, UseReport, VersionReport,
         },
     },
     config::{self, LogLevel},
     drain::Signal,
+    plugin::rollout::Version,
     telemetry::{
         self,
         metrics::{Format, Metrics},
@@ -31,7 +34,7 @@ use crate::{
         page,
         tally::sum,
     },
-    wasm,
+    wasm::compile::{Sha256Digest, hex},
 };
 
 pub struct Control {
@@ -41,6 +44,12 @@ pub struct Control {
     /// Told when an operator wants the gateway to end.
     pub stop: Rc<Notify>,
     pub started: SystemTime,
+}
+
+impl Control {
+    fn facts<T>(&self, plugin: &str, read: impl FnOnce(Facts<'_>) -> T) -> Result<T, Refusal> {
+        self.reloader.running().plugins.facts(plugin).map(read).ok_or(Refusal::UnknownPlugin)
+    }
 }
 
 impl admin::Control for Control {
@@ -133,7 +142,7 @@ impl admin::Control for Control {
             reports.push(PluginReport {
                 name: plugin.name.clone(),
                 file: plugin.file.display().to_string(),
-                sha256: wasm::compile::hex(&facts.digest),
+                sha256: hex(&facts.digest),
                 kind: "native",
                 phases: facts.phases.names().collect(),
                 configs: facts.configs,
@@ -146,6 +155,8 @@ impl admin::Control for Control {
                 failures: failures(sheets),
                 breakers_open: sum(sheets, |sheet| &sheet.open),
                 last_failure: last_failure(sheets),
+                changed: running.config.overlay.plugins().any(|changed| changed == plugin.name),
+                rollout: facts.next.map(|(next, digest)| rollout(next, &digest)),
             });
         }
         reports
@@ -179,19 +190,75 @@ impl admin::Control for Control {
         telemetry::set_log_level(level);
     }
 
-    fn reload(&self, dry_run: bool) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<String>>> + '_>> {
+    fn reload(&self, dry_run: bool) -> Changing<'_> {
         Box::pin(async move {
             let applied = match dry_run {
                 true => self.reloader.dry_run().await,
                 false => self.reloader.reload(Trigger::Admin).await,
             };
-            let Applied { took, routes, disabling } = applied.map_err(|error| error.lines())?;
-            Ok(Reloaded { applied: !dry_run, took_ms: milliseconds(took), routes, disabling })
+            reloaded(!dry_run, applied)
         })
+    }
+
+    fn roll_out<'a>(&'a self, plugin: &'a str, rollout: Value) -> Changing<'a> {
+        Box::pin(async move {
+            self.facts(plugin, |_| ())?;
+            let keys = Map::from_iter([("rollout".to_owned(), rollout)]);
+            reloaded(true, self.reloader.change(plugin, keys).await)
+        })
+    }
+
+    fn promote<'a>(&'a self, plugin: &'a str) -> Changing<'a> {
+        Box::pin(async move {
+            let next = self.facts(plugin, |facts| facts.next.map(|(next, _)| next.file.clone()))?;
+            let file = std::path::absolute(next.ok_or(Refusal::NoRollout)?);
+            let file = file.map_err(|error| Refusal::Faults(vec![error.to_string()]))?;
+            let keys = [
+                ("file", Value::String(file.display().to_string())),
+                ("sha256", Value::Null),
+                ("rollout", Value::Null),
+            ];
+            let keys = Map::from_iter(keys.map(|(key, value)| (key.to_owned(), value)));
+            reloaded(true, self.reloader.change(plugin, keys).await)
+        })
+    }
+
+    fn roll_back(&self, plugin: &str) -> Result<(), Refusal> {
+        let rollout = self.facts(plugin, |facts| facts.next.map(|(next, _)| next.rollout.clone()))?;
+        let stopped =
+            rollout.is_some_and(|rollout| self.reloader.roll_back(plugin, &rollout, "by an operator"));
+        if stopped { Ok(()) } else { Err(Refusal::NoRollout) }
     }
 
     fn drain(&self) {
         self.stop.notify_one();
+    }
+}
+
+fn reloaded(applied: bool, result: Result<Applied, Error>) -> Result<Reloaded, Refusal> {
+    let Applied { took, routes, disabling } = result.map_err(|error| Refusal::Faults(error.lines()))?;
+    Ok(Reloaded { applied, took_ms: milliseconds(took), routes, disabling })
+}
+
+fn rollout(next: &Next, digest: &Sha256Digest) -> RolloutReport {
+    let version = |version| {
+        let sample = next.rollout.sample(version);
+        VersionReport {
+            calls: sample.calls,
+            failures: sample.failures,
+            errors: sample.errors,
+            p99_ms: milliseconds(sample.p99()),
+        }
+    };
+    RolloutReport {
+        file: next.file.display().to_string(),
+        sha256: hex(digest),
+        percent: next.rollout.plan.percent,
+        shadow: next.rollout.plan.shadow,
+        state: if next.rollout.is_stopped() { "rolled-back" } else { "running" },
+        reason: next.rollout.reason(),
+        old: version(Version::Old),
+        new: version(Version::New),
     }
 }
 

@@ -9,16 +9,20 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::{
     Error,
     listeners::Listeners,
-    load::{Loaded, Loader, Plugins},
-    local_runtime, start_access_log,
+    load::{Loaded, Loader},
+    local_runtime,
+    plugins::Plugins,
+    start_access_log,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Overlay},
+    plugin::rollout::Rollout,
     runtime::Current,
     snapshot::Snapshot,
     telemetry::{
@@ -120,8 +124,21 @@ impl Reloader {
     /// Puts the files in force, or says why not; then what ran before runs on.
     pub async fn reload(&self, trigger: Trigger) -> Result<Applied, Error> {
         let _turn = self.turn.lock().await;
+        let overlay = self.config().overlay.clone();
+        self.put(trigger, overlay).await
+    }
+
+    /// Changes keys of a plugin's table until the next start, or until the file says something else of it.
+    pub async fn change(&self, plugin: &str, keys: Map<String, Value>) -> Result<Applied, Error> {
+        let _turn = self.turn.lock().await;
+        let mut overlay = self.config().overlay.clone();
+        overlay.change(plugin, keys);
+        self.put(Trigger::Admin, overlay).await
+    }
+
+    async fn put(&self, trigger: Trigger, overlay: Overlay) -> Result<Applied, Error> {
         let (at, started) = (SystemTime::now(), Instant::now());
-        let result = self.attempt().await;
+        let result = self.attempt(overlay).await;
         let took = started.elapsed();
         let faults = match &result {
             Ok(()) => Vec::new(),
@@ -147,14 +164,34 @@ impl Reloader {
     pub async fn dry_run(&self) -> Result<Applied, Error> {
         let _turn = self.turn.lock().await;
         let started = Instant::now();
-        let (config, loaded) = self.load().await?;
+        let overlay = self.config().overlay.clone();
+        let (config, loaded) = self.load(overlay).await?;
         self.running.borrow_mut().listeners.prepare(&config.listeners)?;
         let (routes, disabling) = (config.routes.len(), loaded.disabling);
         Ok(Applied { took: started.elapsed(), routes, disabling })
     }
 
-    async fn attempt(&self) -> Result<(), Error> {
-        let (config, loaded) = self.load().await?;
+    /// Looks at all plugins that are rolled out, and gives up what is worse than what it replaces.
+    pub fn judge(&self, now: Instant) {
+        for (plugin, rollout) in self.running.borrow().plugins.rollouts() {
+            if let Some(reason) = rollout.judge(now) {
+                self.roll_back(plugin, rollout, &reason);
+            }
+        }
+    }
+
+    /// Gives all traffic back to the old version; false where it has it already.
+    pub fn roll_back(&self, plugin: &str, rollout: &Rollout, reason: &str) -> bool {
+        let first = rollout.stop(reason);
+        if first {
+            self.metrics.rollouts.rolled_back(plugin);
+            tracing::error!(plugin, "rolled back: {reason}");
+        }
+        first
+    }
+
+    async fn attempt(&self, overlay: Overlay) -> Result<(), Error> {
+        let (config, loaded) = self.load(overlay).await?;
         let mut running = self.running.borrow_mut();
         let opening = running.listeners.prepare(&config.listeners)?;
         let (access_log, writer) = self.access_log(&running.config, &config)?;
@@ -182,11 +219,11 @@ impl Reloader {
     }
 
     /// On a thread of its own, because it may have to compile.
-    async fn load(&self) -> Result<(Config, Loaded), Error> {
+    async fn load(&self, overlay: Overlay) -> Result<(Config, Loaded), Error> {
         let (path, loader) = (self.path.clone(), self.loader.clone());
         let before = self.running.borrow().plugins.clone();
         let loading = tokio::task::spawn_blocking(move || {
-            let config = match config::load(&path) {
+            let config = match config::load_with(&path, overlay) {
                 Ok(config) => config,
                 Err(problems) => return (problems.made_of().to_vec(), Err(Error::from(problems))),
             };

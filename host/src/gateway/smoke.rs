@@ -10,14 +10,14 @@ use http::{HeaderMap, StatusCode, Version, header, uri::Authority};
 use crate::{
     config::Smoke,
     plugin::{
-        Factory, Failure, LocalResponse, Verdict,
+        Alone, Factory, Failure, LocalResponse, Verdict,
         exchange::{Connection, Exchange, Phase, RequestHead, ResponseHead, State},
     },
 };
 
 /// Sends it through the plugin's request and response phase; the error says what was wrong.
 pub async fn stand(factory: &dyn Factory, smoke: &Smoke) -> Result<(), String> {
-    let filter = factory.filter(Arc::default());
+    let filter = factory.filter(&mut Alone::default());
     let phases = filter.phases();
     let mut exchange = Exchange::new(Box::new(state(smoke)));
     let upstream = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), from_upstream: true };

@@ -12,7 +12,7 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use super::{BodyMode, headers::Refusal};
+use super::{BodyMode, headers::Refusal, rollout};
 
 /// Longest variable or its name, and most variables of one request.
 const MAX_VAR: usize = 64 * 1024;
@@ -22,6 +22,7 @@ const MAX_VARS: usize = 64;
 /// the guest's store. It moves by pointer.
 pub struct Exchange(Option<Box<State>>);
 
+#[derive(Clone)]
 pub struct State {
     pub request: RequestHead,
     pub response: Option<ResponseHead>,
@@ -38,6 +39,8 @@ pub struct State {
     pub seen: usize,
     /// Places of the plugins that failed: they are not asked again.
     pub failed: Vec<usize>,
+    /// Of plugins that are rolled out: which version the request got, by the roll-out's identity.
+    pub versions: Vec<(u64, rollout::Version)>,
     vars: Vec<(Box<str>, Box<[u8]>)>,
 }
 
@@ -57,6 +60,7 @@ pub enum Phase {
     Log,
 }
 
+#[derive(Clone)]
 pub struct RequestHead {
     pub method: Method,
     pub version: Version,
@@ -70,6 +74,7 @@ pub struct RequestHead {
     pub send_target: Option<PathAndQuery>,
 }
 
+#[derive(Clone)]
 pub struct ResponseHead {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -112,6 +117,11 @@ impl Exchange {
 
     pub fn restore(&mut self, state: Box<State>) {
         self.0 = Some(state);
+    }
+
+    /// Another one that looks the same, to be changed without consequence.
+    pub fn copy(&self) -> Exchange {
+        Exchange(self.0.clone())
     }
 }
 
@@ -161,6 +171,7 @@ impl State {
             body_mode: None,
             seen: 0,
             failed: Vec::new(),
+            versions: Vec::new(),
             vars: Vec::new(),
         }
     }
@@ -185,6 +196,10 @@ impl State {
     pub fn var(&self, name: &str) -> Option<&[u8]> {
         let (_, value) = self.vars.iter().find(|(n, _)| &**n == name)?;
         Some(value)
+    }
+
+    pub fn same_vars(&self, other: &State) -> bool {
+        self.vars == other.vars
     }
 
     pub fn set_var(&mut self, name: String, value: Vec<u8>) -> Result<(), Refusal> {

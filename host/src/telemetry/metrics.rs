@@ -35,6 +35,7 @@ pub struct Metrics {
     own: OwnSeries,
     pub access_log_dropped: Counter,
     pub reloads: Reloads,
+    pub rollouts: Rollouts,
 }
 
 /// All sheets of all workers.
@@ -46,6 +47,25 @@ pub struct Sheaf {
     pub plugins: Sheets<Arc<str>, PluginNumbers>,
     /// Of the histograms of requests.
     pub bounds: Arc<[Duration]>,
+}
+
+/// What happens to plugins that are rolled out.
+#[derive(Clone)]
+pub struct Rollouts {
+    rolled_back: Family<PluginLabels, Counter>,
+    compared: Family<PluginLabels, Counter>,
+    differences: Family<DifferenceLabels, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PluginLabels {
+    plugin: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DifferenceLabels {
+    plugin: String,
+    what: &'static str,
 }
 
 /// What became of attempts to put the files in force.
@@ -81,8 +101,9 @@ impl Metrics {
         let help = "Access log lines lost because the queue was full";
         registry.register("access_log_dropped", help, dropped.clone());
         let reloads = Reloads::new(&mut registry);
+        let rollouts = Rollouts::new(&mut registry);
         let registry = Mutex::new(registry);
-        Metrics { registry, sheaf, own: OwnSeries::default(), access_log_dropped: dropped, reloads }
+        Metrics { rollouts, registry, sheaf, own: OwnSeries::default(), access_log_dropped: dropped, reloads }
     }
 
     pub fn route(&self, name: &Arc<str>, worker: usize) -> Arc<RouteNumbers> {
@@ -128,6 +149,35 @@ impl Sheaf {
         self.upstreams.prune();
         self.listeners.prune();
         self.plugins.prune();
+    }
+}
+
+impl Rollouts {
+    fn new(registry: &mut Registry) -> Self {
+        let rollouts = Rollouts {
+            rolled_back: Family::default(),
+            compared: Family::default(),
+            differences: Family::default(),
+        };
+        let help = "Roll-outs of a plugin that were given up";
+        registry.register("plugin_rollbacks", help, rollouts.rolled_back.clone());
+        let help = "Calls of a plugin whose shadow was compared";
+        registry.register("plugin_shadow_calls", help, rollouts.compared.clone());
+        let help = "Differences between a plugin and its shadow, by what differed";
+        registry.register("plugin_shadow_differences", help, rollouts.differences.clone());
+        rollouts
+    }
+
+    pub fn rolled_back(&self, plugin: &str) {
+        self.rolled_back.get_or_create(&PluginLabels { plugin: plugin.to_owned() }).inc();
+    }
+
+    pub fn compared(&self, plugin: &str) {
+        self.compared.get_or_create(&PluginLabels { plugin: plugin.to_owned() }).inc();
+    }
+
+    pub fn differs(&self, plugin: &str, what: &'static str) {
+        self.differences.get_or_create(&DifferenceLabels { plugin: plugin.to_owned(), what }).inc();
     }
 }
 

@@ -161,6 +161,28 @@ impl PhaseNumbers {
     }
 }
 
+/// Of one version of a plugin that is rolled out.
+#[derive(Debug)]
+pub struct VersionNumbers {
+    pub calls: Tally,
+    /// Traps and hit limits.
+    pub failures: Tally,
+    /// Returned errors, and answers with a status of 400 or more.
+    pub errors: Tally,
+    pub duration: Spread,
+}
+
+impl Default for VersionNumbers {
+    fn default() -> Self {
+        VersionNumbers {
+            calls: Tally::default(),
+            failures: Tally::default(),
+            errors: Tally::default(),
+            duration: Spread::new(call_bounds()),
+        }
+    }
+}
+
 /// From a microsecond up to what a call may take at most by default, and beyond.
 pub fn call_bounds() -> Arc<[Duration]> {
     [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000]

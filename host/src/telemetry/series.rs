@@ -83,7 +83,7 @@ impl SeriesFamily {
     }
 
     fn register(&self, registry: &mut Registry, plugin: &str, name: &str) {
-        let name = format!("plugin_{}_{name}", plugin.replace(['-', '.'], "_"));
+        let name = format!("plugin_{}_{name}", plugin.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
         let help = format!("Defined by plugin {plugin}");
         match self {
             SeriesFamily::Counter(family) => registry.register(name, help, family.clone()),

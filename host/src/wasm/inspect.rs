@@ -35,7 +35,8 @@ pub async fn report(
         let exports = exports(engine, &compiled.component).join(", ");
         format!("is not a plugin of this gateway: {error:#}; it exports: {exports}")
     })?;
-    let context = PluginContext::new(Arc::from("inspect"), PluginLimits::default(), Vec::new(), capabilities);
+    let name: Arc<str> = Arc::from("inspect");
+    let context = PluginContext::new(name.clone(), name, PluginLimits::default(), Vec::new(), capabilities);
     let schema = linked.schema(context).await.map_err(|failure| format!("config-schema {failure}"))?;
     let image = compiled.component.image_range();
     Ok(Report {

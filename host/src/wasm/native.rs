@@ -19,7 +19,8 @@ use crate::{
     capability::Capabilities,
     config::{Breaker, PluginLimits},
     plugin::{
-        BodyVerdict, Call, Factory, Failure, Filter, Phases, Stage, Summary, Verdict, exchange::Exchange,
+        BodyVerdict, Call, Factory, Failure, Filter, Phases, Stage, Stock, Summary, Verdict,
+        exchange::Exchange,
     },
     telemetry::numbers::PluginNumbers,
 };
@@ -91,13 +92,14 @@ impl Linked {
 impl PluginContext {
     pub fn new(
         name: Arc<str>,
+        scope: Arc<str>,
         limits: PluginLimits,
         upstreams: Vec<Arc<str>>,
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
         let ticks = (limits.time.as_millis() / TICK.as_millis()) as u64;
-        Arc::new(PluginContext { name, limits, ticks, upstreams, capabilities, log_budget })
+        Arc::new(PluginContext { name, scope, limits, ticks, upstreams, capabilities, log_budget })
     }
 }
 
@@ -153,7 +155,8 @@ impl Factory for NativeFactory {
         self.identity
     }
 
-    fn filter(&self, numbers: Arc<PluginNumbers>) -> Rc<dyn Filter> {
+    fn filter(&self, stock: &mut dyn Stock) -> Rc<dyn Filter> {
+        let numbers = stock.numbers(self.name());
         Rc::new(NativeFilter { pool: Pool::new(self.template.clone(), numbers) })
     }
 }

@@ -44,6 +44,8 @@ pub struct Host {
 /// What all instances of one configured plugin share.
 pub struct PluginContext {
     pub name: Arc<str>,
+    /// Under which its counters and stored values stand: those of another plugin are not its.
+    pub scope: Arc<str>,
     pub limits: PluginLimits,
     /// The time limit of a call.
     pub ticks: u64,

@@ -16,6 +16,7 @@ mod phases;
 mod plugins;
 mod readme;
 mod reload;
+mod rollout;
 mod routing;
 mod smuggling;
 mod tidy;

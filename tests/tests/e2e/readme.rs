@@ -56,13 +56,13 @@ fn the_readme_s_own_config_and_commands_work() {
         let command = command.replace("target/plugins", &plugins.display().to_string());
         let arguments: Vec<_> = command.split_whitespace().collect();
         names.push(arguments[0].to_owned());
-        // That one runs already.
-        if arguments[0] != "run" {
+        // That one runs already, and has no admin listener for those of a roll-out, whose own tests call them.
+        if !["run", "plugin"].contains(&arguments[0]) {
             let output = run_in(&gateway.directory(), &arguments);
             assert_eq!(output.code, Some(0), "{command}: {output:?}");
         }
     }
-    assert_eq!(names, ["check", "explain", "inspect", "run"]);
+    assert_eq!(names, ["check", "explain", "inspect", "run", "plugin", "plugin", "plugin"]);
 }
 
 #[test]

@@ -6,8 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use serde_json::Map;
 
 use super::{Check, KeyPath, Problem, Section, raw};
-use crate::config::{Breaker, FailurePolicy, OnLoadError, Plugin, PluginLimits, PluginUse, Smoke};
+use crate::config::{
+    Breaker, FailurePolicy, OnLoadError, Plugin, PluginLimits, PluginUse, Rollback, Rollout, RolloutTo,
+    Smoke, Sticky,
+};
 
+const STICKY: &str = "`ip`, `header:NAME` or `consumer`";
 const METHOD: &str = "a method such as \"GET\"";
 const TARGET: &str = "a path such as \"/users?id=1\"";
 
@@ -56,6 +60,7 @@ impl Check<'_> {
             sha256: raw.sha256,
             on_load_error,
             smoke: raw.smoke.map(|smoke| self.smoke(&path.key("smoke"), smoke)),
+            rollout: raw.rollout.and_then(|rollout| self.rollout(&path.key("rollout"), rollout, defaults)),
             failure_policy: raw.failure_policy.unwrap_or(defaults.failure_policy),
             isolation: raw.isolation,
             limits: self.plugin_limits(&path.key("limits"), &raw.limits, &defaults.limits),
@@ -83,6 +88,31 @@ impl Check<'_> {
             self.fault(&path, format!("there is no file {}", self.shown(&path, &given)));
         }
         file
+    }
+
+    fn rollout(&mut self, path: &KeyPath, raw: raw::Rollout, defaults: &Defaults) -> Option<Rollout> {
+        let sticky = raw.sticky.map(|text| self.parsed(&path.key("sticky"), &text, STICKY, sticky));
+        let to = match raw.to.strip_prefix("sha256:") {
+            Some(digest) if is_digest(digest) => {
+                RolloutTo::Digest(digest.to_owned(), self.file_path(&defaults.directory))
+            }
+            Some(_) => {
+                self.fault(&path.key("to"), "expected 64 hexadecimal digits after `sha256:`");
+                return None;
+            }
+            None => {
+                let file = self.file_path(&raw.to);
+                if !file.is_file() {
+                    let shown = self.shown(&path.key("to"), &raw.to);
+                    self.fault(&path.key("to"), format!("there is no file {shown}"));
+                }
+                RolloutTo::File(file)
+            }
+        };
+        let raw::Rollback { window, calls, failures, errors, p99 } = raw.rollback;
+        let window = self.duration(&path.key("rollback"), "window", &window);
+        let rollback = Rollback { window, calls, failures, errors, p99 };
+        Some(Rollout { to, percent: raw.percent, sticky: sticky.flatten(), shadow: raw.shadow, rollback })
     }
 
     fn smoke(&mut self, path: &KeyPath, raw: raw::Smoke) -> Smoke {
@@ -258,4 +288,17 @@ impl Check<'_> {
         names.sort();
         names
     }
+}
+
+fn sticky(text: &str) -> Result<Sticky, String> {
+    match (text, text.strip_prefix("header:").map(str::parse)) {
+        ("ip", _) => Ok(Sticky::Ip),
+        ("consumer", _) => Ok(Sticky::Consumer),
+        (_, Some(Ok(name))) => Ok(Sticky::Header(name)),
+        _ => Err(format!("expected {STICKY}, found {text:?}")),
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -23,7 +23,7 @@ impl counters::Host for Host {
         let rate = Rate::new(capacity, refill, Duration::from_millis(period_ms.into()))
             .ok_or(Error::InvalidValue)?;
         let plugin = &self.plugin;
-        let taken = plugin.capabilities.counters.take(&plugin.name, &key, rate, cost, Instant::now())?;
+        let taken = plugin.capabilities.counters.take(&plugin.scope, &key, rate, cost, Instant::now())?;
         Ok(Bucket {
             allowed: taken.allowed,
             remaining: taken.remaining,
@@ -38,7 +38,7 @@ impl counters::Host for Host {
         }
         let ttl = Duration::from_millis(ttl_ms.into());
         let plugin = &self.plugin;
-        Ok(plugin.capabilities.counters.increment(&plugin.name, &key, by, ttl, Instant::now())?)
+        Ok(plugin.capabilities.counters.increment(&plugin.scope, &key, by, ttl, Instant::now())?)
     }
 }
 

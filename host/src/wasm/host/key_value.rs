@@ -8,7 +8,7 @@ use crate::wasm::store::Host;
 impl key_value::Host for Host {
     fn get(&mut self, key: String) -> Option<Vec<u8>> {
         let plugin = &self.plugin;
-        plugin.capabilities.key_value.get(&plugin.name, &key).map(Into::into)
+        plugin.capabilities.key_value.get(&plugin.scope, &key).map(Into::into)
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) -> Result<(), Error> {
@@ -17,12 +17,12 @@ impl key_value::Host for Host {
         }
         let plugin = &self.plugin;
         let ttl = Duration::from_millis(ttl_ms.into());
-        let kept = plugin.capabilities.key_value.set(&plugin.name, &key, value.into(), ttl);
+        let kept = plugin.capabilities.key_value.set(&plugin.scope, &key, value.into(), ttl);
         kept.then_some(()).ok_or(Error::TooLarge)
     }
 
     fn delete(&mut self, key: String) {
         let plugin = &self.plugin;
-        plugin.capabilities.key_value.delete(&plugin.name, &key);
+        plugin.capabilities.key_value.delete(&plugin.scope, &key);
     }
 }

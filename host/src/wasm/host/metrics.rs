@@ -17,7 +17,7 @@ impl metrics::Host for Host {
             Kind::Histogram => series::Kind::Histogram,
         };
         let metrics = &self.plugin.capabilities.metrics;
-        let series = metrics.define(&self.plugin.name, kind, &name, labels);
+        let series = metrics.define(&self.plugin.scope, kind, &name, labels);
         let number = u32::try_from(self.series.len()).map_err(|_| Error::Exhausted)?;
         self.series.push(series.ok_or(Error::Exhausted)?);
         Ok(number)

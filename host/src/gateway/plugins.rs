@@ -1,0 +1,330 @@
+//! Plugins on their way from a file to a factory. Each is compiled and started once, and goes on from
+//! one snapshot to the next as long as its bytes, settings and config are the same.
+
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use super::smoke;
+use crate::{
+    capability::Capabilities,
+    config::{self, Config, Isolation, Plugin, Problem, RolloutTo},
+    plugin::{Factory, Failure, Phases, rollout::Rollout, split::SplitFactory},
+    telemetry::metrics::Rollouts,
+    wasm::{
+        self, Engine, PluginContext,
+        compile::{Cache, Sha256Digest, digest, hex},
+        native::{self, Linked, NativeFactory, Settings, Template},
+    },
+};
+
+/// The plugins of a snapshot, by name.
+#[derive(Default)]
+pub struct Plugins(HashMap<String, Ready>);
+
+/// What plugins are made with. Outlives all of them.
+pub struct Workshop {
+    pub engine: Engine,
+    pub cache: Cache,
+    pub capabilities: Arc<Capabilities>,
+    pub rollouts: Rollouts,
+}
+
+/// A plugin that is ready to be configured, with the version that it is rolled out to.
+pub struct Ready {
+    pub name: String,
+    build: Build,
+    next: Option<Next>,
+    /// The same config twice is one factory.
+    factories: HashMap<String, Arc<dyn Factory>>,
+}
+
+/// The version that a plugin is rolled out to.
+pub struct Next {
+    pub file: PathBuf,
+    /// What it is rolled out in place of.
+    old: Sha256Digest,
+    build: Build,
+    pub rollout: Arc<Rollout>,
+}
+
+/// One version of a plugin: its file, compiled and linked.
+struct Build {
+    linked: Linked,
+    identity: Identity,
+    context: Arc<PluginContext>,
+    schema: Arc<Value>,
+    factories: HashMap<String, Arc<NativeFactory>>,
+    /// Those of the last snapshot, to be used again.
+    before: HashMap<String, Arc<NativeFactory>>,
+}
+
+/// What makes a plugin another one, its configs apart.
+#[derive(Clone, PartialEq, Hash)]
+struct Identity {
+    name: String,
+    digest: Sha256Digest,
+    /// Limits, breaker, isolation, smoke request, the upstreams it may choose, and whose values it sees.
+    settings: String,
+}
+
+/// What is known of a loaded plugin.
+pub struct Facts<'a> {
+    pub digest: Sha256Digest,
+    pub phases: Phases,
+    /// Configs that it runs with.
+    pub configs: usize,
+    pub next: Option<(&'a Next, Sha256Digest)>,
+}
+
+impl Plugins {
+    pub fn new(ready: impl IntoIterator<Item = Ready>) -> Self {
+        Plugins(ready.into_iter().map(|ready| (ready.name.clone(), ready)).collect())
+    }
+
+    pub fn facts(&self, name: &str) -> Option<Facts<'_>> {
+        let Ready { build, next, factories, .. } = self.0.get(name)?;
+        Some(Facts {
+            digest: build.identity.digest,
+            phases: build.linked.phases(),
+            configs: factories.len(),
+            next: next.as_ref().map(|next| (next, next.build.identity.digest)),
+        })
+    }
+
+    /// All plugins that are rolled out.
+    pub fn rollouts(&self) -> impl Iterator<Item = (&str, &Rollout)> {
+        self.0.values().filter_map(|ready| Some((ready.name.as_str(), &*ready.next.as_ref()?.rollout)))
+    }
+}
+
+impl Ready {
+    /// Reads the plugin's file, compiles and links it and asks it for its schema, unless the last snapshot
+    /// has the same plugin.
+    pub async fn load(
+        workshop: &Workshop,
+        config: &Config,
+        plugin: &Plugin,
+        before: &Plugins,
+    ) -> Result<Ready, String> {
+        let bytes = read(&plugin.file)?;
+        if let Some(pinned) = &plugin.sha256
+            && *pinned != hex(&digest(&bytes))
+        {
+            let (file, found) = (plugin.file.display(), hex(&digest(&bytes)));
+            return Err(format!("{file} has the SHA-256 {found}, not the pinned one"));
+        }
+        let before = before.0.get(&plugin.name);
+        let names = Names { name: &plugin.name, scope: &plugin.name };
+        let known = before.map(|ready| &ready.build);
+        let build = Build::load(workshop, config, plugin, names, &plugin.file, &bytes, known).await?;
+        let known = before.and_then(|ready| ready.next.as_ref());
+        let next = match &plugin.rollout {
+            Some(_) => Some(Next::load(workshop, config, plugin, &build, known).await?),
+            None => None,
+        };
+        Ok(Ready { name: plugin.name.clone(), build, next, factories: HashMap::new() })
+    }
+
+    /// A started plugin under this config: the one that another use or the last snapshot has, or a
+    /// new one whose first instance has run its `init` and that has stood its smoke request.
+    pub async fn factory(
+        &mut self,
+        workshop: &Workshop,
+        config: &Config,
+        used: &config::PluginUse,
+    ) -> Result<Arc<dyn Factory>, Vec<Problem>> {
+        let (plugin, at) = (&config.plugins[used.plugin], used.path.key("config"));
+        let text = Value::Object(used.config.clone()).to_string();
+        if let Some(factory) = self.factories.get(&text) {
+            return Ok(factory.clone());
+        }
+        let at = &at;
+        let old = self.build.factory(config, plugin, at, &text, "").await?;
+        let factory: Arc<dyn Factory> = match &mut self.next {
+            None => old,
+            Some(next) => {
+                let new = next.build.factory(config, plugin, at, &text, " (the new version)").await?;
+                let mut hasher = DefaultHasher::new();
+                (old.identity(), new.identity(), next.rollout.id).hash(&mut hasher);
+                Arc::new(SplitFactory {
+                    old,
+                    new,
+                    rollout: next.rollout.clone(),
+                    events: workshop.rollouts.clone(),
+                    identity: hasher.finish(),
+                })
+            }
+        };
+        self.factories.insert(text, factory.clone());
+        Ok(factory)
+    }
+}
+
+impl Next {
+    async fn load(
+        workshop: &Workshop,
+        config: &Config,
+        plugin: &Plugin,
+        old: &Build,
+        known: Option<&Next>,
+    ) -> Result<Next, String> {
+        let plan = plugin.rollout.as_ref().ok_or("is not rolled out")?;
+        let (file, bytes) = match &plan.to {
+            RolloutTo::File(file) => (file.clone(), read(file)?),
+            RolloutTo::Digest(wanted, directory) => find(wanted, directory)?,
+        };
+        let name = format!("{}@next", plugin.name);
+        // A shadow must not use up what real requests count on.
+        let scope = if plan.shadow { &name } else { &plugin.name };
+        let names = Names { name: &name, scope };
+        let known_build = known.map(|next| &next.build);
+        let build = Build::load(workshop, config, plugin, names, &file, &bytes, known_build).await?;
+        let same = |next: &&Next| next.build.identity == build.identity && next.rollout.plan == *plan;
+        // The same roll-out goes on, or stays given up.
+        let rollout = match known.filter(same).filter(|next| next.old == old.identity.digest) {
+            Some(next) => next.rollout.clone(),
+            None => {
+                let mut salt = DefaultHasher::new();
+                build.identity.hash(&mut salt);
+                Arc::new(Rollout::new(plan.clone(), salt.finish()))
+            }
+        };
+        Ok(Next { file, old: old.identity.digest, build, rollout })
+    }
+}
+
+/// What a version of a plugin is called, and whose counters and stored values it sees.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    name: &'a str,
+    scope: &'a str,
+}
+
+impl Build {
+    async fn load(
+        workshop: &Workshop,
+        config: &Config,
+        plugin: &Plugin,
+        names: Names<'_>,
+        file: &Path,
+        bytes: &[u8],
+        known: Option<&Build>,
+    ) -> Result<Build, String> {
+        let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str());
+        let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
+        let Plugin { limits, breaker, isolation, smoke, .. } = plugin;
+        let scope = names.scope;
+        let identity = Identity {
+            name: names.name.to_owned(),
+            digest: digest(bytes),
+            settings: format!("{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope}"),
+        };
+        if let Some(known) = known.filter(|known| known.identity == identity) {
+            return Ok(known.again());
+        }
+        let (Workshop { engine, cache, capabilities, .. }, file) = (workshop, file.display());
+        let compiled = cache.compile(engine, bytes, &identity.digest);
+        let compiled = compiled.map_err(|error| format!("{file} {error}"))?;
+        let linked = native::link(engine, &compiled.component).map_err(|error| {
+            let exports = wasm::inspect::exports(engine, &compiled.component).join(", ");
+            format!("{file} is not a plugin for this gateway: {error:#}; it exports: {exports}")
+        })?;
+        let (name, scope) = (names.name.into(), names.scope.into());
+        let context = PluginContext::new(name, scope, limits.clone(), upstreams, capabilities.clone());
+        let schema =
+            linked.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
+        let schema = match schema.as_str() {
+            "" => Value::Bool(true),
+            text => serde_json::from_str(text)
+                .map_err(|error| format!("its config schema is not JSON: {error}"))?,
+        };
+        tracing::debug!(
+            plugin = names.name,
+            digest = hex(&identity.digest),
+            ms = compiled.time.as_millis() as u64,
+            from_cache = compiled.from_cache,
+            "compiled"
+        );
+        let (factories, before) = (HashMap::new(), HashMap::new());
+        Ok(Build { linked, identity, context, schema: Arc::new(schema), factories, before })
+    }
+
+    /// The same plugin for the next snapshot.
+    fn again(&self) -> Build {
+        Build {
+            linked: self.linked.clone(),
+            identity: self.identity.clone(),
+            context: self.context.clone(),
+            schema: self.schema.clone(),
+            factories: HashMap::new(),
+            before: self.factories.clone(),
+        }
+    }
+
+    /// `which` goes with the plugin's name in faults.
+    async fn factory(
+        &mut self,
+        config: &Config,
+        plugin: &Plugin,
+        at: &config::KeyPath,
+        text: &str,
+        which: &str,
+    ) -> Result<Arc<NativeFactory>, Vec<Problem>> {
+        let factory = match self.before.remove(text) {
+            Some(factory) => factory,
+            None => {
+                let faults = config::check_value(&config.source, at, &self.schema);
+                if !faults.is_empty() {
+                    return Err(faults);
+                }
+                self.start(plugin, text.to_owned()).await.map_err(|fault| {
+                    let fault = format!("plugin `{}`{which} {fault}", plugin.name);
+                    vec![Problem::at_value(&config.source, at, fault)]
+                })?
+            }
+        };
+        self.factories.insert(text.to_owned(), factory.clone());
+        Ok(factory)
+    }
+
+    async fn start(&self, plugin: &Plugin, config: String) -> Result<Arc<NativeFactory>, String> {
+        let mut hasher = DefaultHasher::new();
+        (&self.identity, &config).hash(&mut hasher);
+        let settings =
+            Settings { breaker: plugin.breaker.clone(), fresh: plugin.isolation == Isolation::Request };
+        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await;
+        let template = template.map_err(|failure| match failure {
+            Failure::Error(text) => format!("refuses its config: {text}"),
+            failure => format!("does not start: init {failure}"),
+        })?;
+        let factory = NativeFactory { template, identity: hasher.finish() };
+        if let Some(request) = &plugin.smoke {
+            smoke::stand(&factory, request).await.map_err(|text| format!("{text} (its smoke request)"))?;
+        }
+        Ok(Arc::new(factory))
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+}
+
+/// The file of the directory that has this digest.
+fn find(wanted: &str, directory: &Path) -> Result<(PathBuf, Vec<u8>), String> {
+    let entries = fs::read_dir(directory);
+    let entries = entries.map_err(|error| format!("{} cannot be read: {error}", directory.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let mut plugins = files.filter(|file| file.extension().is_some_and(|extension| extension == "wasm"));
+    let found = plugins.find_map(|file| {
+        let bytes = fs::read(&file).ok()?;
+        (hex(&digest(&bytes)) == wanted).then_some((file, bytes))
+    });
+    found.ok_or_else(|| format!("{} has no file with the SHA-256 {wanted}", directory.display()))
+}

@@ -1,0 +1,252 @@
+//! Two versions of a plugin as one filter. A request stays with the version that it got in its
+//! first phase; a shadow sees copies of what the old version saw, and what it does is only compared.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::{
+    BodyVerdict, Call, Factory, Failure, Filter, LocalResponse, Phases, Stock, Summary, Verdict, difference,
+    exchange::Exchange,
+    rollout::{Rollout, Version},
+};
+use crate::{
+    config::Sticky,
+    telemetry::{metrics::Rollouts, numbers::VersionNumbers},
+};
+
+/// Both versions under one identity.
+pub struct SplitFactory {
+    pub old: Arc<dyn Factory>,
+    pub new: Arc<dyn Factory>,
+    pub rollout: Arc<Rollout>,
+    pub events: Rollouts,
+    pub identity: u64,
+}
+
+impl Factory for SplitFactory {
+    fn name(&self) -> &Arc<str> {
+        self.old.name()
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// The old version's filter is the one that the worker has without a roll-out, warm instances and all.
+    fn filter(&self, stock: &mut dyn Stock) -> Rc<dyn Filter> {
+        let numbers = |version, worker| self.rollout.numbers.of(&version, worker, VersionNumbers::default);
+        let worker = stock.worker();
+        Rc::new(Split {
+            name: self.name().clone(),
+            identity: self.identity,
+            rollout: self.rollout.clone(),
+            events: self.events.clone(),
+            old: Side { filter: stock.filter(&*self.old), numbers: numbers(Version::Old, worker) },
+            new: Side { filter: stock.filter(&*self.new), numbers: numbers(Version::New, worker) },
+        })
+    }
+}
+
+struct Split {
+    name: Arc<str>,
+    identity: u64,
+    rollout: Arc<Rollout>,
+    events: Rollouts,
+    old: Side,
+    new: Side,
+}
+
+/// One version on one worker.
+struct Side {
+    filter: Rc<dyn Filter>,
+    numbers: Arc<VersionNumbers>,
+}
+
+impl Side {
+    /// Counts a call that has just ended.
+    fn count<V>(
+        &self,
+        started: Instant,
+        result: &Result<V, Failure>,
+        answer: impl FnOnce(&V) -> Option<&LocalResponse>,
+    ) {
+        self.numbers.calls.add(1);
+        self.numbers.duration.observe(started.elapsed());
+        match result {
+            Err(Failure::Error(_)) => self.numbers.errors.add(1),
+            Err(_) => self.numbers.failures.add(1),
+            Ok(verdict) if answer(verdict).is_some_and(|answer| answer.status.as_u16() >= 400) => {
+                self.numbers.errors.add(1);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    async fn request(&self, exchange: &mut Exchange) -> Result<Verdict, Failure> {
+        if !self.filter.phases().request {
+            return Ok(Verdict::Next);
+        }
+        let started = Instant::now();
+        let result = self.filter.request(exchange).await;
+        self.count(started, &result, Verdict::answer);
+        result
+    }
+
+    async fn response(&self, exchange: &mut Exchange) -> Result<Verdict, Failure> {
+        if !self.filter.phases().response {
+            return Ok(Verdict::Next);
+        }
+        let started = Instant::now();
+        let result = self.filter.response(exchange).await;
+        self.count(started, &result, Verdict::answer);
+        result
+    }
+}
+
+impl Split {
+    /// The version of this request: chosen once.
+    fn version(&self, exchange: &mut Exchange) -> Version {
+        if let Some((_, version)) = exchange.versions.iter().find(|(split, _)| *split == self.identity) {
+            return *version;
+        }
+        let version = match &self.rollout.plan.sticky {
+            None => self.rollout.choose(None, rand::random),
+            Some(Sticky::Ip) => {
+                let ip = exchange.client_ip.to_string();
+                self.rollout.choose(Some(ip.as_bytes()), rand::random)
+            }
+            Some(Sticky::Header(name)) => {
+                let value = exchange.request.headers.get(name).map(HeaderValue::as_bytes);
+                self.rollout.choose(value, rand::random)
+            }
+            Some(Sticky::Consumer) => self.rollout.choose(exchange.var("consumer"), rand::random),
+        };
+        exchange.versions.push((self.identity, version));
+        version
+    }
+
+    fn shadows(&self) -> bool {
+        self.rollout.plan.shadow
+    }
+
+    /// Whose verdict counts for this request.
+    fn side(&self, exchange: &mut Exchange) -> &Side {
+        match self.version(exchange) {
+            Version::New if !self.shadows() => &self.new,
+            _ => &self.old,
+        }
+    }
+
+    /// Whether the new version is to see a copy of this request.
+    fn is_shadowed(&self, exchange: &mut Exchange) -> bool {
+        self.shadows() && !self.rollout.is_stopped() && self.version(exchange) == Version::New
+    }
+
+    /// Says how the shadow differed from what counts.
+    fn compare(
+        &self,
+        phase: &str,
+        (exchange, verdict): (&Exchange, &Result<Verdict, Failure>),
+        (shadow, shadow_verdict): (&Exchange, &Result<Verdict, Failure>),
+    ) {
+        self.events.compared(&self.name);
+        let mut found = difference::of_verdicts(verdict, shadow_verdict);
+        // What a failed call or an answer leaves of the message is of no consequence.
+        if matches!((verdict, shadow_verdict), (Ok(Verdict::Next), Ok(Verdict::Next))) {
+            found.extend(difference::of_exchanges(exchange, shadow));
+        }
+        for difference in &found {
+            self.events.differs(&self.name, difference.what);
+            if self.rollout.may_log(difference.what, Instant::now()) {
+                let (plugin, target) = (&*self.name, exchange.request.target.path());
+                tracing::warn!(plugin, phase, target, "the shadow differs: {difference}");
+            }
+        }
+    }
+}
+
+impl Filter for Split {
+    fn phases(&self) -> Phases {
+        self.old.filter.phases().union(self.new.filter.phases())
+    }
+
+    fn request<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
+        Box::pin(async move {
+            if !self.is_shadowed(exchange) {
+                return self.side(exchange).request(exchange).await;
+            }
+            let mut shadow = exchange.copy();
+            let verdict = self.old.request(exchange).await;
+            let shadow_verdict = self.new.request(&mut shadow).await;
+            self.compare("request", (exchange, &verdict), (&shadow, &shadow_verdict));
+            verdict
+        })
+    }
+
+    fn request_body<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        chunk: Bytes,
+        end: bool,
+    ) -> Call<'a, BodyVerdict> {
+        Box::pin(async move {
+            let side = self.side(exchange);
+            if !side.filter.phases().request_body {
+                return Ok(BodyVerdict::Pass);
+            }
+            let started = Instant::now();
+            let result = side.filter.request_body(exchange, chunk, end).await;
+            side.count(started, &result, BodyVerdict::answer);
+            result
+        })
+    }
+
+    fn response<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
+        Box::pin(async move {
+            if !self.is_shadowed(exchange) {
+                return self.side(exchange).response(exchange).await;
+            }
+            let mut shadow = exchange.copy();
+            let verdict = self.old.response(exchange).await;
+            let shadow_verdict = self.new.response(&mut shadow).await;
+            self.compare("response", (exchange, &verdict), (&shadow, &shadow_verdict));
+            verdict
+        })
+    }
+
+    fn response_body<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        chunk: Bytes,
+        end: bool,
+    ) -> Call<'a, BodyVerdict> {
+        Box::pin(async move {
+            let side = self.side(exchange);
+            if !side.filter.phases().response_body {
+                return Ok(BodyVerdict::Pass);
+            }
+            let started = Instant::now();
+            let result = side.filter.response_body(exchange, chunk, end).await;
+            side.count(started, &result, BodyVerdict::answer);
+            result
+        })
+    }
+
+    fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()> {
+        Box::pin(async move {
+            let side = self.side(exchange);
+            if !side.filter.phases().log {
+                return Ok(());
+            }
+            let started = Instant::now();
+            let result = side.filter.log(exchange, summary).await;
+            side.count(started, &result, |()| None);
+            result
+        })
+    }
+
+    /// Both versions' filters are the worker's, which retires each by itself.
+    fn retire(&self) {}
+}
