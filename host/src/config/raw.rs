@@ -535,7 +535,7 @@ impl Default for Server {
 
 impl Default for Reload {
     fn default() -> Self {
-        Reload { watch: true, debounce: "50ms".into() }
+        Reload { watch: true, debounce: "20ms".into() }
     }
 }
 

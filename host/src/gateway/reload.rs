@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use super::{
     Error,
@@ -31,6 +31,9 @@ use crate::{
         metrics::Metrics,
     },
 };
+
+const LOADER_NICE: i32 = 10;
+const LOADER_STACK: usize = 4 << 20;
 
 /// What runs, and the way from it to what runs next. Lives on the main thread.
 pub struct Reloader {
@@ -218,11 +221,14 @@ impl Reloader {
         Ok(())
     }
 
-    /// On a thread of its own, because it may have to compile.
+    /// On a thread of its own, which yields to those that serve requests.
     async fn load(&self, overlay: Overlay) -> Result<(Config, Loaded), Error> {
         let (path, loader) = (self.path.clone(), self.loader.clone());
         let before = self.running.borrow().plugins.clone();
-        let loading = tokio::task::spawn_blocking(move || {
+        let (tell, loading) = oneshot::channel();
+        let load = move || {
+            // Of this thread alone, on Linux. Loading goes on where it is refused.
+            let _ = rustix::process::nice(LOADER_NICE);
             let config = match config::load_with(&path, overlay) {
                 Ok(config) => config,
                 Err(problems) => return (problems.made_of().to_vec(), Err(Error::from(problems))),
@@ -230,8 +236,14 @@ impl Reloader {
             let loaded =
                 local_runtime().and_then(|runtime| Ok(runtime.block_on(loader.load(&config, &before))?));
             (config.files().to_vec(), loaded.map(|loaded| (config, loaded)))
-        });
-        let (mut files, loaded) = loading.await.map_err(|error| Error::Failed(error.to_string()))?;
+        };
+        let thread = thread::Builder::new().name("loader".to_owned()).stack_size(LOADER_STACK);
+        // Nobody listens any more only when the gateway ends.
+        thread
+            .spawn(move || _ = tell.send(load()))
+            .map_err(|error| Error::Io("a thread to load on".to_owned(), error))?;
+        let loading = loading.await;
+        let (mut files, loaded) = loading.map_err(|_| Error::Failed("loading panicked".to_owned()))?;
         if loaded.is_err() {
             // What it was made of until now may come back.
             files.extend(self.config().files().iter().cloned());

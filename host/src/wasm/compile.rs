@@ -23,8 +23,8 @@ pub struct Compiled {
     pub from_cache: bool,
 }
 
-/// About a tenth of the time of a busy core that serves requests (sched(7)).
-const COMPILER_NICE: i32 = 10;
+/// The least urgent: whoever serves a request interrupts the compiler at once (sched(7)).
+const COMPILER_NICE: i32 = 19;
 
 pub type Sha256Digest = [u8; 32];
 

@@ -116,7 +116,7 @@ fn the_effective_config_has_defaults_and_no_secrets() {
     assert_eq!(config["route"][1]["plugins"][0]["config"]["body"], "(hidden)");
     assert_eq!(config["limits"]["header_count"], 100);
     assert_eq!(config["upstream"]["app"]["timeouts"]["connect"], "5s");
-    assert_eq!(config["reload"], json!({ "watch": false, "debounce": "50ms" }));
+    assert_eq!(config["reload"], json!({ "watch": false, "debounce": "20ms" }));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod admin;
 mod cli;
 mod drain;
 mod examples;
+mod faults;
 mod forwarding;
 mod http;
 mod isolation;
