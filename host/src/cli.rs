@@ -25,7 +25,8 @@ enum Command {
     ///
     /// A config with faults starts nothing: all of them are printed and the exit status is 1. SIGHUP, and a
     /// change of the config or of a file it names, put the files as they are then in force without losing a
-    /// request; faults are logged, and what ran before runs on.
+    /// request; faults are logged, and what ran before runs on. SIGUSR2 starts the binary anew on the same
+    /// sockets and then drains this process.
     Run {
         /// The config file (TOML). Paths in it are relative to it.
         config: PathBuf,

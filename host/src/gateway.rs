@@ -2,6 +2,7 @@
 //! meet, and the owner of the order in which all of it ends.
 
 mod control;
+mod handover;
 mod listeners;
 pub mod load;
 mod plugins;
@@ -15,12 +16,16 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     signal::unix::{Signal, SignalKind, signal},
@@ -38,6 +43,7 @@ use crate::{
     telemetry::{self, access_log::AccessLog, metrics::Metrics},
 };
 use control::Control;
+use handover::Inherited;
 use listeners::{Listeners, Order};
 use load::{Loaded, Loader};
 use plugins::Plugins;
@@ -108,19 +114,20 @@ pub fn run(path: &Path) -> Result<(), Error> {
 
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let mut listeners = Listeners::new(orders);
+    let mut inherited = Inherited::from_environment();
+    let admin = config.admin.as_ref().map(|admin| admin.address);
+    let admin = admin.map(|address| open_admin(address, &mut inherited)).transpose()?;
+    let mut listeners = Listeners::new(orders, inherited);
     let opening = listeners.prepare(&config.listeners)?;
     snapshot.doors = opening.doors();
     snapshot.access_log = access_log;
-    let admin = config.admin.as_ref().map(|admin| admin.address);
-    let admin =
-        admin.map(|address| Ok::<_, Error>((bind_one("admin.address", address)?, address))).transpose()?;
     let (controller, drain) = drain::channel();
     let current: Current = Arc::new(ArcSwap::from_pointee(snapshot));
     for (number, orders) in workers.into_iter().enumerate() {
         start_worker(number, current.clone(), orders, drain.clone())?;
     }
     listeners.carry_out(opening);
+    listeners.forget_inherited();
     thread::spawn({
         let capabilities = loader.capabilities();
         move || worker::sweep_capabilities(&capabilities)
@@ -156,7 +163,10 @@ async fn supervise(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let stop = Rc::new(Notify::new());
+    let mut successor = signal(SignalKind::user_defined2()).map_err(signals)?;
+    let mut handed_on = Vec::new();
     if let Some((listener, address)) = admin {
+        handed_on.extend(listener.try_clone());
         let listener = tokio::net::TcpListener::from_std(listener);
         let listener = listener.map_err(|error| Error::Io("admin.address".to_owned(), error))?;
         let control = Control {
@@ -169,13 +179,17 @@ async fn supervise(
         tokio::task::spawn_local(admin::serve(listener, address, Rc::new(control)));
     }
     drop(drain);
+    handover::serves();
     tokio::select! {
         () = either(&mut terminate, &mut interrupt) => {}
         () = stop.notified() => {}
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
         () = judge_rollouts(reloader) => {}
+        () = hand_over_on(&mut successor, reloader, &handed_on) => {}
     }
+    handover::notify(&[NotifyState::Stopping]);
+    reloader.release_sockets();
     let limit = reloader.config().server.drain_timeout;
     tracing::info!("draining, for at most {limit:?}; another signal ends at once");
     tokio::select! {
@@ -197,6 +211,37 @@ async fn supervise(
 async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {
     while hangup.recv().await.is_some() {
         let _ = reloader.reload(Trigger::Signal).await;
+    }
+    std::future::pending().await
+}
+
+/// Starts a successor whenever it is told to, one at a time. Ends only with the gateway: the successor
+/// sends the signal to go.
+async fn hand_over_on(signal: &mut Signal, reloader: &Reloader, more: &[TcpListener]) {
+    let under_way = Arc::new(AtomicBool::new(false));
+    while signal.recv().await.is_some() {
+        if under_way.swap(true, Relaxed) {
+            tracing::warn!("a successor is being started already");
+            continue;
+        }
+        let ended = {
+            let under_way = under_way.clone();
+            move |status| {
+                under_way.store(false, Relaxed);
+                tracing::error!("the successor has ended ({status}); this process serves on");
+            }
+        };
+        let sockets = reloader.sockets().and_then(|mut sockets| {
+            more.iter().try_for_each(|socket| socket.try_clone().map(|socket| sockets.push(socket)))?;
+            Ok(sockets)
+        });
+        match sockets.and_then(|sockets| handover::start_successor(sockets, ended)) {
+            Ok(pid) => tracing::info!(pid, "starting a successor"),
+            Err(error) => {
+                under_way.store(false, Relaxed);
+                tracing::error!("no successor can be started; this process serves on: {error}");
+            }
+        }
     }
     std::future::pending().await
 }
@@ -250,12 +295,16 @@ fn start_access_log(
     started.map(Some).map_err(|error| Error::Io("access_log.file".to_owned(), error))
 }
 
-fn bind_one(what: &str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let failed = |error| Error::Io(format!("{what}: cannot listen on {address}"), error);
-    let socket = TcpListener::bind(address).map_err(failed)?;
+/// The admin listener's socket, and the address that the config has for it.
+fn open_admin(address: SocketAddr, inherited: &mut Inherited) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |error| Error::Io(format!("admin.address: cannot listen on {address}"), error);
+    let socket = match inherited.take(address).pop() {
+        Some(socket) => socket,
+        None => TcpListener::bind(address).map_err(failed)?,
+    };
     socket.set_nonblocking(true).map_err(failed)?;
     tracing::info!(listener = "admin", address = %socket.local_addr().map_err(failed)?, "listening");
-    Ok(socket)
+    Ok((socket, address))
 }
 
 fn start_worker(

@@ -7,9 +7,16 @@ mod door;
 mod guard;
 mod watch;
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{drain::Drain, proxy::Journal, runtime::Worker, telemetry::numbers::ListenerNumbers};
 use watch::Watches;
@@ -44,9 +51,13 @@ impl Site {
                 break;
             }
         }
-        while !self.watches.is_empty() {
+        loop {
+            // At least once: those who wait to be accepted are let in meanwhile.
             self.watches.shut_down();
             tokio::time::sleep(INTERVAL / 10).await;
+            if self.watches.is_empty() {
+                return;
+            }
         }
     }
 
@@ -56,18 +67,24 @@ impl Site {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = drain.begun() => return,
-                () = door.closed() => return,
+                () = drain.begun() => break,
+                () = door.closed() => break,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let connection =
-                        connection::serve(self.clone(), stream, peer, door.clone(), drain.guard());
-                    tokio::task::spawn_local(connection);
-                }
+                Ok((stream, peer)) => self.admit(stream, peer, &door, &drain),
                 Err(error) => accept_failed(&error).await,
             }
         }
+        // Who is connected already would be reset with the socket.
+        let mut waker = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut waker) {
+            self.admit(stream, peer, &door, &drain);
+        }
+    }
+
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>, drain: &Drain) {
+        let connection = connection::serve(self.clone(), stream, peer, door.clone(), drain.guard());
+        tokio::task::spawn_local(connection);
     }
 }
 

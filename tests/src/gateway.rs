@@ -27,6 +27,7 @@ pub enum Signal {
     Terminate,
     Interrupt,
     Hangup,
+    User2,
 }
 
 /// What a run of the binary came to.
@@ -190,9 +191,9 @@ impl TestGateway {
             Signal::Terminate => "-TERM",
             Signal::Interrupt => "-INT",
             Signal::Hangup => "-HUP",
+            Signal::User2 => "-USR2",
         };
-        let sent = Command::new("kill").args([name, &self.pid().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
+        kill(name, self.pid());
     }
 
     /// Puts another config in the place of its own. `{plugins}` and `{guests}` are filled in again.
@@ -238,6 +239,12 @@ impl Drop for TestGateway {
             eprintln!("log of the gateway:\n{}", log.get(start..).unwrap_or(&log));
         }
     }
+}
+
+/// Sends a signal to any process.
+pub fn kill(signal: &str, pid: u32) {
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
 }
 
 fn collect(lines: impl Read, log: &Mutex<String>) {

@@ -13,6 +13,7 @@ mod gate;
 mod gateway;
 mod message;
 mod peer;
+mod reserved;
 mod upstream;
 
 use std::time::{Duration, Instant};
@@ -21,9 +22,10 @@ pub use build::{binary, guest, plugin, version};
 pub use client::{Client, get, request};
 pub use config::fill;
 pub use gate::Gate;
-pub use gateway::{Output, Signal, TestGateway, run, run_in, run_with};
+pub use gateway::{Output, Signal, TestGateway, kill, run, run_in, run_with};
 pub use message::{Fields, Head, Reader, Request, Response};
 pub use peer::{Nginx, peer};
+pub use reserved::Reserved;
 pub use upstream::{Call, TestUpstream};
 
 /// How long anything may take before it counts as never.

@@ -2,13 +2,14 @@
 //! is not touched, what is new is bound before anything changes, what is gone stops accepting.
 
 use std::{
+    io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
 };
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Error;
+use super::{Error, handover::Inherited};
 use crate::{config, server::bind};
 
 /// What a worker is told about its sockets.
@@ -20,6 +21,7 @@ pub enum Order {
 pub struct Listeners {
     workers: Vec<UnboundedSender<Order>>,
     open: Vec<Open>,
+    inherited: Inherited,
     /// Never used twice, so that a late connection is not taken for one of another listener.
     next: u32,
 }
@@ -30,6 +32,8 @@ struct Open {
     listener: config::Listener,
     address: SocketAddr,
     door: u32,
+    /// The workers' own, to be handed on to a successor.
+    sockets: Arc<Vec<TcpListener>>,
 }
 
 /// A change that has everything it needs.
@@ -47,8 +51,9 @@ impl Change {
 }
 
 impl Listeners {
-    pub fn new(workers: Vec<UnboundedSender<Order>>) -> Self {
-        Listeners { workers, open: Vec::new(), next: 0 }
+    /// Sockets that the process was started with are used before any is bound.
+    pub fn new(workers: Vec<UnboundedSender<Order>>, inherited: Inherited) -> Self {
+        Listeners { workers, open: Vec::new(), inherited, next: 0 }
     }
 
     /// Binds what is new; nothing happens to what is open.
@@ -61,9 +66,11 @@ impl Listeners {
             }
             let door = self.next;
             self.next += 1;
-            let (sockets, address) = bind(listener, self.workers.len())?;
+            let (sockets, address) = self.sockets(listener)?;
+            let kept = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>();
+            let kept = Arc::new(kept.map_err(|error| failed(listener, error))?);
             change.new.push((door, listener.name.as_str().into(), sockets));
-            change.open.push(Open { listener: listener.clone(), address, door });
+            change.open.push(Open { listener: listener.clone(), address, door, sockets: kept });
         }
         let kept = change.doors();
         change.gone = self.open.iter().map(|open| open.door).filter(|door| !kept.contains(door)).collect();
@@ -75,12 +82,45 @@ impl Listeners {
         self.open.iter().map(|open| (open.listener.name.as_str(), open.address))
     }
 
+    /// At least one for each worker, all on the same address.
+    fn sockets(&mut self, listener: &config::Listener) -> Result<(Vec<TcpListener>, SocketAddr), Error> {
+        let failed = |error| failed(listener, error);
+        let workers = self.workers.len();
+        let mut sockets = self.inherited.take(listener.address);
+        match sockets.len() {
+            0 => sockets = bind::bind(listener.address, workers).map_err(failed)?,
+            // A service manager has one for all; a predecessor may have had another number of workers.
+            count => {
+                for place in count..workers {
+                    sockets.push(sockets[place % count].try_clone().map_err(failed)?);
+                }
+            }
+        }
+        let address = sockets[0].local_addr().map_err(failed)?;
+        Ok((sockets, address))
+    }
+
+    /// Closes sockets that nobody wanted.
+    pub fn forget_inherited(&mut self) {
+        self.inherited = Inherited::default();
+    }
+
+    /// Copies of all sockets that are open.
+    pub fn copies(&self) -> io::Result<Vec<TcpListener>> {
+        self.open.iter().flat_map(|open| open.sockets.iter()).map(TcpListener::try_clone).collect()
+    }
+
+    /// Lets go of the sockets, so that each is closed when its worker stops to accept.
+    pub fn release(&mut self) {
+        self.open.clear();
+    }
+
     pub fn carry_out(&mut self, change: Change) {
         for open in change.open.iter().filter(|open| change.new.iter().any(|(door, ..)| *door == open.door)) {
             tracing::info!(listener = open.listener.name, address = %open.address, "listening");
         }
         for (door, name, sockets) in change.new {
-            for (worker, socket) in self.workers.iter().zip(sockets) {
+            for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
                 // A worker that is gone has said so itself.
                 let _ = worker.send(Order::Open { door, name: name.clone(), socket });
             }
@@ -94,11 +134,6 @@ impl Listeners {
     }
 }
 
-fn bind(listener: &config::Listener, workers: usize) -> Result<(Vec<TcpListener>, SocketAddr), Error> {
-    let failed = |error| {
-        Error::Io(format!("listener {}: cannot listen on {}", listener.name, listener.address), error)
-    };
-    let sockets = bind::bind(listener.address, workers).map_err(failed)?;
-    let address = sockets[0].local_addr().map_err(failed)?;
-    Ok((sockets, address))
+fn failed(listener: &config::Listener, error: io::Error) -> Error {
+    Error::Io(format!("listener {}: cannot listen on {}", listener.name, listener.address), error)
 }

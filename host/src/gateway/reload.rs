@@ -2,18 +2,20 @@
 
 use std::{
     cell::{Ref, RefCell},
-    fmt,
+    fmt, io,
+    net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use sd_notify::NotifyState;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, oneshot, watch};
 
 use super::{
-    Error,
+    Error, handover,
     listeners::Listeners,
     load::{Loaded, Loader},
     local_runtime,
@@ -124,6 +126,16 @@ impl Reloader {
         self.current.load_full()
     }
 
+    /// Copies of all listening sockets.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.running.borrow().listeners.copies()
+    }
+
+    /// Lets the sockets be closed when their workers stop to accept.
+    pub fn release_sockets(&self) {
+        self.running.borrow_mut().listeners.release();
+    }
+
     /// Puts the files in force, or says why not; then what ran before runs on.
     pub async fn reload(&self, trigger: Trigger) -> Result<Applied, Error> {
         let _turn = self.turn.lock().await;
@@ -141,7 +153,9 @@ impl Reloader {
 
     async fn put(&self, trigger: Trigger, overlay: Overlay) -> Result<Applied, Error> {
         let (at, started) = (SystemTime::now(), Instant::now());
+        tell_reloading();
         let result = self.attempt(overlay).await;
+        handover::notify(&[NotifyState::Ready]);
         let took = started.elapsed();
         let faults = match &result {
             Ok(()) => Vec::new(),
@@ -258,6 +272,13 @@ impl Reloader {
             return Ok((self.current.load().access_log.clone(), None));
         }
         Ok(start_access_log(new, &self.metrics)?.unzip())
+    }
+}
+
+/// systemd waits for the end of what it has asked for (sd_notify(3), Type=notify-reload).
+fn tell_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        handover::notify(&[NotifyState::Reloading, now]);
     }
 }
 

@@ -43,9 +43,9 @@ async fn follow(mut orders: UnboundedReceiver<Order>, site: Rc<Site>, drain: Dra
         match order {
             Order::Open { door, name, socket } => match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    let opened = Door::new(door, site.listener_numbers(&name));
-                    doors.insert(door, opened.clone());
-                    spawn_local(site.clone().accept(listener, opened, drain.clone()));
+                    let opened =
+                        doors.entry(door).or_insert_with(|| Door::new(door, site.listener_numbers(&name)));
+                    spawn_local(site.clone().accept(listener, opened.clone(), drain.clone()));
                 }
                 Err(error) => tracing::error!("a listener cannot be served: {error}"),
             },

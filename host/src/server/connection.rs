@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderValue, Request, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -65,7 +65,11 @@ pub async fn serve(
         let (site, watch, facts, door) = (&site, &watch, &facts, &door);
         async move {
             let busy = watch.busy();
-            let response = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
+            let mut response =
+                proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
+            if watch.is_leaving() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|outgoing| Served { outgoing, _busy: busy }))
         }
     });

@@ -22,14 +22,14 @@ impl Door {
     /// No more connections, and those that there are end with their next answer.
     pub fn close(&self) {
         self.closed.set(true);
-        self.told.notify_one();
+        self.told.notify_waiters();
     }
 
     pub fn is_closed(&self) -> bool {
         self.closed.get()
     }
 
-    /// Returns when it is closed; waited for by the one task that accepts.
+    /// Returns when it is closed.
     pub async fn closed(&self) {
         while !self.closed.get() {
             self.told.notified().await;

@@ -15,6 +15,7 @@ use crate::clock;
 /// One connection's state, written by it and read by the sweep.
 pub struct Watch {
     door: Rc<Door>,
+    leaving: Rc<Cell<bool>>,
     waiting: Cell<Waiting>,
     since: Cell<Instant>,
     /// Requests that are being answered.
@@ -50,28 +51,37 @@ impl Drop for Watch {
 
 /// All connections of a worker.
 #[derive(Default)]
-pub struct Watches(RefCell<Vec<Weak<Watch>>>);
+pub struct Watches {
+    all: RefCell<Vec<Weak<Watch>>>,
+    /// All of them are to end.
+    leaving: Rc<Cell<bool>>,
+}
+
+/// A connection that is to end ends with its next answer: closed while it is idle, it could meet a request
+/// that is under way. One that had none for so long has to go without.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl Watches {
     pub fn add(&self, door: Rc<Door>) -> Rc<Watch> {
         door.numbers.accepted.add(1);
         let watch = Rc::new(Watch {
             door,
+            leaving: self.leaving.clone(),
             waiting: Cell::new(Waiting::Head),
             since: Cell::new(clock::now()),
             in_flight: Cell::new(0),
             verdict: Cell::new(None),
             changed: Notify::new(),
         });
-        self.0.borrow_mut().push(Rc::downgrade(&watch));
+        self.all.borrow_mut().push(Rc::downgrade(&watch));
         watch
     }
 
     pub fn sweep(&self, header_time: Duration, idle_time: Duration) {
         let now = clock::advance();
         self.each(|watch| {
-            if watch.door.is_closed() {
-                return watch.decide(Verdict::ShutDown);
+            if watch.is_leaving() {
+                return watch.leave(now);
             }
             if watch.in_flight.get() > 0 {
                 return;
@@ -85,17 +95,20 @@ impl Watches {
         });
     }
 
+    /// All connections are to end, those that are still to come too. To be repeated until none is left.
     pub fn shut_down(&self) {
-        self.each(|watch| watch.decide(Verdict::ShutDown));
+        self.leaving.set(true);
+        let now = clock::advance();
+        self.each(|watch| watch.leave(now));
     }
 
     /// As of the last sweep.
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.all.borrow().is_empty()
     }
 
     fn each(&self, mut look: impl FnMut(&Watch)) {
-        self.0.borrow_mut().retain(|watch| match watch.upgrade() {
+        self.all.borrow_mut().retain(|watch| match watch.upgrade() {
             Some(watch) => {
                 look(&watch);
                 true
@@ -128,6 +141,18 @@ impl Watch {
     pub fn busy(self: &Rc<Self>) -> Busy {
         self.in_flight.update(|count| count + 1);
         Busy(self.clone())
+    }
+
+    /// Whether the next answer is the last one.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.get() || self.door.is_closed()
+    }
+
+    fn leave(&self, now: Instant) {
+        let waited = now.saturating_duration_since(self.since.get());
+        if self.in_flight.get() > 0 || waited > LAST_CALL {
+            self.decide(Verdict::ShutDown);
+        }
     }
 
     fn decide(&self, verdict: Verdict) {
@@ -178,6 +203,22 @@ mod tests {
         let watches = Watches::default();
         drop(watches.add(Door::new(0, Arc::default())));
         watches.shut_down();
-        assert!(watches.0.borrow().is_empty());
+        assert!(watches.is_empty());
+    }
+
+    #[test]
+    fn who_is_to_leave_gets_an_answer_first() {
+        let watches = Watches::default();
+        let watch = watches.add(Door::new(0, Arc::default()));
+        assert!(!watch.is_leaving());
+        watches.shut_down();
+        assert!(watch.is_leaving() && watch.verdict.take().is_none(), "a request may be under way");
+        let busy = watch.busy();
+        watches.shut_down();
+        assert_eq!(watch.verdict.take(), Some(Verdict::ShutDown));
+        drop(busy);
+        let later = clock::now() + 2 * LAST_CALL;
+        watch.leave(later);
+        assert_eq!(watch.verdict.take(), Some(Verdict::ShutDown));
     }
 }

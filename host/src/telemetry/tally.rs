@@ -160,7 +160,9 @@ mod tests {
         let ms = Duration::from_millis;
         let bounds: Arc<[Duration]> = [ms(1), ms(10)].into();
         let spread = Spread::new(bounds.clone());
-        [ms(0), ms(1), ms(2), ms(10), ms(11)].map(|duration| spread.observe(duration));
+        for duration in [0, 1, 2, 10, 11] {
+            spread.observe(ms(duration));
+        }
         let mut total = Total::new(bounds);
         spread.add_to(&mut total);
         spread.add_to(&mut total);

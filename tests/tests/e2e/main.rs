@@ -8,6 +8,7 @@ mod drain;
 mod examples;
 mod faults;
 mod forwarding;
+mod handover;
 mod http;
 mod isolation;
 mod limits;

@@ -2,8 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
-use socket2::{Domain, Socket, Type};
-use wasmgate_tests::{TestGateway, peer, run_in};
+use wasmgate_tests::{Reserved, TestGateway, peer, run_in};
 
 /// A command of a README with the lines that it prints there.
 #[derive(Debug)]
@@ -145,20 +144,4 @@ fn masked(line: &str) -> String {
         other => other.to_owned(),
     };
     line.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
-/// A port of the system's choice that nobody else gets: it stays bound, without listening.
-struct Reserved(Socket);
-
-impl Reserved {
-    fn new() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_port(true).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        Reserved(socket)
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
 }
