@@ -16,7 +16,7 @@ use wasmgate::{
     capability::Capabilities,
     config::{Breaker, FailurePolicy, PluginLimits},
     plugin::{
-        Factory, Filter, Stage,
+        Alone, Factory, Filter, Stage,
         chain::{Chain, Use},
         exchange::{Connection, Exchange, RequestHead, State},
     },
@@ -39,7 +39,13 @@ fn plugin() -> impl Fn() -> Arc<Template> {
     let compiled = Cache::default().compile(&engine, &bytes, &digest(&bytes)).expect("the plugin compiles");
     let linked = native::link(&engine, &compiled.component).expect("the plugin links");
     let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
-    let context = PluginContext::new(Arc::from("headers"), PluginLimits::default(), Vec::new(), capabilities);
+    let context = PluginContext::new(
+        Arc::from("headers"),
+        Arc::from("headers"),
+        PluginLimits::default(),
+        Vec::new(),
+        capabilities,
+    );
     move || {
         let breaker =
             Breaker { failures: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60) };
@@ -88,7 +94,7 @@ fn rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Duration {
 fn benches(criterion: &mut Criterion) {
     let template = plugin();
     let filter = |identity: u64| -> Rc<dyn Filter> {
-        NativeFactory { template: template(), identity }.filter(Arc::default())
+        NativeFactory { template: template(), identity }.filter(&mut Alone::default())
     };
 
     criterion.bench_function("lease/warm", |bencher| {

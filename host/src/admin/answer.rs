@@ -28,7 +28,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     faults: Vec<String>,
     #[serde(skip)]
-    header: Option<(HeaderName, String)>,
+    header: Option<Box<(HeaderName, String)>>,
 }
 
 impl Answer {
@@ -67,7 +67,7 @@ impl Answer {
 
 impl From<Problem> for Answer {
     fn from(mut problem: Problem) -> Self {
-        let header = problem.header.take();
+        let header = problem.header.take().map(|header| *header);
         // Strings and a number are always JSON.
         let body = serde_json::to_string_pretty(&problem).unwrap_or_default();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -106,7 +106,7 @@ impl Problem {
     }
 
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Problem {
-        self.header = Some((name, value.into()));
+        self.header = Some(Box::new((name, value.into())));
         self
     }
 }

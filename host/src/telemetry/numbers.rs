@@ -71,6 +71,7 @@ impl RouteNumbers {
         }
     }
 
+    #[expect(clippy::ptr_arg, reason = "a static one is kept without a copy")]
     fn count_reason(&self, method: usize, class: usize, reason: &Cow<'static, str>) {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let full = reasons.len() >= MAX_REASONS;

@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
     ops::Deref,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -81,9 +81,12 @@ impl Total {
     }
 }
 
+/// Workers with their sheets.
+type Owned<S> = Vec<(usize, Arc<S>)>;
+
 /// A sheet of numbers for each label and worker.
 #[derive(Debug)]
-pub struct Sheets<L, S>(Mutex<HashMap<L, Vec<(usize, Arc<S>)>>>);
+pub struct Sheets<L, S>(Mutex<HashMap<L, Owned<S>>>);
 
 impl<L, S> Default for Sheets<L, S> {
     fn default() -> Self {
@@ -123,7 +126,7 @@ impl<L: Clone + Eq + Hash + Ord, S> Sheets<L, S> {
     }
 
     /// Nothing panics while it holds the lock, so a poisoned one is still whole.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<L, Vec<(usize, Arc<S>)>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<L, Owned<S>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
