@@ -22,6 +22,7 @@ mod conform;
 mod effective;
 mod expand;
 mod key_path;
+mod line;
 mod overlay;
 mod problem;
 mod raw;
@@ -32,6 +33,7 @@ mod unit;
 pub use conform::check_value;
 pub use effective::effective;
 pub use key_path::{KeyPath, Step};
+pub use line::{Field, LineFormat, Piece};
 pub use overlay::Overlay;
 pub use problem::{Problem, Problems};
 pub use raw::schema;
@@ -144,7 +146,7 @@ pub struct Listener {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
-    pub format: AccessLogFormat,
+    pub format: LineFormat,
     /// None is standard output.
     pub file: Option<PathBuf>,
     pub queue: usize,
@@ -427,7 +429,7 @@ pub enum AccessLogFormat {
     /// One JSON object.
     #[default]
     Json,
-    /// Combined log format.
+    /// Combined log format, or that of `template`.
     Text,
 }
 

@@ -132,7 +132,6 @@ pub fn run(path: &Path) -> Result<(), Error> {
         let capabilities = loader.capabilities();
         move || worker::sweep_capabilities(&capabilities)
     });
-    tracing::info!(routes = config.routes.len(), ready_ms = started.elapsed().as_millis() as u64, "ready");
     let running = Running {
         config: Arc::new(config),
         plugins: Arc::new(plugins),
@@ -143,7 +142,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
         last: None,
     };
     let reloader = Rc::new(Reloader::new(path, loader, current, metrics.clone(), running));
-    if !runtime.block_on(supervise(&reloader, metrics, admin, controller, drain))? {
+    if !runtime.block_on(supervise(&reloader, metrics, admin, controller, drain, started))? {
         // Workers still hold the access log: waiting for its last lines would wait for them.
         std::process::exit(0);
     }
@@ -157,6 +156,7 @@ async fn supervise(
     admin: Option<(TcpListener, SocketAddr)>,
     controller: Controller,
     drain: Drain,
+    started: Instant,
 ) -> Result<bool, Error> {
     let signals = |error| Error::Io("signals".to_owned(), error);
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
@@ -164,7 +164,7 @@ async fn supervise(
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let stop = Rc::new(Notify::new());
     let mut successor = signal(SignalKind::user_defined2()).map_err(signals)?;
-    let mut handed_on = Vec::new();
+    let (mut handed_on, mut answering) = (Vec::new(), None);
     if let Some((listener, address)) = admin {
         handed_on.extend(listener.try_clone());
         let listener = tokio::net::TcpListener::from_std(listener);
@@ -176,17 +176,25 @@ async fn supervise(
             stop: stop.clone(),
             started: SystemTime::now(),
         };
-        tokio::task::spawn_local(admin::serve(listener, address, Rc::new(control)));
+        answering = Some(tokio::task::spawn_local(admin::serve(listener, address, Rc::new(control))));
     }
     drop(drain);
+    // Whoever waits for this line may send signals from now on.
+    let (routes, ready_ms) = (reloader.config().routes.len(), started.elapsed().as_millis() as u64);
+    tracing::info!(routes, ready_ms, "ready");
     handover::serves();
+    let succeeded = Arc::new(AtomicBool::new(false));
     tokio::select! {
         () = either(&mut terminate, &mut interrupt) => {}
         () = stop.notified() => {}
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
         () = judge_rollouts(reloader) => {}
-        () = hand_over_on(&mut successor, reloader, &handed_on) => {}
+        () = hand_over_on(&mut successor, reloader, &handed_on, &succeeded) => {}
+    }
+    if let (true, Some(answering)) = (succeeded.load(Relaxed), answering) {
+        // Its successor answers on the same socket, and is ready.
+        answering.abort();
     }
     handover::notify(&[NotifyState::Stopping]);
     reloader.release_sockets();
@@ -215,10 +223,14 @@ async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {
     std::future::pending().await
 }
 
-/// Starts a successor whenever it is told to, one at a time. Ends only with the gateway: the successor
-/// sends the signal to go.
-async fn hand_over_on(signal: &mut Signal, reloader: &Reloader, more: &[TcpListener]) {
-    let under_way = Arc::new(AtomicBool::new(false));
+/// Starts a successor whenever it is told to, one at a time, which is `under_way` until it ends. Ends only
+/// with the gateway: the successor sends the signal to go.
+async fn hand_over_on(
+    signal: &mut Signal,
+    reloader: &Reloader,
+    more: &[TcpListener],
+    under_way: &Arc<AtomicBool>,
+) {
     while signal.recv().await.is_some() {
         if under_way.swap(true, Relaxed) {
             tracing::warn!("a successor is being started already");
@@ -291,7 +303,7 @@ fn start_access_log(
 ) -> Result<Option<(AccessLog, telemetry::access_log::Writer)>, Error> {
     let Some(log) = &config.access_log else { return Ok(None) };
     let dropped = metrics.access_log_dropped.clone();
-    let started = AccessLog::start(log.format, log.file.as_deref(), log.queue, dropped);
+    let started = AccessLog::start(log.format.clone(), log.file.as_deref(), log.queue, dropped);
     started.map(Some).map_err(|error| Error::Io("access_log.file".to_owned(), error))
 }
 

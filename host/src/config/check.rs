@@ -19,8 +19,9 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::{
-    AccessLog, Admin, Config, Forwarded, KeyPath, Limits, Listener, Metrics, Overlay, Plugin, Problem,
-    Problems, Reload, Rollout, RolloutTo, Server, Source, check_value,
+    AccessLog, AccessLogFormat, Admin, Config, Field, Forwarded, KeyPath, Limits, LineFormat, Listener,
+    Metrics, Overlay, Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Server, Source, check_value,
+    line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -174,9 +175,28 @@ impl<'a> Check<'a> {
     }
 
     fn access_log(&mut self, section: Option<Section<raw::AccessLog>>) -> Option<AccessLog> {
-        let raw = self.or_default(&KeyPath::root().key("access_log"), section?);
+        let path = KeyPath::root().key("access_log");
+        let raw = self.or_default(&path, section?);
         let file = raw.file.map(|file| self.file_path(&file));
-        Some(AccessLog { format: raw.format, file, queue: raw.queue })
+        let format = match (raw.format, raw.fields, raw.template) {
+            (AccessLogFormat::Json, fields, None) => {
+                LineFormat::Json(fields.unwrap_or_else(|| Field::ALL.to_vec()))
+            }
+            (AccessLogFormat::Text, None, None) => LineFormat::Combined,
+            (AccessLogFormat::Text, None, Some(text)) => {
+                let pieces = self.parsed(&path.key("template"), &text, LINE, line::template);
+                LineFormat::Template(pieces.unwrap_or_default())
+            }
+            (AccessLogFormat::Json, _, Some(_)) => {
+                self.fault(&path.key("template"), "a template is for `format = \"text\"`");
+                LineFormat::Combined
+            }
+            (AccessLogFormat::Text, Some(_), _) => {
+                self.fault(&path.key("fields"), "fields are for `format = \"json\"`");
+                LineFormat::Combined
+            }
+        };
+        Some(AccessLog { format, file, queue: raw.queue })
     }
 
     fn metrics(&mut self, raw: raw::Metrics) -> Metrics {
@@ -369,6 +389,7 @@ impl<'a> Check<'a> {
     }
 }
 
+const LINE: &str = "a text with fields in braces such as \"{client} {status}\"";
 const DURATION: &str = "a duration such as \"5s\"";
 const SIZE: &str = "a size such as \"64KiB\"";
 const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\"";

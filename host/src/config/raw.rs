@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 mod schema;
 mod section;
 
-use super::{AccessLogFormat, FailurePolicy, Isolation, LogLevel, OnLoadError};
+use super::{AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, OnLoadError};
 
 pub use schema::schema;
 pub use section::Section;
@@ -130,6 +130,13 @@ pub struct Log {
 pub struct AccessLog {
     /// The form of a line.
     pub format: AccessLogFormat,
+    /// What a JSON line tells, in this order. Default: everything.
+    #[schemars(length(min = 1))]
+    pub fields: Option<Vec<Field>>,
+    /// A line of format "text", with fields in braces: `{client} "{method} {path}" {status} {duration_ms}`; `{{` and
+    /// `}}` are braces, what is not known is `-`. Default: the combined format.
+    #[schemars(extend("examples" = ["{time} {client} {status} {duration_ms}"]))]
+    pub template: Option<String>,
     /// Appended to; relative to this file. Default: standard output.
     #[schemars(length(min = 1), extend("examples" = ["access.log"]))]
     pub file: Option<String>,
@@ -553,7 +560,13 @@ impl Default for Rollback {
 
 impl Default for AccessLog {
     fn default() -> Self {
-        AccessLog { format: AccessLogFormat::default(), file: None, queue: 8192 }
+        AccessLog {
+            format: AccessLogFormat::default(),
+            fields: None,
+            template: None,
+            file: None,
+            queue: 8192,
+        }
     }
 }
 

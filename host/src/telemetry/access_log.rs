@@ -14,9 +14,9 @@ use std::{
 
 use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 use prometheus_client::metrics::counter::Counter;
-use serde::Serialize;
+use serde_json::Value;
 
-use crate::config::AccessLogFormat as Format;
+use crate::config::{Field, LineFormat, Piece};
 
 /// What one line tells.
 pub struct Entry {
@@ -52,7 +52,7 @@ pub struct Writer(Option<thread::JoinHandle<()>>);
 impl AccessLog {
     /// Opens the file (standard output where there is none) and starts the writer.
     pub fn start(
-        format: Format,
+        format: LineFormat,
         file: Option<&Path>,
         queue: usize,
         dropped: Counter,
@@ -64,7 +64,7 @@ impl AccessLog {
         let (sender, receiver) = mpsc::sync_channel(queue);
         let writer = thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&receiver, format, BufWriter::new(sink)))?;
+            .spawn(move || write_all(&receiver, &format, BufWriter::new(sink)))?;
         let log = AccessLog { queue: sender, dropped };
         Ok((log, Writer(Some(writer))))
     }
@@ -84,7 +84,7 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(entries: &mpsc::Receiver<Box<Entry>>, format: Format, mut sink: impl Write) {
+fn write_all(entries: &mpsc::Receiver<Box<Entry>>, format: &LineFormat, mut sink: impl Write) {
     let mut failed = false;
     while let Ok(first) = entries.recv() {
         let burst = std::iter::once(first).chain(entries.try_iter());
@@ -100,61 +100,61 @@ fn write_all(entries: &mpsc::Receiver<Box<Entry>>, format: Format, mut sink: imp
     }
 }
 
-fn line(entry: &Entry, format: Format) -> String {
+fn line(entry: &Entry, format: &LineFormat) -> String {
     match format {
-        Format::Json => json_line(entry),
-        Format::Text => text_line(entry),
+        LineFormat::Json(fields) => json_line(entry, fields),
+        LineFormat::Combined => combined_line(entry),
+        LineFormat::Template(pieces) => template_line(entry, pieces),
     }
 }
 
-/// The fields of a JSON line, in their order.
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: String,
-    client: IpAddr,
-    method: &'a str,
-    host: &'a str,
-    path: &'a str,
-    protocol: String,
-    status: u16,
-    code: Option<&'a str>,
-    route: &'a str,
-    upstream: Option<&'a str>,
-    endpoint: Option<&'a str>,
-    duration_ms: f64,
-    bytes_in: u64,
-    bytes_out: u64,
-    user_agent: Option<Cow<'a, str>>,
-    request_id: Option<&'a str>,
-    consumer: Option<&'a str>,
+fn value(entry: &Entry, field: Field) -> Value {
+    match field {
+        Field::Time => timestamp(entry.time).into(),
+        Field::Client => entry.client.to_string().into(),
+        Field::Method => entry.method.as_str().into(),
+        Field::Host => entry.authority.as_str().into(),
+        Field::Path => entry.target.as_str().into(),
+        Field::Protocol => format!("{:?}", entry.version).into(),
+        Field::Status => entry.status.into(),
+        Field::Code => entry.code.as_deref().into(),
+        Field::Route => (*entry.route).into(),
+        Field::Upstream => entry.upstream.as_deref().into(),
+        Field::Endpoint => entry.endpoint.as_deref().into(),
+        Field::DurationMs => millis(entry.duration).into(),
+        Field::BytesIn => entry.bytes_in.into(),
+        Field::BytesOut => entry.bytes_out.into(),
+        Field::UserAgent => {
+            entry.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())).into()
+        }
+        Field::RequestId => entry.request_id.as_deref().into(),
+        Field::Consumer => entry.consumer.as_deref().into(),
+    }
 }
 
-fn json_line(entry: &Entry) -> String {
-    let line = JsonLine {
-        time: timestamp(entry.time),
-        client: entry.client,
-        method: entry.method.as_str(),
-        host: &entry.authority,
-        path: entry.target.as_str(),
-        protocol: format!("{:?}", entry.version),
-        status: entry.status,
-        code: entry.code.as_deref(),
-        route: &entry.route,
-        upstream: entry.upstream.as_deref(),
-        endpoint: entry.endpoint.as_deref(),
-        duration_ms: millis(entry.duration),
-        bytes_in: entry.bytes_in,
-        bytes_out: entry.bytes_out,
-        user_agent: entry.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())),
-        request_id: entry.request_id.as_deref(),
-        consumer: entry.consumer.as_deref(),
+/// Written by hand, because a map of `serde_json` sorts its keys.
+fn json_line(entry: &Entry, fields: &[Field]) -> String {
+    let fields = fields.iter().map(|field| format!("\"{}\":{}", field.name(), value(entry, *field)));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+}
+
+fn template_line(entry: &Entry, pieces: &[Piece]) -> String {
+    let text = |piece: &Piece| match piece {
+        Piece::Literal(literal) => literal.clone(),
+        Piece::Field(Field::UserAgent) => {
+            entry.user_agent.as_ref().map_or_else(|| "-".to_owned(), |agent| escaped(agent.as_bytes()))
+        }
+        Piece::Field(field) => match value(entry, *field) {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => escaped(text.as_bytes()),
+            number => number.to_string(),
+        },
     };
-    // Strings and numbers only: there is nothing in it that JSON cannot hold.
-    serde_json::to_string(&line).unwrap_or_default()
+    pieces.iter().map(text).collect()
 }
 
 /// The combined format of Apache and nginx, then route, code, duration in milliseconds, endpoint, request id.
-fn text_line(entry: &Entry) -> String {
+fn combined_line(entry: &Entry) -> String {
     let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let agent = entry.user_agent.as_ref();
     let agent = agent.map_or_else(|| "-".to_owned(), |v| escaped(v.as_bytes()));
@@ -226,15 +226,23 @@ mod tests {
     #[test]
     fn lines() {
         assert_eq!(
-            line(&entry(), Format::Text),
+            line(&entry(), &LineFormat::Combined),
             "192.0.2.1 - - [2024-02-29T12:34:56.007Z] \"GET /x?y=1 HTTP/1.1\" 429 17 \"-\" \
              \"a \\x22b\\x22 \\xff\" all rate_limited 1.234 - -"
         );
-        let json: serde_json::Value = serde_json::from_str(&line(&entry(), Format::Json)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&line(&entry(), &LineFormat::Json(Field::ALL.to_vec()))).unwrap();
         assert_eq!(json["time"], "2024-02-29T12:34:56.007Z");
         assert_eq!(json["code"], "rate_limited");
         assert_eq!(json["duration_ms"], 1.234);
-        assert_eq!(json["endpoint"], serde_json::Value::Null);
+        assert_eq!(json["endpoint"], Value::Null);
+        let chosen = LineFormat::Json(vec![Field::Status, Field::Path, Field::Client]);
+        assert_eq!(line(&entry(), &chosen), r#"{"status":429,"path":"/x?y=1","client":"192.0.2.1"}"#);
+        let pieces =
+            [Piece::Field(Field::Status), Piece::Literal(" ".into()), Piece::Field(Field::UserAgent)];
+        let mut template = pieces.to_vec();
+        template.extend([Piece::Literal(" ".into()), Piece::Field(Field::Upstream)]);
+        assert_eq!(line(&entry(), &LineFormat::Template(template)), r#"429 a \x22b\x22 \xff -"#);
     }
 
     #[test]

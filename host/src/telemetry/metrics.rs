@@ -34,6 +34,7 @@ pub struct Metrics {
     sheaf: Arc<Sheaf>,
     own: OwnSeries,
     pub access_log_dropped: Counter,
+    log_dropped: Family<PluginLabels, Counter>,
     pub reloads: Reloads,
     pub rollouts: Rollouts,
 }
@@ -101,9 +102,20 @@ impl Metrics {
         let help = "Access log lines lost because the queue was full";
         registry.register("access_log_dropped", help, dropped.clone());
         let reloads = Reloads::new(&mut registry);
+        let log_dropped = Family::default();
+        let help = "Log lines of a plugin that exceeded its rate";
+        registry.register("plugin_log_dropped", help, log_dropped.clone());
         let rollouts = Rollouts::new(&mut registry);
         let registry = Mutex::new(registry);
-        Metrics { rollouts, registry, sheaf, own: OwnSeries::default(), access_log_dropped: dropped, reloads }
+        Metrics {
+            rollouts,
+            log_dropped,
+            registry,
+            sheaf,
+            own: OwnSeries::default(),
+            access_log_dropped: dropped,
+            reloads,
+        }
     }
 
     pub fn route(&self, name: &Arc<str>, worker: usize) -> Arc<RouteNumbers> {
@@ -120,6 +132,10 @@ impl Metrics {
 
     pub fn plugin(&self, name: &Arc<str>, worker: usize) -> Arc<PluginNumbers> {
         self.sheaf.plugins.of(name, worker, PluginNumbers::new)
+    }
+
+    pub fn plugin_log_dropped(&self, plugin: &str) {
+        self.log_dropped.get_or_create(&PluginLabels { plugin: plugin.to_owned() }).inc();
     }
 
     pub fn sheaf(&self) -> &Sheaf {

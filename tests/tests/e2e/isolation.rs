@@ -327,3 +327,18 @@ fn what_is_no_plugin_is_refused() {
         assert!(output.err.contains(text), "{name}: {output:?}");
     }
 }
+
+#[test]
+fn a_plugin_logs_no_more_than_its_rate_and_what_is_lost_is_counted() {
+    let upstream = TestUpstream::ok();
+    let uses = rogue("name = \"chatty\", request = [\"tell\"]", "closed");
+    let gateway = gateway(&upstream, "limits = { log_rate = 1 }\n", &[("told", &uses)]);
+    let mut client = Client::connect(gateway.addr());
+    for _ in 0..30 {
+        assert_eq!(client.get("/told").status, 200);
+    }
+    // A second may begin in between.
+    assert!(gateway.metric("wasmgate_plugin_log_dropped_total{plugin=\"rogue\"}") >= 20.0);
+    let lines = gateway.logged("chatty").len();
+    assert!((1..10).contains(&lines), "{lines}");
+}

@@ -100,6 +100,25 @@ fn listeners_open_and_close() {
 }
 
 #[test]
+fn the_lines_of_the_access_log_have_the_chosen_form() {
+    let with = |log: &str| {
+        answering("one")
+            .replace("access_log = { file = \"access.log\" }", &format!("access_log = {{ {log} }}"))
+    };
+    let gateway =
+        TestGateway::start(&with("file = \"chosen.log\", fields = [\"status\", \"method\", \"path\"]"));
+    let written = |name: &str| fs::read_to_string(gateway.directory().join(name)).unwrap_or_default();
+    get(gateway.addr(), "/x?y=1");
+    eventually!(written("chosen.log") == "{\"status\":200,\"method\":\"GET\",\"path\":\"/x?y=1\"}\n");
+    gateway.write_config(&with(
+        "file = \"text.log\", format = \"text\", template = \"{method} {path} -> {status}, {upstream}\"",
+    ));
+    gateway.reload();
+    get(gateway.addr(), "/z");
+    eventually!(written("text.log") == "GET /z -> 200, -\n", "{}", written("text.log"));
+}
+
+#[test]
 fn another_access_log_is_written_from_then_on() {
     let gateway = TestGateway::start(&answering("one"));
     get(gateway.addr(), "/first");

@@ -49,6 +49,7 @@ fn write(plugin: &PluginContext, level: Level, message: &str) {
         tracing::warn!(plugin = name, "{lost} log lines of the plugin were dropped in a second");
     }
     if !allowed {
+        plugin.capabilities.metrics.plugin_log_dropped(name);
         return;
     }
     let end = message.floor_char_boundary(MAX_LINE);
