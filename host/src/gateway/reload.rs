@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-const LOADER_NICE: i32 = 10;
+const LOADER_NICE: i32 = 19;
 const LOADER_STACK: usize = 4 << 20;
 
 /// What runs, and the way from it to what runs next. Lives on the main thread.
