@@ -21,6 +21,7 @@ mod check;
 mod conform;
 mod effective;
 mod expand;
+mod files;
 mod key_path;
 mod line;
 mod overlay;
@@ -32,6 +33,7 @@ mod unit;
 
 pub use conform::check_value;
 pub use effective::effective;
+pub use files::{Files, Stamp};
 pub use key_path::{KeyPath, Step};
 pub use line::{Field, LineFormat, Piece};
 pub use overlay::Overlay;
@@ -48,14 +50,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// The same with changes that the file does not have.
 pub fn load_with(path: &Path, overlay: Overlay) -> Result<Config, Problems> {
     let name = path.display().to_string();
+    let own = Files::from_iter([path.to_owned()]);
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Problem::new(KeyPath::root(), None, format!("cannot be read: {error}"));
-        Problems::of_text(&name, "", vec![problem]).files(vec![path.to_owned()])
+        Problems::of_text(&name, "", vec![problem]).with_files(&own)
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let mut config =
-        parse_with(&text, &name, base, overlay).map_err(|problems| problems.files(vec![path.to_owned()]))?;
-    config.files.insert(0, path.to_owned());
+    let mut config = parse_with(&text, &name, base, overlay).map_err(|problems| problems.with_files(&own))?;
+    config.files.extend(&own);
     Ok(config)
 }
 
@@ -96,12 +98,12 @@ pub struct Config {
     pub source: Source,
     /// Changes that the file does not have, those that still hold.
     pub overlay: Overlay,
-    files: Vec<PathBuf>,
+    files: Files,
 }
 
 impl Config {
     /// Every file that the configuration is made of: its own, those it takes values from, and the plugins.
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> &Files {
         &self.files
     }
 }

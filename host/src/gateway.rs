@@ -37,7 +37,7 @@ use tokio::{
 
 use crate::{
     admin,
-    config::{self, Config, Problems},
+    config::{self, Config, Files, Problems},
     drain::{self, Controller, Drain},
     runtime::Current,
     telemetry::{self, access_log::AccessLog, metrics::Metrics},
@@ -279,7 +279,7 @@ async fn reload_with_files(reloader: &Reloader) {
     let mut files = reloader.files();
     loop {
         let settings = reloader.config().reload.clone();
-        let wanted = if settings.watch { files.borrow_and_update().clone() } else { Vec::new() };
+        let wanted = if settings.watch { files.borrow_and_update().clone() } else { Files::default() };
         watch.files(&wanted);
         tokio::select! {
             _ = files.changed() => {}

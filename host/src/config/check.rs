@@ -19,9 +19,9 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::{
-    AccessLog, AccessLogFormat, Admin, Config, Field, Forwarded, KeyPath, Limits, LineFormat, Listener,
-    Metrics, Overlay, Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Server, Source, check_value,
-    line,
+    AccessLog, AccessLogFormat, Admin, Config, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
+    Listener, Metrics, Overlay, Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Server, Source,
+    check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -31,7 +31,7 @@ use crate::router::Table;
 /// `problems` are those that reading the source has found.
 pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Config, Problems> {
     if source.value().is_null() {
-        return Err(Problems::new(&source, problems).files(source.files().to_vec()));
+        return Err(Problems::new(&source, problems).with_files(source.files()));
     }
     let mut check = Check::new(source, problems, base);
     let file = serde_json::from_value(check.source.value().clone());
@@ -40,7 +40,7 @@ pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Con
         Some(file) => check.file(file),
         None => {
             let files = check.files();
-            Err(Problems::new(&check.source, check.problems).files(files))
+            Err(Problems::new(&check.source, check.problems).with_files(&files))
         }
     }
 }
@@ -118,7 +118,7 @@ impl<'a> Check<'a> {
                 source: self.source,
                 overlay: Overlay::default(),
             }),
-            _ => Err(Problems::new(&self.source, self.problems).files(files)),
+            _ => Err(Problems::new(&self.source, self.problems).with_files(&files)),
         }
     }
 
@@ -241,17 +241,15 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What the configuration reads or names, each once.
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = self.source.files().to_vec();
+    /// What the configuration reads or names.
+    fn files(&self) -> Files {
+        let mut files = self.source.files().clone();
         for plugin in &self.plugins {
-            files.push(plugin.file.clone());
+            files.note(plugin.file.clone());
             if let Some(Rollout { to: RolloutTo::File(file), .. }) = &plugin.rollout {
-                files.push(file.clone());
+                files.note(file.clone());
             }
         }
-        let mut seen = BTreeSet::new();
-        files.retain(|file| seen.insert(file.clone()));
         files
     }
 

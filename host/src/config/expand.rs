@@ -1,9 +1,8 @@
 //! `${env:NAME}` and `${file:PATH}` inside strings. It reads the environment and files, and knows no TOML.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-};
+use std::{env, fs, io, path::Path};
+
+use super::Files;
 
 /// A string after expansion.
 #[derive(Debug, Default, PartialEq)]
@@ -11,16 +10,14 @@ pub struct Expanded {
     pub text: String,
     /// Something was taken from outside: `text` may be a secret.
     pub secret: bool,
-    /// Files named, also when they could not be read.
-    pub files: Vec<PathBuf>,
 }
 
 /// Replaces `${env:NAME}` by that variable and `${file:PATH}` by the content of that file, less one newline
 /// at its end. PATH is relative to `base`. `$${` is a literal `${`; so is one that names no source, as in the
 /// templates of plugins.
 ///
-/// The error is the reason; the files that were named come with it, for whoever waits until they appear.
-pub fn expand(text: &str, base: &Path) -> Result<Expanded, (String, Vec<PathBuf>)> {
+/// The error is the reason. All files named are noted, also those that cannot be read.
+pub fn expand(text: &str, base: &Path, files: &mut Files) -> Result<Expanded, String> {
     let mut expanded = Expanded::default();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -37,10 +34,7 @@ pub fn expand(text: &str, base: &Path) -> Result<Expanded, (String, Vec<PathBuf>
             rest = reference;
             continue;
         }
-        rest = match take(reference, base, &mut expanded) {
-            Ok(rest) => rest,
-            Err(reason) => return Err((reason, expanded.files)),
-        };
+        rest = take(reference, base, files, &mut expanded)?;
     }
     expanded.text.push_str(rest);
     Ok(expanded)
@@ -53,7 +47,12 @@ fn names_a_source(reference: &str) -> bool {
 }
 
 /// Appends what the reference stands for, gives back what follows it.
-fn take<'a>(reference: &'a str, base: &Path, into: &mut Expanded) -> Result<&'a str, String> {
+fn take<'a>(
+    reference: &'a str,
+    base: &Path,
+    files: &mut Files,
+    into: &mut Expanded,
+) -> Result<&'a str, String> {
     let (inner, rest) =
         reference.split_once('}').ok_or("`${` is never closed by `}`; a literal `${` is written `$${`")?;
     let value = match inner.split_once(':') {
@@ -61,9 +60,8 @@ fn take<'a>(reference: &'a str, base: &Path, into: &mut Expanded) -> Result<&'a 
         Some(("env", name)) => variable(name),
         Some(("file", path)) => {
             let file = base.join(path);
-            let content = content(&file).map_err(|error| format!("cannot read file `{path}`: {error}"));
-            into.files.push(file);
-            content
+            files.note(file.clone());
+            content(&file).map_err(|error| format!("cannot read file `{path}`: {error}"))
         }
         _ => Err(format!(
             "`${{{inner}}}` is neither `${{env:NAME}}` nor `${{file:PATH}}`; a literal `${{` is written `$${{`"
@@ -94,7 +92,11 @@ fn content(file: &Path) -> io::Result<String> {
 mod tests {
     use std::{fs, path::Path};
 
-    use super::expand;
+    use super::{Expanded, Files};
+
+    fn expand(text: &str, base: &Path) -> Result<Expanded, String> {
+        super::expand(text, base, &mut Files::default())
+    }
 
     fn text(of: &str) -> String {
         expand(of, Path::new(".")).expect("expands").text
@@ -127,9 +129,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for (content, expanded) in [("k", "k"), ("k\n", "k"), ("k\r\n", "k"), ("k\n\n", "k\n"), ("", "")] {
             fs::write(folder.path().join("secret"), content).expect("written");
-            let result = expand("${file:secret}", folder.path()).expect("expands");
+            let mut files = Files::default();
+            let result = super::expand("${file:secret}", folder.path(), &mut files).expect("expands");
             assert_eq!((result.text.as_str(), result.secret), (expanded, true));
-            assert_eq!(result.files, [folder.path().join("secret")]);
+            assert_eq!(files, Files::from_iter([folder.path().join("secret")]));
         }
     }
 
@@ -143,7 +146,7 @@ mod tests {
             ("${env:HOME", "never closed"),
             ("${file:no/such}", "cannot read file `no/such`"),
         ] {
-            let (error, _) = expand(given, Path::new(".")).expect_err(given);
+            let error = expand(given, Path::new(".")).expect_err(given);
             assert!(error.contains(reason), "{error}");
         }
     }

@@ -1,10 +1,10 @@
 //! What is wrong with a document, and how a person reads it. It knows no rule of the config.
 
-use std::{error::Error, fmt, ops::Range, path::PathBuf};
+use std::{error::Error, fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::{key_path::KeyPath, source::Source};
+use super::{Files, key_path::KeyPath, source::Source};
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +52,7 @@ pub struct Problems {
     name: String,
     text: String,
     list: Vec<Problem>,
-    files: Vec<PathBuf>,
+    files: Files,
 }
 
 impl Problems {
@@ -64,17 +64,16 @@ impl Problems {
     pub fn of_text(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|p| p.span.as_ref().map(|span| span.start));
         list.dedup();
-        Problems { name: name.to_owned(), text: text.to_owned(), list, files: Vec::new() }
+        Problems { name: name.to_owned(), text: text.to_owned(), list, files: Files::default() }
     }
 
-    /// Notes files that the document is made of beside its own.
-    pub fn files(mut self, files: Vec<PathBuf>) -> Self {
+    pub fn with_files(mut self, files: &Files) -> Self {
         self.files.extend(files);
         self
     }
 
     /// Files whose change may make the document good: those that are known so far.
-    pub fn made_of(&self) -> &[PathBuf] {
+    pub fn files(&self) -> &Files {
         &self.files
     }
 

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde_json::{Map, Number, Value};
@@ -15,6 +15,7 @@ use toml::{
 };
 
 use super::{
+    Files,
     expand::expand,
     key_path::{KeyPath, Step},
     problem::Problem,
@@ -26,7 +27,7 @@ pub struct Source {
     value: Value,
     spans: BTreeMap<KeyPath, Spans>,
     hidden: BTreeSet<KeyPath>,
-    files: Vec<PathBuf>,
+    files: Files,
 }
 
 struct Spans {
@@ -53,7 +54,7 @@ impl Source {
                 value: Value::Null,
                 spans: BTreeMap::new(),
                 hidden: BTreeSet::new(),
-                files: Vec::new(),
+                files: Files::default(),
             },
         };
         if reading.problems.is_empty() {
@@ -98,7 +99,7 @@ impl Source {
     }
 
     /// Files named by `${file:...}`.
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> &Files {
         &self.files
     }
 
@@ -169,16 +170,14 @@ impl Reading<'_> {
     }
 
     fn string(&mut self, path: &KeyPath, text: &str) -> String {
-        match expand(text, self.base) {
+        match expand(text, self.base, &mut self.source.files) {
             Ok(expanded) => {
                 if expanded.secret {
                     self.source.hidden.insert(path.clone());
                 }
-                self.source.files.extend(expanded.files);
                 expanded.text
             }
-            Err((reason, files)) => {
-                self.source.files.extend(files);
+            Err(reason) => {
                 self.problems.push(Problem::at_value(&self.source, path, reason));
                 text.to_owned()
             }
@@ -199,7 +198,7 @@ impl Reading<'_> {
 mod tests {
     use std::path::Path;
 
-    use super::{KeyPath, Source};
+    use super::{Files, KeyPath, Source};
 
     const TEXT: &str = r#"
 [server]
@@ -248,7 +247,7 @@ endpoints = []
         let first = KeyPath::root().key("a").index(0);
         assert_eq!(source.get(&first), Some(&"s3cret".into()));
         assert!(source.is_hidden(&first) && !source.is_hidden(&KeyPath::root().key("a").index(1)));
-        assert_eq!(source.files(), [folder.path().join("key")]);
+        assert_eq!(source.files(), &Files::from_iter([folder.path().join("key")]));
         assert!(!format!("{source:?}").contains("s3cret"));
     }
 

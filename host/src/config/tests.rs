@@ -291,9 +291,10 @@ fn files_are_those_read_and_the_plugins() {
     let (folder, base) = site();
     let path = base.join("small.toml");
     fs::write(&path, SMALL).expect("written");
-    let files = load(&path).expect("no faults").files().to_vec();
+    let config = load(&path).expect("no faults");
     let wasm = |name: &str| base.join("plugins").join(name);
-    assert_eq!(files, [path, base.join("secret"), wasm("key-auth.wasm"), wasm("headers.wasm")]);
+    let files = [path, base.join("secret"), wasm("key-auth.wasm"), wasm("headers.wasm")];
+    assert_eq!(config.files(), &Files::from_iter(files));
     drop(folder);
 }
 

@@ -23,7 +23,7 @@ use super::{
     start_access_log,
 };
 use crate::{
-    config::{self, Config, Overlay},
+    config::{self, Config, Files, Overlay},
     plugin::rollout::Rollout,
     runtime::Current,
     snapshot::Snapshot,
@@ -47,7 +47,7 @@ pub struct Reloader {
     turn: Mutex<()>,
     running: RefCell<Running>,
     /// Files whose change may lead to something else.
-    files: watch::Sender<Vec<PathBuf>>,
+    files: watch::Sender<Files>,
 }
 
 pub struct Running {
@@ -104,13 +104,13 @@ impl Reloader {
         metrics: Arc<Metrics>,
         running: Running,
     ) -> Self {
-        let files = watch::Sender::new(running.config.files().to_vec());
+        let files = watch::Sender::new(running.config.files().clone());
         let (path, running) = (path.to_owned(), RefCell::new(running));
         Reloader { path, loader, current, metrics, turn: Mutex::new(()), running, files }
     }
 
     /// The files that what runs, or what should, is made of.
-    pub fn files(&self) -> watch::Receiver<Vec<PathBuf>> {
+    pub fn files(&self) -> watch::Receiver<Files> {
         self.files.subscribe()
     }
 
@@ -245,11 +245,11 @@ impl Reloader {
             let _ = rustix::process::nice(LOADER_NICE);
             let config = match config::load_with(&path, overlay) {
                 Ok(config) => config,
-                Err(problems) => return (problems.made_of().to_vec(), Err(Error::from(problems))),
+                Err(problems) => return (problems.files().clone(), Err(Error::from(problems))),
             };
             let loaded =
                 local_runtime().and_then(|runtime| Ok(runtime.block_on(loader.load(&config, &before))?));
-            (config.files().to_vec(), loaded.map(|loaded| (config, loaded)))
+            (config.files().clone(), loaded.map(|loaded| (config, loaded)))
         };
         let thread = thread::Builder::new().name("loader".to_owned()).stack_size(LOADER_STACK);
         // Nobody listens any more only when the gateway ends.
@@ -260,7 +260,7 @@ impl Reloader {
         let (mut files, loaded) = loading.map_err(|_| Error::Failed("loading panicked".to_owned()))?;
         if loaded.is_err() {
             // What it was made of until now may come back.
-            files.extend(self.config().files().iter().cloned());
+            files.extend(self.config().files());
         }
         self.files.send_replace(files);
         loaded

@@ -5,10 +5,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf, absolute},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use notify::{
@@ -16,6 +15,8 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 use tokio::{sync::Notify, time::timeout};
+
+use crate::config::{Files, Stamp};
 
 /// Links that lead to a file; more are a loop.
 const MAX_LINKS: usize = 40;
@@ -35,9 +36,6 @@ struct Shared {
     stirred: Notify,
 }
 
-/// What tells one state of a file from another. None is a file that cannot be read.
-type Stamp = Option<(u64, u64, u64, Option<SystemTime>)>;
-
 impl Watch {
     pub fn start() -> notify::Result<Watch> {
         let shared = Arc::<Shared>::default();
@@ -50,14 +48,14 @@ impl Watch {
         Ok(Watch { watcher, shared, directories: BTreeSet::new(), stamps: BTreeMap::new() })
     }
 
-    /// Watches these files from now on, and no others; those that do not exist are waited for. Of a file
-    /// that was watched already, a change that was not told yet is not lost.
-    pub fn files(&mut self, files: &[PathBuf]) {
+    /// Watches these files from now on, and no others; those that do not exist are waited for. No change
+    /// is lost: neither one since a file was noted, nor, where it was watched already, one not told yet.
+    pub fn files(&mut self, files: &Files) {
         let mut before = std::mem::take(&mut self.stamps);
-        for file in files {
+        for (file, noted) in files.iter() {
             let file = absolute(file).unwrap_or_else(|_| file.clone());
-            let known = before.remove(&file);
-            self.stamps.entry(file).or_insert_with_key(|file| known.unwrap_or_else(|| stamp(file)));
+            let known = before.remove(&file).unwrap_or_else(|| noted.clone());
+            self.stamps.insert(file, known);
         }
         self.follow();
     }
@@ -65,13 +63,13 @@ impl Watch {
     /// Returns once a file differs from what it was, and none has been touched for a while. May be
     /// dropped at any point and called again.
     pub async fn changed(&mut self, quiet: Duration) {
-        while self.stamps.iter().all(|(file, before)| stamp(file) == *before) {
+        while self.stamps.iter().all(|(file, before)| Stamp::of(file) == *before) {
             self.shared.stirred.notified().await;
             self.follow();
         }
         while timeout(quiet, self.shared.stirred.notified()).await.is_ok() {}
         for (file, before) in &mut self.stamps {
-            *before = stamp(file);
+            *before = Stamp::of(file);
         }
         self.follow();
     }
@@ -112,11 +110,6 @@ impl Shared {
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.modified().ok()))
-}
-
 /// The names at which something happens when another file is found under this path: its own and
 /// those of all links on the way to it. Where a directory is missing, its name in the nearest one.
 fn names(file: &Path) -> BTreeSet<PathBuf> {
@@ -152,9 +145,9 @@ mod tests {
 
     const QUIET: Duration = Duration::from_millis(20);
 
-    fn watched(files: &[PathBuf]) -> Watch {
+    fn watched(file: &Path) -> Watch {
         let mut watch = Watch::start().unwrap();
-        watch.files(files);
+        watch.files(&Files::from_iter([file.to_owned()]));
         watch
     }
 
@@ -167,7 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
         fs::write(&file, "a").unwrap();
-        let mut watch = watched(std::slice::from_ref(&file));
+        let mut watch = watched(&file);
         fs::write(&file, "ab").unwrap();
         assert!(told(&mut watch).await);
         let next = folder.path().join("next");
@@ -190,7 +183,7 @@ mod tests {
         }
         symlink("1", at("..data")).unwrap();
         symlink("..data/gateway.toml", at("gateway.toml")).unwrap();
-        let mut watch = watched(&[at("gateway.toml")]);
+        let mut watch = watched(&at("gateway.toml"));
         for version in ["2", "1"] {
             symlink(version, at("..next")).unwrap();
             fs::rename(at("..next"), at("..data")).unwrap();
@@ -204,7 +197,7 @@ mod tests {
     async fn a_file_is_waited_for_with_its_directories() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plugins/own/filter.wasm");
-        let mut watch = watched(std::slice::from_ref(&file));
+        let mut watch = watched(&file);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, "").unwrap();
         assert!(told(&mut watch).await);
@@ -215,11 +208,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, log) = (folder.path().join("gateway.toml"), folder.path().join("access.log"));
         fs::write(&file, "a").unwrap();
-        let mut watch = watched(std::slice::from_ref(&file));
+        let mut watch = watched(&file);
         fs::write(&log, "line").unwrap();
         assert!(timeout(QUIET * 5, watch.changed(QUIET)).await.is_err());
         fs::write(&file, "ab").unwrap();
-        watch.files(&[file.clone(), folder.path().join("new"), file]);
+        let new = folder.path().join("new");
+        watch.files(&Files::from_iter([file, new.clone()]));
+        assert!(told(&mut watch).await);
+        let noted = Files::from_iter([new.clone()]);
+        watch.files(&Files::default());
+        fs::write(&new, "since it was noted").unwrap();
+        watch.files(&noted);
         assert!(told(&mut watch).await);
     }
 }
