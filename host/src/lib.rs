@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md tells how the modules lie above each other.
 
 pub mod admin;
+pub mod background;
 pub mod body;
 pub mod capability;
 pub mod cli;

@@ -29,7 +29,7 @@ pub use reserved::Reserved;
 pub use upstream::{Call, TestUpstream};
 
 /// How long anything may take before it counts as never.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until the condition holds; panics when it does not in time.
 #[macro_export]

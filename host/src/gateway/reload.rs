@@ -23,6 +23,7 @@ use super::{
     start_access_log,
 };
 use crate::{
+    background::yield_to_requests,
     config::{self, Config, Files, Overlay},
     plugin::rollout::Rollout,
     runtime::Current,
@@ -34,7 +35,6 @@ use crate::{
     },
 };
 
-const LOADER_NICE: i32 = 19;
 const LOADER_STACK: usize = 4 << 20;
 
 /// What runs, and the way from it to what runs next. Lives on the main thread.
@@ -241,8 +241,7 @@ impl Reloader {
         let before = self.running.borrow().plugins.clone();
         let (tell, loading) = oneshot::channel();
         let load = move || {
-            // Of this thread alone, on Linux. Loading goes on where it is refused.
-            let _ = rustix::process::nice(LOADER_NICE);
+            yield_to_requests();
             let config = match config::load_with(&path, overlay) {
                 Ok(config) => config,
                 Err(problems) => return (problems.files().clone(), Err(Error::from(problems))),

@@ -17,14 +17,13 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
+use crate::background::yield_to_requests;
+
 pub struct Compiled {
     pub component: Component,
     pub time: Duration,
     pub from_cache: bool,
 }
-
-/// The least urgent: whoever serves a request interrupts the compiler at once (sched(7)).
-const COMPILER_NICE: i32 = 19;
 
 pub type Sha256Digest = [u8; 32];
 
@@ -108,7 +107,7 @@ fn compilers() -> Option<&'static ThreadPool> {
     let build = || {
         let pool = ThreadPoolBuilder::new().thread_name(|number| format!("compiler-{number}"));
         // Of the calling thread alone, on Linux. Compiling goes on where it is refused.
-        let pool = pool.start_handler(|_| _ = rustix::process::nice(COMPILER_NICE));
+        let pool = pool.start_handler(|_| yield_to_requests());
         pool.build().inspect_err(|error| tracing::warn!("no threads to compile on: {error}")).ok()
     };
     COMPILERS.get_or_init(build).as_ref()
