@@ -312,7 +312,7 @@ pub struct Smoke {
 pub struct PluginLimits {
     /// Linear memory of one instance, at least "64KiB". Default: "16MiB".
     pub memory: Option<SizeText>,
-    /// Running time of one call; waiting for the host does not count. Default: "20ms".
+    /// Processor time of one call; waiting, for the host or for a processor, does not count. Default: "20ms".
     pub time: Option<DurationText>,
     /// Instances per worker. Default: 256.
     #[schemars(range(min = 1, max = 65_535))]

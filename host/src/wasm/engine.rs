@@ -1,11 +1,8 @@
 //! The one engine: how guests are compiled, where their memory comes from, what interrupts them.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
 };
@@ -20,12 +17,10 @@ pub const MAX_MEMORY: u64 = 1 << 30;
 /// Pages that stay resident when an instance ends, so that the next one needs no page fault.
 const KEEP_RESIDENT: usize = 64 << 10;
 
-/// Ticks since the start, of all engines (there is one).
-static TICKS: AtomicU64 = AtomicU64::new(0);
-
-/// A clock in ticks that is free to read.
-pub fn ticks() -> u64 {
-    TICKS.load(Relaxed)
+/// How long a processor has run this thread; a system call.
+pub fn thread_time() -> Duration {
+    // The kernel's fields are signed and never negative.
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Builds the engine and starts its ticker, which ends with the last clone of the engine.
@@ -42,7 +37,6 @@ pub fn build() -> wasmtime::Result<Engine> {
     thread::Builder::new().name("wasm-ticker".to_owned()).spawn(move || {
         while let Some(engine) = weak.upgrade() {
             engine.increment_epoch();
-            TICKS.fetch_add(1, Relaxed);
             drop(engine);
             thread::sleep(TICK);
         }

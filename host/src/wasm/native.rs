@@ -9,7 +9,6 @@ use wasmtime::{
 };
 
 use super::{
-    engine::TICK,
     host::{self, Outcome},
     instance::{Exports, Instance},
     pool::Pool,
@@ -98,8 +97,7 @@ impl PluginContext {
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
-        let ticks = (limits.time.as_millis() / TICK.as_millis()) as u64;
-        Arc::new(PluginContext { name, scope, limits, ticks, upstreams, capabilities, log_budget })
+        Arc::new(PluginContext { name, scope, limits, upstreams, capabilities, log_budget })
     }
 }
 

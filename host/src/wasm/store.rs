@@ -1,16 +1,19 @@
 //! What belongs to one instance on the host's side: its limits, its WASI, and for the time of a
 //! call the exchange.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    engine::ticks,
+    engine::{TICK, thread_time},
     host::{Outcome, log::PluginOutput},
     limits::Limiter,
 };
@@ -20,6 +23,9 @@ use crate::{
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
 };
+
+/// In place of the time at which a call began to run.
+const NO_TICK_YET: u64 = u64::MAX;
 
 pub struct Host {
     pub exchange: Option<Box<State>>,
@@ -31,11 +37,11 @@ pub struct Host {
     pub limiter: Limiter,
     /// Host functions that the guest has called in this call.
     pub calls: u64,
-    /// Ticks that the call may still run.
-    ticks: u64,
-    /// When it last began to run. Beside the store, because the yield that ends sets it.
+    /// Processor time that the call may still use.
+    time_left: Duration,
+    /// What its thread had used when it last began to run, in nanoseconds. Beside the store, because the yield that ends sets it.
     running_since: Arc<AtomicU64>,
-    /// The call ended because it ran out of ticks.
+    /// The call ended because it ran out of time.
     pub timed_out: bool,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -47,8 +53,6 @@ pub struct PluginContext {
     /// Under which its counters and stored values stand: those of another plugin are not its.
     pub scope: Arc<str>,
     pub limits: PluginLimits,
-    /// The time limit of a call.
-    pub ticks: u64,
     /// Upstreams that it may choose.
     pub upstreams: Vec<Arc<str>>,
     pub capabilities: Arc<Capabilities>,
@@ -67,7 +71,7 @@ impl Host {
                 series: Vec::new(),
                 limiter: Limiter::new(memory, numbers),
                 calls: 0,
-                ticks: 0,
+                time_left: Duration::ZERO,
                 running_since: Arc::default(),
                 timed_out: false,
                 // No files, no environment, no sockets.
@@ -79,12 +83,17 @@ impl Host {
         store.limiter(|host| &mut host.limiter);
         store.set_hostcall_fuel(host_bytes);
         // Each tick the guest lets its worker look at its sockets; a plain yield would starve them.
-        // What it ran is counted by the clock: between two looks it may have filled memory for long.
+        // What counts is the processor's time: between two ticks the guest may have filled memory for
+        // long, and on a busy machine its worker may have waited. The first tick is taken for a whole one,
+        // so that short calls, which are nearly all, ask for no time.
         store.epoch_deadline_callback(|mut context| {
             let host = context.data_mut();
-            let ran = ticks().saturating_sub(host.running_since.load(Relaxed)).max(1);
-            match host.ticks.checked_sub(ran) {
-                Some(left) => host.ticks = left,
+            let ran = match host.running_since.load(Relaxed) {
+                NO_TICK_YET => TICK,
+                since => thread_time().saturating_sub(Duration::from_nanos(since)),
+            };
+            match host.time_left.checked_sub(ran) {
+                Some(left) => host.time_left = left,
                 None => {
                     host.timed_out = true;
                     return Ok(UpdateDeadline::Interrupt);
@@ -93,7 +102,7 @@ impl Host {
             let running_since = host.running_since.clone();
             let others = async move {
                 tokio::task::yield_now().await;
-                running_since.store(ticks(), Relaxed);
+                running_since.store(thread_time().as_nanos() as u64, Relaxed);
             };
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(others)))
         });
@@ -103,8 +112,8 @@ impl Host {
     /// Gives the next call its time. Without it every call would trap at once.
     pub fn start_clock(store: &mut Store<Host>) {
         let host = store.data_mut();
-        host.ticks = host.plugin.ticks;
-        host.running_since.store(ticks(), Relaxed);
+        host.time_left = host.plugin.limits.time;
+        host.running_since.store(NO_TICK_YET, Relaxed);
         host.timed_out = false;
         store.set_epoch_deadline(1);
     }
