@@ -14,7 +14,7 @@ use std::{borrow::Cow, fmt, pin::Pin, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::telemetry::numbers::PluginNumbers;
+use crate::telemetry::numbers::{PHASES, PluginNumbers};
 use exchange::Exchange;
 
 /// One configured plugin on one worker. Only the phases it names are called.
@@ -112,15 +112,8 @@ impl Phases {
 
     /// Their names, in the order in which they run.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        [
-            (self.request, "request"),
-            (self.request_body, "request-body"),
-            (self.response, "response"),
-            (self.response_body, "response-body"),
-            (self.log, "log"),
-        ]
-        .into_iter()
-        .filter_map(|(has, name)| has.then_some(name))
+        let has = [self.request, self.request_body, self.response, self.response_body, self.log];
+        has.into_iter().zip(PHASES).filter_map(|(has, name)| has.then_some(name))
     }
 }
 
@@ -139,15 +132,17 @@ impl Stage {
 }
 
 /// What a head phase decides.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Verdict {
+    #[default]
     Next,
     Respond(Box<LocalResponse>),
 }
 
 /// What a body phase decides about the piece it was given.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum BodyVerdict {
+    #[default]
     Pass,
     Replace(Bytes),
     Respond(Box<LocalResponse>),
@@ -269,4 +264,24 @@ pub struct Summary {
     pub bytes_out: u64,
     pub upstream: Option<Arc<str>>,
     pub endpoint: Option<Arc<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+    use crate::telemetry::numbers::FAILURES;
+
+    #[test]
+    fn every_failure_has_a_place_in_the_metrics() {
+        let text = String::new;
+        let failures = [
+            Failure::Error(text()),
+            Failure::Trap(text()),
+            Failure::Deadline,
+            Failure::Memory,
+            Failure::Saturated,
+            Failure::Broken,
+        ];
+        assert_eq!(failures.map(|failure| failure.reason()), FAILURES);
+    }
 }

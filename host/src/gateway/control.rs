@@ -29,10 +29,11 @@ use crate::{
     plugin::rollout::Version,
     telemetry::{
         self,
+        access_log::timestamp,
         metrics::{Format, Metrics},
         numbers::{FAILURES, PHASES, PluginNumbers},
         page,
-        tally::sum,
+        tally::{sum, under_way},
     },
     wasm::compile::{Sha256Digest, hex},
 };
@@ -73,19 +74,19 @@ impl admin::Control for Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             state: if self.drain.is_draining() { "draining" } else { "running" },
-            started: time(self.started),
+            started: timestamp(self.started),
             workers: config.server.workers,
             listeners: listeners.map(|(name, address)| (name.to_owned(), address.to_string())).collect(),
             config: ConfigStatus {
                 file: config.source.name().to_owned(),
-                since: time(running.since),
+                since: timestamp(running.since),
                 routes: config.routes.len(),
                 plugins: config.plugins.len(),
                 upstreams: config.upstreams.len(),
                 disabling: running.disabling.clone(),
             },
             last_reload: running.last.as_ref().map(|attempt| ReloadStatus {
-                at: time(attempt.at),
+                at: timestamp(attempt.at),
                 trigger: attempt.trigger.to_string(),
                 took_ms: milliseconds(attempt.took),
                 applied: attempt.faults.is_empty(),
@@ -100,11 +101,9 @@ impl admin::Control for Control {
 
     fn routes(&self) -> Vec<RouteReport> {
         let (config, snapshot) = (self.reloader.config(), self.reloader.snapshot());
-        let numbers: BTreeMap<_, _> = self.metrics.sheaf().routes.all().into_iter().collect();
         let routes = config.routes.iter().zip(&snapshot.routes).enumerate();
         let report = |(place, (route, live)): (usize, (&config::Route, &crate::snapshot::RouteSpec))| {
-            let sheets = numbers.get(&live.name).map_or(&[][..], Vec::as_slice);
-            let (begun, ended) = (sum(sheets, |sheet| &sheet.begun), sum(sheets, |sheet| &sheet.ended));
+            let sheets = self.metrics.sheaf().routes.get(&live.name);
             let path = config::KeyPath::root().key("route").index(place).key("match");
             RouteReport {
                 name: route.name.clone(),
@@ -123,8 +122,8 @@ impl admin::Control for Control {
                     })
                     .collect(),
                 disabled: live.disabled,
-                requests: begun,
-                in_flight: begun.saturating_sub(ended),
+                requests: sum(&sheets, |sheet| &sheet.begun),
+                in_flight: under_way(&sheets, |sheet| &sheet.begun, |sheet| &sheet.ended),
             }
         };
         routes.map(report).collect()
@@ -132,11 +131,10 @@ impl admin::Control for Control {
 
     fn plugins(&self) -> Vec<PluginReport> {
         let running = self.reloader.running();
-        let numbers: BTreeMap<_, _> = self.metrics.sheaf().plugins.all().into_iter().collect();
         let mut reports = Vec::new();
         for (place, plugin) in running.config.plugins.iter().enumerate() {
             let Some(facts) = running.plugins.facts(&plugin.name) else { continue };
-            let sheets = numbers.get(plugin.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let sheets = &self.metrics.sheaf().plugins.get(plugin.name.as_str());
             let uses = |route: &&config::Route| route.plugins.iter().any(|used| used.plugin == place);
             let routes = running.config.routes.iter().filter(uses).map(|route| route.name.clone()).collect();
             reports.push(PluginReport {
@@ -164,19 +162,17 @@ impl admin::Control for Control {
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
         let config = self.reloader.config();
-        let numbers: BTreeMap<_, _> = self.metrics.sheaf().upstreams.all().into_iter().collect();
         let report = |upstream: &config::Upstream| {
-            let sheets = numbers.get(upstream.name.as_str()).map_or(&[][..], Vec::as_slice);
-            let (begun, ended) = (sum(sheets, |sheet| &sheet.begun), sum(sheets, |sheet| &sheet.ended));
+            let sheets = self.metrics.sheaf().upstreams.get(upstream.name.as_str());
             let endpoints = upstream.endpoints.iter();
             UpstreamReport {
                 name: upstream.name.clone(),
                 endpoints: endpoints
                     .map(|endpoint| EndpointReport { address: endpoint.to_string(), weight: endpoint.weight })
                     .collect(),
-                requests: begun,
-                failures: sum(sheets, |sheet| &sheet.failures),
-                in_flight: begun.saturating_sub(ended),
+                requests: sum(&sheets, |sheet| &sheet.begun),
+                failures: sum(&sheets, |sheet| &sheet.failures),
+                in_flight: under_way(&sheets, |sheet| &sheet.begun, |sheet| &sheet.ended),
             }
         };
         config.upstreams.iter().map(report).collect()
@@ -256,14 +252,10 @@ fn rollout(next: &Next, digest: &Sha256Digest) -> RolloutReport {
         percent: next.rollout.plan.percent,
         shadow: next.rollout.plan.shadow,
         state: if next.rollout.is_stopped() { "rolled-back" } else { "running" },
-        reason: next.rollout.reason(),
+        reason: next.rollout.reason().map(str::to_owned),
         old: version(Version::Old),
         new: version(Version::New),
     }
-}
-
-fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -290,5 +282,5 @@ fn failures(sheets: PluginSheets<'_>) -> BTreeMap<&'static str, u64> {
 
 fn last_failure(sheets: PluginSheets<'_>) -> Option<FailureReport> {
     let (at, text) = sheets.iter().filter_map(|sheet| sheet.last_failure()).max()?;
-    Some(FailureReport { at: time(at), text })
+    Some(FailureReport { at: timestamp(at), text })
 }

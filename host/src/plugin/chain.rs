@@ -74,7 +74,7 @@ impl Chain {
             exchange.seen = place + 1;
             let verdict = plugin.filter.request(exchange).await;
             let mode = exchange.body_mode.take();
-            match plugin.settle(verdict, Stage::Request, Verdict::Next, place, exchange) {
+            match plugin.settle(verdict, Stage::Request, place, exchange) {
                 Verdict::Next => taps.extend(plugin.request_tap(place, mode)),
                 Verdict::Respond(response) => return Outcome::Respond(response),
             }
@@ -98,7 +98,7 @@ impl Chain {
             let plugin = &self.uses[place];
             let verdict = plugin.filter.response(exchange).await;
             let mode = exchange.body_mode.take();
-            match plugin.settle(verdict, Stage::Response, Verdict::Next, place, exchange) {
+            match plugin.settle(verdict, Stage::Response, place, exchange) {
                 Verdict::Next => taps.extend(plugin.response_tap(place, mode)),
                 Verdict::Respond(response) => {
                     taps.clear();
@@ -121,7 +121,7 @@ impl Chain {
             return BodyVerdict::Pass;
         }
         let verdict = plugin.filter.request_body(exchange, chunk, end).await;
-        plugin.settle(verdict, Stage::RequestBody, BodyVerdict::Pass, place, exchange)
+        plugin.settle(verdict, Stage::RequestBody, place, exchange)
     }
 
     pub async fn response_body(
@@ -136,7 +136,7 @@ impl Chain {
             return BodyVerdict::Pass;
         }
         let verdict = plugin.filter.response_body(exchange, chunk, end).await;
-        plugin.settle(verdict, Stage::ResponseBody, BodyVerdict::Pass, place, exchange)
+        plugin.settle(verdict, Stage::ResponseBody, place, exchange)
     }
 
     /// Every plugin with a log phase, forward, whether it saw the request or not.
@@ -153,12 +153,12 @@ impl Chain {
 }
 
 impl Use {
-    /// A failure under the open policy is `skipped`; under the closed one it is an answer.
-    fn settle<V: From<Box<LocalResponse>>>(
+    /// A failure under the open policy is as if the plugin had done nothing; under the closed one it is an
+    /// answer.
+    fn settle<V: Default + From<Box<LocalResponse>>>(
         &self,
         verdict: Result<V, Failure>,
         stage: Stage,
-        skipped: V,
         place: usize,
         exchange: &mut Exchange,
     ) -> V {
@@ -169,7 +169,7 @@ impl Use {
         self.count(stage, &failure);
         exchange.failed.push(place);
         match self.policy {
-            FailurePolicy::Open => skipped,
+            FailurePolicy::Open => V::default(),
             FailurePolicy::Closed => V::from(Box::new(failure.response())),
         }
     }

@@ -4,8 +4,8 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use crate::{
     config::{Rollback, Rollout as Plan},
     telemetry::{
         numbers::{VersionNumbers, call_bounds},
-        tally::{Sheets, Total},
+        tally::{Sheets, sum, total},
     },
 };
 
@@ -43,8 +43,8 @@ pub struct Rollout {
     pub id: u64,
     /// Mixed into sticky choices, so that two roll-outs do not hit the same clients.
     salt: u64,
-    stopped: AtomicBool,
-    reason: Mutex<Option<String>>,
+    /// Why it was given up.
+    stopped: OnceLock<String>,
     pub numbers: Sheets<Version, VersionNumbers>,
     history: Mutex<VecDeque<(Instant, Sample, Sample)>>,
     /// When a difference of each kind was logged last.
@@ -68,8 +68,7 @@ impl Rollout {
             id: NEXT.fetch_add(1, Relaxed),
             plan,
             salt,
-            stopped: AtomicBool::new(false),
-            reason: Mutex::default(),
+            stopped: OnceLock::new(),
             numbers: Sheets::default(),
             history: Mutex::default(),
             logged: Mutex::default(),
@@ -90,21 +89,17 @@ impl Rollout {
     }
 
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Relaxed)
+        self.stopped.get().is_some()
     }
 
     /// Why all traffic is the old version's again.
-    pub fn reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn reason(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
     }
 
     /// Gives the old version all the traffic; false where it has it already.
     pub fn stop(&self, reason: &str) -> bool {
-        let first = !self.stopped.swap(true, Relaxed);
-        if first {
-            *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        }
-        first
+        self.stopped.set(reason.to_owned()).is_ok()
     }
 
     /// Differences of a kind are logged once a second at most.
@@ -120,18 +115,13 @@ impl Rollout {
 
     /// What a version did until now.
     pub fn sample(&self, version: Version) -> Sample {
-        let mut sample = Sample::default();
-        let mut total = Total::new(call_bounds());
-        for (label, sheets) in self.numbers.all() {
-            for sheet in sheets.iter().filter(|_| label == version) {
-                sample.calls += sheet.calls.get();
-                sample.failures += sheet.failures.get();
-                sample.errors += sheet.errors.get();
-                sheet.duration.add_to(&mut total);
-            }
+        let sheets = self.numbers.get(&version);
+        Sample {
+            calls: sum(&sheets, |sheet| &sheet.calls),
+            failures: sum(&sheets, |sheet| &sheet.failures),
+            errors: sum(&sheets, |sheet| &sheet.errors),
+            durations: total(&call_bounds(), &sheets, |sheet| &sheet.duration).counts,
         }
-        sample.durations = total.counts;
-        sample
     }
 
     /// Looks at what happened within the window, and says why the new version has to go.
@@ -265,7 +255,7 @@ mod tests {
         assert_ne!(choices(&first), choices(&second));
         assert!(first.stop("tried") && !first.stop("again"));
         assert!(choices(&first).iter().all(|version| *version == Version::Old));
-        assert_eq!(first.reason().as_deref(), Some("tried"));
+        assert_eq!(first.reason(), Some("tried"));
     }
 
     #[test]

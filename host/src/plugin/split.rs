@@ -65,16 +65,21 @@ struct Side {
 }
 
 impl Side {
-    /// Counts a call that has just ended.
-    fn count<V>(
-        &self,
-        started: Instant,
-        result: &Result<V, Failure>,
+    /// Runs a phase, if this version has it, and counts the call.
+    async fn run<'a, V: Default>(
+        &'a self,
+        has: impl FnOnce(Phases) -> bool,
+        call: impl FnOnce(&'a dyn Filter) -> Call<'a, V>,
         answer: impl FnOnce(&V) -> Option<&LocalResponse>,
-    ) {
+    ) -> Result<V, Failure> {
+        if !has(self.filter.phases()) {
+            return Ok(V::default());
+        }
+        let started = Instant::now();
+        let result = call(&*self.filter).await;
         self.numbers.calls.add(1);
         self.numbers.duration.observe(started.elapsed());
-        match result {
+        match &result {
             Err(Failure::Error(_)) => self.numbers.errors.add(1),
             Err(_) => self.numbers.failures.add(1),
             Ok(verdict) if answer(verdict).is_some_and(|answer| answer.status.as_u16() >= 400) => {
@@ -82,26 +87,15 @@ impl Side {
             }
             Ok(_) => {}
         }
+        result
     }
 
     async fn request(&self, exchange: &mut Exchange) -> Result<Verdict, Failure> {
-        if !self.filter.phases().request {
-            return Ok(Verdict::Next);
-        }
-        let started = Instant::now();
-        let result = self.filter.request(exchange).await;
-        self.count(started, &result, Verdict::answer);
-        result
+        self.run(|phases| phases.request, |filter| filter.request(exchange), Verdict::answer).await
     }
 
     async fn response(&self, exchange: &mut Exchange) -> Result<Verdict, Failure> {
-        if !self.filter.phases().response {
-            return Ok(Verdict::Next);
-        }
-        let started = Instant::now();
-        let result = self.filter.response(exchange).await;
-        self.count(started, &result, Verdict::answer);
-        result
+        self.run(|phases| phases.response, |filter| filter.response(exchange), Verdict::answer).await
     }
 }
 
@@ -193,13 +187,8 @@ impl Filter for Split {
     ) -> Call<'a, BodyVerdict> {
         Box::pin(async move {
             let side = self.side(exchange);
-            if !side.filter.phases().request_body {
-                return Ok(BodyVerdict::Pass);
-            }
-            let started = Instant::now();
-            let result = side.filter.request_body(exchange, chunk, end).await;
-            side.count(started, &result, BodyVerdict::answer);
-            result
+            let call = |filter: &'a dyn Filter| filter.request_body(exchange, chunk, end);
+            side.run(|phases| phases.request_body, call, BodyVerdict::answer).await
         })
     }
 
@@ -224,26 +213,15 @@ impl Filter for Split {
     ) -> Call<'a, BodyVerdict> {
         Box::pin(async move {
             let side = self.side(exchange);
-            if !side.filter.phases().response_body {
-                return Ok(BodyVerdict::Pass);
-            }
-            let started = Instant::now();
-            let result = side.filter.response_body(exchange, chunk, end).await;
-            side.count(started, &result, BodyVerdict::answer);
-            result
+            let call = |filter: &'a dyn Filter| filter.response_body(exchange, chunk, end);
+            side.run(|phases| phases.response_body, call, BodyVerdict::answer).await
         })
     }
 
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()> {
         Box::pin(async move {
             let side = self.side(exchange);
-            if !side.filter.phases().log {
-                return Ok(());
-            }
-            let started = Instant::now();
-            let result = side.filter.log(exchange, summary).await;
-            side.count(started, &result, |()| None);
-            result
+            side.run(|phases| phases.log, |filter| filter.log(exchange, summary), |()| None).await
         })
     }
 

@@ -193,7 +193,7 @@ fn millis(duration: Duration) -> f64 {
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 

@@ -131,7 +131,7 @@ impl Metrics {
     }
 
     pub fn plugin(&self, name: &Arc<str>, worker: usize) -> Arc<PluginNumbers> {
-        self.sheaf.plugins.of(name, worker, PluginNumbers::new)
+        self.sheaf.plugins.of(name, worker, PluginNumbers::default)
     }
 
     pub fn plugin_log_dropped(&self, plugin: &str) {

@@ -3,7 +3,6 @@
 
 use std::{
     borrow::Cow,
-    cell::Cell,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -27,6 +26,11 @@ pub const TIMED: u64 = 16;
 
 /// Reasons that are told apart per route and worker; further ones are "other".
 const MAX_REASONS: usize = 100;
+
+/// The place of a status in [`CLASSES`].
+fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, CLASSES.len()) - 1
+}
 
 /// Of one route.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ impl RouteNumbers {
         self.ended.add(1);
         self.duration.observe(took);
         let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        let class = class(status);
         match reason {
             None => self.plain[method][class].add(1),
             Some(reason) => self.count_reason(method, class, reason),
@@ -117,8 +121,8 @@ pub struct PhaseNumbers {
     pub failures: [Tally; FAILURES.len()],
 }
 
-impl PluginNumbers {
-    pub fn new() -> Self {
+impl Default for PluginNumbers {
+    fn default() -> Self {
         let bounds = call_bounds();
         PluginNumbers {
             phases: std::array::from_fn(|_| PhaseNumbers::new(bounds.clone())),
@@ -129,7 +133,9 @@ impl PluginNumbers {
             last_failure: Mutex::default(),
         }
     }
+}
 
+impl PluginNumbers {
     pub fn failed(&self, phase: usize, reason: &str, text: String) {
         if let Some(place) = FAILURES.iter().position(|known| *known == reason) {
             self.phases[phase].failures[place].add(1);
@@ -140,12 +146,6 @@ impl PluginNumbers {
 
     pub fn last_failure(&self) -> Option<(SystemTime, String)> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Default for PluginNumbers {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -220,7 +220,7 @@ impl UpstreamNumbers {
     /// A request is on its way until what is returned is told or dropped.
     pub fn begin(&self) -> Attempt<'_> {
         self.begun.add(1);
-        Attempt { numbers: self, started: Instant::now(), answered: Cell::new(false) }
+        Attempt { numbers: self, started: Instant::now(), answered: false }
     }
 }
 
@@ -228,22 +228,21 @@ impl UpstreamNumbers {
 pub struct Attempt<'a> {
     numbers: &'a UpstreamNumbers,
     started: Instant,
-    answered: Cell<bool>,
+    answered: bool,
 }
 
 impl Attempt<'_> {
-    pub fn answered(self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
-        self.numbers.responses[class].add(1);
+    pub fn answered(mut self, status: StatusCode) {
+        self.numbers.responses[class(status.as_u16())].add(1);
         self.numbers.duration.observe(self.started.elapsed());
-        self.answered.set(true);
+        self.answered = true;
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.numbers.ended.add(1);
-        if !self.answered.get() {
+        if !self.answered {
             self.numbers.failures.add(1);
         }
     }

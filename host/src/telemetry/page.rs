@@ -17,7 +17,7 @@ use super::{
         Answer, CLASSES, FAILURES, ListenerNumbers, METHODS, PHASES, PhaseNumbers, PluginNumbers,
         RouteNumbers, UpstreamNumbers, call_bounds,
     },
-    tally::{Spread, Tally, Total, sum},
+    tally::{Spread, Tally, Total, sum, total, under_way},
 };
 
 impl Collector for Sheaf {
@@ -53,21 +53,11 @@ impl Page<'_> {
             Ok(())
         })?;
         let help = "From the end of a request's head to the last byte of its answer";
-        self.family("request_duration", help, Some(Unit::Seconds), MetricType::Histogram, |mut metric| {
-            for (route, sheets) in routes {
-                let total = total(bounds, sheets, |sheet| &sheet.duration);
-                histogram(&mut metric, &[("route", &**route)], &total)?;
-            }
-            Ok(())
-        })?;
-        let under_way = |sheet: &RouteNumbers| (sheet.begun.get(), sheet.ended.get());
-        self.gauges(
-            "requests_in_flight",
-            "Requests without the end of their answer",
-            "route",
-            routes,
-            under_way,
-        )
+        self.durations("request_duration", help, "route", routes, bounds, |sheet| &sheet.duration)?;
+        let help = "Requests without the end of their answer";
+        self.gauges("requests_in_flight", help, None, "route", routes, |sheets| {
+            under_way(sheets, |sheet| &sheet.begun, |sheet| &sheet.ended)
+        })
     }
 
     fn upstreams(&mut self, upstreams: &Group<UpstreamNumbers>, bounds: &Arc<[Duration]>) -> fmt::Result {
@@ -84,16 +74,11 @@ impl Page<'_> {
             Ok(())
         })?;
         let help = "From sending a request to an upstream to the head of its response";
-        self.family("upstream_duration", help, Some(Unit::Seconds), MetricType::Histogram, |mut metric| {
-            for (upstream, sheets) in upstreams {
-                let total = total(bounds, sheets, |sheet| &sheet.duration);
-                histogram(&mut metric, &[("upstream", &**upstream)], &total)?;
-            }
-            Ok(())
-        })?;
-        let under_way = |sheet: &UpstreamNumbers| (sheet.begun.get(), sheet.ended.get());
+        self.durations("upstream_duration", help, "upstream", upstreams, bounds, |sheet| &sheet.duration)?;
         let help = "Requests to an upstream without the head of their response";
-        self.gauges("upstream_requests_in_flight", help, "upstream", upstreams, under_way)?;
+        self.gauges("upstream_requests_in_flight", help, None, "upstream", upstreams, |sheets| {
+            under_way(sheets, |sheet| &sheet.begun, |sheet| &sheet.ended)
+        })?;
         let help = "Connections opened to an upstream";
         self.counters("upstream_connections", help, "upstream", upstreams, |sheet| &sheet.connections)
     }
@@ -101,8 +86,10 @@ impl Page<'_> {
     fn listeners(&mut self, listeners: &Group<ListenerNumbers>) -> fmt::Result {
         let help = "Connections accepted by a listener";
         self.counters("connections_accepted", help, "listener", listeners, |sheet| &sheet.accepted)?;
-        let open = |sheet: &ListenerNumbers| (sheet.accepted.get(), sheet.closed.get());
-        self.gauges("connections", "Open connections of a listener", "listener", listeners, open)
+        let help = "Open connections of a listener";
+        self.gauges("connections", help, None, "listener", listeners, |sheets| {
+            under_way(sheets, |sheet| &sheet.accepted, |sheet| &sheet.closed)
+        })
     }
 
     fn plugins(&mut self, plugins: &Group<PluginNumbers>) -> fmt::Result {
@@ -120,7 +107,7 @@ impl Page<'_> {
         let seconds = Some(Unit::Seconds);
         self.family("plugin_call_duration", help, seconds.clone(), MetricType::Histogram, |mut metric| {
             each_phase(plugins, |plugin, phase, sheets| {
-                let total = phase_total(sheets);
+                let total = call_total(sheets);
                 histogram(&mut metric, &[("plugin", plugin), ("phase", phase)], &total)
             })
         })?;
@@ -147,22 +134,17 @@ impl Page<'_> {
         })?;
         let help = "Calls of host functions by a plugin";
         self.counters("plugin_host_calls", help, "plugin", plugins, |sheet| &sheet.host_calls)?;
-        let live = |sheet: &PluginNumbers| (sheet.instances.get(), 0);
-        self.gauges("plugin_instances", "Live instances of a plugin", "plugin", plugins, live)?;
-        let open = |sheet: &PluginNumbers| (sheet.open.get(), 0);
-        self.gauges(
-            "plugin_breakers_open",
-            "Workers whose breaker keeps a plugin out",
-            "plugin",
-            plugins,
-            open,
-        )?;
+        let help = "Live instances of a plugin";
+        self.gauges("plugin_instances", help, None, "plugin", plugins, |sheets| {
+            sum(sheets, |sheet| &sheet.instances)
+        })?;
+        let help = "Workers whose breaker keeps a plugin out";
+        self.gauges("plugin_breakers_open", help, None, "plugin", plugins, |sheets| {
+            sum(sheets, |sheet| &sheet.open)
+        })?;
         let help = "Linear memory of a plugin's live instances";
-        self.family("plugin_memory", help, Some(Unit::Bytes), MetricType::Gauge, |mut metric| {
-            for (plugin, sheets) in plugins {
-                gauge(&mut metric, &[("plugin", &**plugin)], sum(sheets, |sheet| &sheet.memory))?;
-            }
-            Ok(())
+        self.gauges("plugin_memory", help, Some(Unit::Bytes), "plugin", plugins, |sheets| {
+            sum(sheets, |sheet| &sheet.memory)
         })
     }
 
@@ -193,21 +175,36 @@ impl Page<'_> {
         })
     }
 
-    /// What has begun less what has ended.
     fn gauges<S>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        label: &str,
+        group: &Group<S>,
+        value: impl Fn(&[Arc<S>]) -> u64,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Gauge, |mut metric| {
+            let mut group = group.iter();
+            group.try_for_each(|(name, sheets)| {
+                metric.encode_family(&[(label, &**name)])?.encode_gauge(&value(sheets))
+            })
+        })
+    }
+
+    fn durations<S>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
         group: &Group<S>,
-        number: impl Fn(&S) -> (u64, u64),
+        bounds: &Arc<[Duration]>,
+        spread: impl Fn(&S) -> &Spread,
     ) -> fmt::Result {
-        self.family(name, help, None, MetricType::Gauge, |mut metric| {
+        self.family(name, help, Some(Unit::Seconds), MetricType::Histogram, |mut metric| {
             let mut group = group.iter();
             group.try_for_each(|(name, sheets)| {
-                let (begun, ended) =
-                    sheets.iter().map(|sheet| number(sheet)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-                gauge(&mut metric, &[(label, &**name)], begun.saturating_sub(ended))
+                histogram(&mut metric, &[(label, &**name)], &total(bounds, sheets, &spread))
             })
         })
     }
@@ -217,10 +214,6 @@ type Labels<'a> = &'a [(&'a str, &'a str)];
 
 fn counter(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, count: u64) -> fmt::Result {
     metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)
-}
-
-fn gauge(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, value: u64) -> fmt::Result {
-    metric.encode_family(&labels)?.encode_gauge(&value)
 }
 
 fn histogram(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, total: &Total) -> fmt::Result {
@@ -268,24 +261,15 @@ fn each_phase(
     Ok(())
 }
 
-fn total<S>(bounds: &Arc<[Duration]>, sheets: &[Arc<S>], spread: impl Fn(&S) -> &Spread) -> Total {
-    let mut total = Total::new(bounds.clone());
-    sheets.iter().for_each(|sheet| spread(sheet).add_to(&mut total));
-    total
-}
-
-fn phase_total(phases: &[&PhaseNumbers]) -> Total {
-    let mut total = Total::new(call_bounds());
-    phases.iter().for_each(|phase| phase.duration.add_to(&mut total));
-    total
-}
-
 /// Of all calls, as the timed ones let expect.
 pub fn time(phases: &[&PhaseNumbers]) -> Duration {
-    let calls: u64 = phases.iter().map(|phase| phase.calls.get()).sum();
-    let total = phase_total(phases);
+    let (calls, total) = (sum(phases, |phase| &phase.calls), call_total(phases));
     match total.count() {
         0 => Duration::ZERO,
         timed => total.sum.mul_f64(calls as f64 / timed as f64),
     }
+}
+
+fn call_total(phases: &[&PhaseNumbers]) -> Total {
+    total(&call_bounds(), phases, |phase| &phase.duration)
 }

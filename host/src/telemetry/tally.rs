@@ -2,6 +2,7 @@
 //! writes to. The page adds the workers' up.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     hash::Hash,
     ops::Deref,
@@ -107,6 +108,15 @@ impl<L: Clone + Eq + Hash + Ord, S> Sheets<L, S> {
         sheet
     }
 
+    /// The sheets of a label's workers.
+    pub fn get<Q: Eq + Hash + ?Sized>(&self, label: &Q) -> Vec<Arc<S>>
+    where
+        L: Borrow<Q>,
+    {
+        let sheets = self.lock();
+        sheets.get(label).into_iter().flatten().map(|(_, sheet)| sheet.clone()).collect()
+    }
+
     /// All labels with the sheets of their workers, in order.
     pub fn all(&self) -> Vec<(L, Vec<Arc<S>>)> {
         let sheets = self.lock();
@@ -134,6 +144,28 @@ impl<L: Clone + Eq + Hash + Ord, S> Sheets<L, S> {
 /// The sum of one number over all workers.
 pub fn sum<S>(sheets: &[impl Deref<Target = S>], number: impl Fn(&S) -> &Tally) -> u64 {
     sheets.iter().fold(0, |sum, sheet| sum.wrapping_add(number(sheet).get()))
+}
+
+/// What has begun and not ended.
+pub fn under_way<S>(
+    sheets: &[impl Deref<Target = S>],
+    begun: impl Fn(&S) -> &Tally,
+    ended: impl Fn(&S) -> &Tally,
+) -> u64 {
+    // First, because workers go on: nothing ends that has not begun.
+    let ended = sum(sheets, ended);
+    sum(sheets, begun).saturating_sub(ended)
+}
+
+/// The durations of all workers together; the bounds are those of their spreads.
+pub fn total<S>(
+    bounds: &Arc<[Duration]>,
+    sheets: &[impl Deref<Target = S>],
+    spread: impl Fn(&S) -> &Spread,
+) -> Total {
+    let mut total = Total::new(bounds.clone());
+    sheets.iter().for_each(|sheet| spread(sheet).add_to(&mut total));
+    total
 }
 
 #[cfg(test)]

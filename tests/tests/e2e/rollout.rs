@@ -42,6 +42,12 @@ fn gateway(upstream: &TestUpstream, new: &[&str]) -> TestGateway {
     })
 }
 
+/// Puts this roll-out into the config and waits for it.
+fn roll_out(gateway: &TestGateway, upstream: &TestUpstream, plan: &str) {
+    let rollout = format!("rollout = {{ {plan} }}");
+    gateway.reloads_after(|| gateway.write_config(&config(upstream, &rollout)));
+}
+
 fn put(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(folder.join("next"), bytes).unwrap();
     fs::rename(folder.join("next"), folder.join(name)).unwrap();
@@ -83,8 +89,7 @@ fn until_rolled_back(gateway: &TestGateway) -> String {
 fn a_share_of_the_requests_gets_the_new_version_in_all_phases() {
     let upstream = TestUpstream::echo_headers();
     let gateway = gateway(&upstream, &["good"]);
-    let rollout = "rollout = { to = \"good.wasm\", percent = 30 }";
-    gateway.reloads_after(|| gateway.write_config(&config(&upstream, rollout)));
+    roll_out(&gateway, &upstream, "to = \"good.wasm\", percent = 30");
     let mut client = Client::connect(gateway.addr());
     let mut new = 0;
     for _ in 0..400 {
@@ -106,8 +111,7 @@ fn a_share_of_the_requests_gets_the_new_version_in_all_phases() {
 fn a_client_sticks_to_its_version() {
     let upstream = TestUpstream::echo();
     let gateway = gateway(&upstream, &["good"]);
-    let rollout = "rollout = { to = \"good.wasm\", percent = 50, sticky = \"header:x-user\" }";
-    gateway.reloads_after(|| gateway.write_config(&config(&upstream, rollout)));
+    roll_out(&gateway, &upstream, "to = \"good.wasm\", percent = 50, sticky = \"header:x-user\"");
     let mut versions = BTreeSet::new();
     for user in 0..16 {
         let header = format!("x-user: {user}\r\n");
@@ -125,8 +129,7 @@ fn a_client_sticks_to_its_version() {
 fn a_version_that_traps_on_one_request_in_three_is_rolled_back_and_no_request_fails() {
     let upstream = TestUpstream::echo();
     let gateway = gateway(&upstream, &["trap"]);
-    let rollout = "rollout = { to = \"trap.wasm\", percent = 50, rollback = { window = \"1m\" } }";
-    gateway.reloads_after(|| gateway.write_config(&config(&upstream, rollout)));
+    roll_out(&gateway, &upstream, "to = \"trap.wasm\", percent = 50, rollback = { window = \"1m\" }");
     let reason = until_rolled_back(&gateway);
     assert!(reason.starts_with("it fails in "), "{reason}");
     assert_eq!(gateway.metric("wasmgate_plugin_rollbacks_total{plugin=\"thing\"}"), 1.0);
