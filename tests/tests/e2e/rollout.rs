@@ -144,8 +144,8 @@ fn a_version_that_returns_errors_or_takes_long_is_rolled_back() {
     let upstream = TestUpstream::echo();
     let gateway = gateway(&upstream, &["fail", "slow"]);
     for (new, told) in [("fail", "answers with errors"), ("slow", "99 of 100")] {
-        let rollout = format!("rollout = {{ to = \"{new}.wasm\", percent = 50 }}");
-        gateway.reloads_after(|| gateway.write_config(&config(&upstream, &rollout)));
+        let plan = format!("to = \"{new}.wasm\", percent = 50");
+        roll_out(&gateway, &upstream, &plan);
         let reason = until_rolled_back(&gateway);
         assert!(reason.contains(told), "{reason}");
     }
@@ -166,8 +166,8 @@ fn a_shadow_changes_nothing_and_its_differences_are_told() {
         ("trap", "verdict", "the new one trapped"),
     ] {
         // The name differs too, so that every version differs in a header.
-        let rollout = format!("rollout = {{ to = \"{new}.wasm\", percent = 100, shadow = true }}");
-        gateway.reloads_after(|| gateway.write_config(&config(&upstream, &rollout)));
+        let plan = format!("to = \"{new}.wasm\", percent = 100, shadow = true");
+        roll_out(&gateway, &upstream, &plan);
         let before = differences(what);
         for _ in 0..6 {
             let response = client.get("/");
