@@ -84,6 +84,7 @@ pub struct Config {
     pub log: LogLevel,
     pub access_log: Option<AccessLog>,
     pub metrics: Metrics,
+    pub traces: Option<Traces>,
     pub limits: Limits,
     pub forwarded: Forwarded,
     /// Where compiled plugins are kept, if the file says so.
@@ -165,6 +166,34 @@ impl Default for Metrics {
         let seconds = raw::Metrics::default().buckets;
         Metrics { buckets: seconds.into_iter().map(Duration::from_secs_f64).collect() }
     }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    pub sample: f64,
+    pub trust_parent: bool,
+    pub service: String,
+    pub otlp: Option<Export>,
+}
+
+/// The way to a collector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// A URL with a path.
+    pub endpoint: String,
+    pub protocol: OtlpProtocol,
+    pub headers: HeaderMap,
+    pub timeout: Duration,
+    pub queue: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OtlpProtocol {
+    /// Protobuf over HTTP.
+    #[default]
+    Http,
+    Grpc,
 }
 
 /// What clients may send. Sizes in bytes.

@@ -6,6 +6,7 @@ mod handover;
 mod listeners;
 pub mod load;
 mod plugins;
+mod records;
 mod reload;
 mod smoke;
 mod watch;
@@ -40,13 +41,14 @@ use crate::{
     config::{self, Config, Files, Problems},
     drain::{self, Controller, Drain},
     runtime::Current,
-    telemetry::{self, access_log::AccessLog, metrics::Metrics},
+    telemetry::{self, metrics::Metrics},
 };
 use control::Control;
 use handover::Inherited;
 use listeners::{Listeners, Order};
 use load::{Loaded, Loader};
 use plugins::Plugins;
+use records::Records;
 use reload::{Reloader, Running, Trigger, tell_disabled};
 use watch::Watch;
 
@@ -107,7 +109,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new(&config.metrics));
     let loader = Arc::new(Loader::new(&config, metrics.clone())?);
     let runtime = local_runtime()?;
-    let (access_log, writer) = start_access_log(&config, &metrics)?.unzip();
+    let records = Records::start(&config, &metrics, None)?;
     let none = Plugins::default();
     let Loaded { mut snapshot, plugins, disabling } = runtime.block_on(loader.load(&config, &none))?;
     tell_disabled(&disabling);
@@ -120,7 +122,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let mut listeners = Listeners::new(orders, inherited);
     let opening = listeners.prepare(&config.listeners)?;
     snapshot.doors = opening.doors();
-    snapshot.access_log = access_log;
+    records.put_into(&mut snapshot);
     let (controller, drain) = drain::channel();
     let current: Current = Arc::new(ArcSwap::from_pointee(snapshot));
     for (number, orders) in workers.into_iter().enumerate() {
@@ -136,7 +138,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
         config: Arc::new(config),
         plugins: Arc::new(plugins),
         listeners,
-        writer,
+        records,
         since: SystemTime::now(),
         disabling,
         last: None,
@@ -295,16 +297,6 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-}
-
-fn start_access_log(
-    config: &Config,
-    metrics: &Metrics,
-) -> Result<Option<(AccessLog, telemetry::access_log::Writer)>, Error> {
-    let Some(log) = &config.access_log else { return Ok(None) };
-    let dropped = metrics.access_log_dropped.clone();
-    let started = AccessLog::start(log.format.clone(), log.file.as_deref(), log.queue, dropped);
-    started.map(Some).map_err(|error| Error::Io("access_log.file".to_owned(), error))
 }
 
 /// The admin listener's socket, and the address that the config has for it.

@@ -93,13 +93,17 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     attempt.answered(head.status);
     let body = body::from_upstream(incoming, connection, timeouts, journey.started);
     let (status, mut map) = (head.status, head.headers);
+    let mut exchange = journey.exchange().await;
+    if let Some(trace) = &mut exchange.trace {
+        trace.end_attempt(Some(status.as_u16()), None);
+    }
     let present = headers::Present::of(&map);
     if present.length && present.coding {
         return Err(ProxyError::AmbiguousResponse);
     }
     present.strip_hop_by_hop(&mut map);
     forwarded::append_via(&mut map, head.version, &journey.snapshot().forwarding);
-    journey.exchange().await.response = Some(ResponseHead { status, headers: map, from_upstream: true });
+    exchange.response = Some(ResponseHead { status, headers: map, from_upstream: true });
     Ok(body)
 }
 
@@ -108,8 +112,12 @@ async fn local_answer(journey: &Rc<Journey>, error: ProxyError) -> Body {
     if let ProxyError::Upstream(error) = &error {
         tracing::debug!(route = &*journey.route().name, "upstream: {error}");
     }
+    let local = error.into_response();
     let mut exchange = journey.exchange().await;
-    journey.write_local(&mut exchange, *error.into_response())
+    if let Some(trace) = &mut exchange.trace {
+        trace.end_attempt(None, Some(&local.code));
+    }
+    journey.write_local(&mut exchange, *local)
 }
 
 /// The chain reversed, and the response's body past the plugins that asked for it.

@@ -16,6 +16,7 @@ use crate::{
         access_log::AccessLog,
         metrics::Metrics,
         numbers::{PluginNumbers, RouteNumbers},
+        otlp::Tracer,
     },
     upstream::{self, Cluster},
 };
@@ -32,6 +33,7 @@ pub struct Snapshot {
     pub drain_timeout: Duration,
     pub forwarding: Forwarding,
     pub access_log: Option<AccessLog>,
+    pub tracer: Option<Tracer>,
     pub metrics: Arc<Metrics>,
 }
 

@@ -8,6 +8,7 @@
 
 mod build;
 mod client;
+mod collector;
 mod config;
 mod gate;
 mod gateway;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub use build::{binary, guest, plugin, version};
 pub use client::{Client, get, request};
+pub use collector::{Collector, attribute, spans};
 pub use config::fill;
 pub use gate::Gate;
 pub use gateway::{Output, Signal, TestGateway, kill, run, run_in, run_with};

@@ -15,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
 use super::{
-    AccessLog, AccessLogFormat, Admin, Config, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
-    Listener, Metrics, Overlay, Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Server, Source,
-    check_value, line,
+    AccessLog, AccessLogFormat, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
+    Listener, Metrics, OtlpProtocol, Overlay, Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Server,
+    Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -87,6 +87,7 @@ impl<'a> Check<'a> {
         let access_log = self.access_log(file.access_log);
         let metrics = self.or_default(&root.key("metrics"), file.metrics);
         let metrics = self.metrics(metrics);
+        let traces = self.traces(file.traces);
         let limits = self.or_default(&root.key("limits"), file.limits);
         let limits = self.limits(limits);
         let forwarded = self.or_default(&root.key("forwarded"), file.forwarded);
@@ -107,6 +108,7 @@ impl<'a> Check<'a> {
                 log,
                 access_log,
                 metrics,
+                traces,
                 limits,
                 forwarded,
                 cache,
@@ -209,6 +211,37 @@ impl<'a> Check<'a> {
             }
         }
         Metrics { buckets }
+    }
+
+    fn traces(&mut self, section: Option<Section<raw::Traces>>) -> Option<Traces> {
+        let path = KeyPath::root().key("traces");
+        let raw = self.or_default(&path, section?);
+        let otlp = raw.otlp.map(|otlp| self.otlp(&path.key("otlp"), &otlp));
+        Some(Traces { sample: raw.sample, trust_parent: raw.trust_parent, service: raw.service, otlp })
+    }
+
+    fn otlp(&mut self, path: &KeyPath, raw: &raw::Otlp) -> Export {
+        let endpoint =
+            self.parsed(&path.key("endpoint"), &raw.endpoint, COLLECTOR, |url| collector(url, raw.protocol));
+        let mut headers = HeaderMap::new();
+        for (name, value) in &raw.headers {
+            let header = |value: &str| {
+                let name =
+                    HeaderName::try_from(name).map_err(|_| format!("`{name}` cannot name a header"))?;
+                let value =
+                    HeaderValue::try_from(value).map_err(|_| "cannot stand in a header".to_owned())?;
+                Ok((name, value))
+            };
+            headers.extend(self.parsed(&path.key("headers").key(name), value, "a header's value", header));
+        }
+        let timeout = self.duration(path, "timeout", &raw.timeout);
+        Export {
+            endpoint: endpoint.unwrap_or_default(),
+            protocol: raw.protocol,
+            headers,
+            timeout,
+            queue: raw.queue,
+        }
     }
 
     fn limits(&mut self, raw: raw::Limits) -> Limits {
@@ -387,6 +420,7 @@ impl<'a> Check<'a> {
     }
 }
 
+const COLLECTOR: &str = "a URL such as \"http://127.0.0.1:4318\"";
 const LINE: &str = "a text with fields in braces such as \"{client} {status}\"";
 const DURATION: &str = "a duration such as \"5s\"";
 const SIZE: &str = "a size such as \"64KiB\"";
@@ -395,6 +429,23 @@ const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
 const PSEUDONYM: &str = "a name of letters, digits, `-`, `_` and `.`";
 
 /// Without a name a listener is called by its address.
+/// The URL with the path that a collector takes traces at.
+fn collector(text: &str, protocol: OtlpProtocol) -> Result<String, String> {
+    let url: Uri = text.parse().map_err(|_| format!("`{text}` is no URL"))?;
+    match url.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return Err("traces are sent over http only: let a collector near by add TLS".to_owned());
+        }
+        _ => return Err(format!("`{text}` is no URL: it begins with http://")),
+    }
+    let path = match (url.path(), protocol) {
+        ("/", OtlpProtocol::Http) => "v1/traces",
+        _ => "",
+    };
+    Ok(format!("{url}{path}"))
+}
+
 fn listener_names(source: &Source) -> Vec<String> {
     let listeners = source.value().get("listener").and_then(|value| value.as_array());
     let name = |listener: &serde_json::Value| {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{KeyPath, Source, schema};
 
 /// Tables that mean something by being there; others have defaults where they are left out.
-const MEANT: [&str; 4] = ["access_log", "admin", "smoke", "rollout"];
+const MEANT: [&str; 6] = ["access_log", "admin", "smoke", "rollout", "traces", "otlp"];
 
 /// What stands in place of a secret.
 const MASKED: &str = "(hidden)";

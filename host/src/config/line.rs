@@ -44,10 +44,12 @@ pub enum Field {
     UserAgent,
     RequestId,
     Consumer,
+    /// Where traces are on.
+    TraceId,
 }
 
 impl Field {
-    pub const ALL: [Field; 17] = [
+    pub const ALL: [Field; 18] = [
         Field::Time,
         Field::Client,
         Field::Method,
@@ -65,6 +67,7 @@ impl Field {
         Field::UserAgent,
         Field::RequestId,
         Field::Consumer,
+        Field::TraceId,
     ];
 
     /// As config and log call it.
@@ -87,6 +90,7 @@ impl Field {
             Field::UserAgent => "user_agent",
             Field::RequestId => "request_id",
             Field::Consumer => "consumer",
+            Field::TraceId => "trace_id",
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 mod schema;
 mod section;
 
-use super::{AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, OnLoadError};
+use super::{AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, OnLoadError, OtlpProtocol};
 
 pub use schema::schema;
 pub use section::Section;
@@ -47,6 +47,9 @@ pub struct File {
     pub access_log: Option<Section<AccessLog>>,
     /// How metrics are measured.
     pub metrics: Section<Metrics>,
+    /// The traces of requests (W3C Trace Context). Without this table `traceparent` and `tracestate` are headers like
+    /// any other: they reach the upstream as the client sent them.
+    pub traces: Option<Section<Traces>>,
     /// What clients may send.
     pub limits: Section<Limits>,
     /// Who the client is, and what upstreams are told about it.
@@ -153,6 +156,48 @@ pub struct Metrics {
     /// Upper bounds of the histograms of requests, in seconds, ascending. Takes effect with the next start.
     #[schemars(length(min = 1, max = 50))]
     pub buckets: Vec<f64>,
+}
+
+/// The traces of requests. Each request has a span, and below it one for every call of a plugin and every attempt at an
+/// upstream; `traceparent` names the request's to plugins, and the attempt's to the upstream. `tracestate` and
+/// `baggage` pass as they are.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Traces {
+    /// Share of the requests that are recorded, 0 to 1, where the client does not say whether its trace is.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: f64,
+    /// Go on with the trace that a client names in `traceparent`, and record what it records. Otherwise every request
+    /// begins a trace of its own.
+    pub trust_parent: bool,
+    /// What the gateway is called in traces (service.name).
+    #[schemars(length(min = 1))]
+    pub service: String,
+    /// Where recorded requests are sent. Without this table nothing is sent, and traces are only passed on.
+    pub otlp: Option<Otlp>,
+}
+
+/// A collector that takes OTLP.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Otlp {
+    /// URL. Without a path it is /v1/traces, for protocol "http".
+    #[schemars(extend("examples" = ["http://127.0.0.1:4318"]))]
+    pub endpoint: String,
+    /// How spans are sent: "http" (protobuf) or "grpc".
+    #[serde(default)]
+    pub protocol: OtlpProtocol,
+    /// Sent along, such as what the collector wants to know its clients by.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// How long the collector may take, tries again included. What it has not taken by then is lost and counted.
+    #[serde(default = "five_seconds")]
+    pub timeout: DurationText,
+    /// Recorded requests that wait to be sent. Further ones are dropped and counted: tracing never slows a request down.
+    #[serde(default = "otlp_queue")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub queue: usize,
 }
 
 /// What clients may send. Whoever exceeds a limit is answered with an error.
@@ -577,6 +622,12 @@ impl Default for Metrics {
     }
 }
 
+impl Default for Traces {
+    fn default() -> Self {
+        Traces { sample: 1.0, trust_parent: true, service: "wasmgate".to_owned(), otlp: None }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -630,6 +681,14 @@ impl Default for KeepAlive {
 
 fn preserve() -> String {
     "preserve".to_owned()
+}
+
+fn five_seconds() -> DurationText {
+    "5s".into()
+}
+
+fn otlp_queue() -> usize {
+    2048
 }
 
 fn ten() -> f64 {

@@ -79,6 +79,7 @@ impl Loader {
             drain_timeout: config.server.drain_timeout,
             forwarding: Forwarding::new(config.forwarded.clone()),
             access_log: None,
+            tracer: None,
             metrics: self.metrics.clone(),
         };
         Ok(Loaded { snapshot, plugins, disabling })

@@ -20,7 +20,7 @@ use super::{
     load::{Loaded, Loader},
     local_runtime,
     plugins::Plugins,
-    start_access_log,
+    records::Records,
 };
 use crate::{
     background::yield_to_requests,
@@ -28,11 +28,7 @@ use crate::{
     plugin::rollout::Rollout,
     runtime::Current,
     snapshot::Snapshot,
-    telemetry::{
-        self,
-        access_log::{AccessLog, Writer},
-        metrics::Metrics,
-    },
+    telemetry::{self, metrics::Metrics},
 };
 
 const LOADER_STACK: usize = 4 << 20;
@@ -54,7 +50,7 @@ pub struct Running {
     pub config: Arc<Config>,
     pub plugins: Arc<Plugins>,
     pub listeners: Listeners,
-    pub writer: Option<Writer>,
+    pub records: Records,
     /// Since when.
     pub since: SystemTime,
     /// Faults of its plugins that disable routes.
@@ -211,20 +207,17 @@ impl Reloader {
         let (config, loaded) = self.load(overlay).await?;
         let mut running = self.running.borrow_mut();
         let opening = running.listeners.prepare(&config.listeners)?;
-        let (access_log, writer) = self.access_log(&running.config, &config)?;
+        let before = Some((&*running.config, &running.records));
+        let records = Records::start(&config, &self.metrics, before)?;
         tell_what_stays(&running.config, &config);
 
         let mut snapshot = loaded.snapshot;
         snapshot.doors = opening.doors();
-        snapshot.access_log = access_log;
+        records.put_into(&mut snapshot);
         self.current.store(Arc::new(snapshot));
         running.listeners.carry_out(opening);
         running.plugins = Arc::new(loaded.plugins);
-        if running.config.access_log != config.access_log {
-            let old = std::mem::replace(&mut running.writer, writer);
-            // It ends with the last request that writes to it.
-            thread::spawn(move || drop(old));
-        }
+        std::mem::replace(&mut running.records, records).end();
         if running.config.log != config.log {
             telemetry::set_log_level(config.log);
         }
@@ -263,14 +256,6 @@ impl Reloader {
         }
         self.files.send_replace(files);
         loaded
-    }
-
-    /// The one that is written now, unless the config has another.
-    fn access_log(&self, old: &Config, new: &Config) -> Result<(Option<AccessLog>, Option<Writer>), Error> {
-        if old.access_log == new.access_log {
-            return Ok((self.current.load().access_log.clone(), None));
-        }
-        Ok(start_access_log(new, &self.metrics)?.unzip())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A route's plugins in order: forward for the request, reversed for the response from the last
 //! plugin that saw the request. Decides what a failure means; knows nothing of bodies in flight.
 
-use std::{rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -9,7 +9,10 @@ use super::{
     BodyMode, BodyVerdict, Failure, Filter, LocalResponse, Phases, Stage, Summary, Verdict,
     exchange::Exchange,
 };
-use crate::{config::FailurePolicy, telemetry::numbers::PluginNumbers};
+use crate::{
+    config::FailurePolicy,
+    telemetry::numbers::{PHASES, PluginNumbers},
+};
 
 /// One use of a plugin in a chain.
 pub struct Use {
@@ -72,6 +75,7 @@ impl Chain {
         for &place in &self.request {
             let plugin = &self.uses[place];
             exchange.seen = place + 1;
+            begin(exchange);
             let verdict = plugin.filter.request(exchange).await;
             let mode = exchange.body_mode.take();
             match plugin.settle(verdict, Stage::Request, place, exchange) {
@@ -96,6 +100,7 @@ impl Chain {
                 continue;
             }
             let plugin = &self.uses[place];
+            begin(exchange);
             let verdict = plugin.filter.response(exchange).await;
             let mode = exchange.body_mode.take();
             match plugin.settle(verdict, Stage::Response, place, exchange) {
@@ -120,6 +125,7 @@ impl Chain {
         if exchange.failed.contains(&place) {
             return BodyVerdict::Pass;
         }
+        begin(exchange);
         let verdict = plugin.filter.request_body(exchange, chunk, end).await;
         plugin.settle(verdict, Stage::RequestBody, place, exchange)
     }
@@ -135,6 +141,7 @@ impl Chain {
         if exchange.failed.contains(&place) {
             return BodyVerdict::Pass;
         }
+        begin(exchange);
         let verdict = plugin.filter.response_body(exchange, chunk, end).await;
         plugin.settle(verdict, Stage::ResponseBody, place, exchange)
     }
@@ -143,12 +150,22 @@ impl Chain {
     pub async fn log(&self, exchange: &mut Exchange, summary: &Summary) {
         for &place in &self.log {
             let plugin = &self.uses[place];
-            match plugin.filter.log(exchange, summary).await {
+            begin(exchange);
+            let result = plugin.filter.log(exchange, summary).await;
+            plugin.end(exchange, Stage::Log, &result);
+            match result {
                 // It was counted with the phase before.
                 Ok(()) | Err(Failure::Broken) => {}
                 Err(failure) => plugin.count(Stage::Log, &failure),
             }
         }
+    }
+}
+
+/// A plugin is called: where the request is recorded, this begins a span.
+fn begin(exchange: &mut Exchange) {
+    if let Some(trace) = &mut exchange.trace {
+        trace.begin_call();
     }
 }
 
@@ -162,6 +179,7 @@ impl Use {
         place: usize,
         exchange: &mut Exchange,
     ) -> V {
+        self.end(exchange, stage, &verdict);
         let failure = match verdict {
             Ok(verdict) => return verdict,
             Err(failure) => failure,
@@ -171,6 +189,13 @@ impl Use {
         match self.policy {
             FailurePolicy::Open => V::default(),
             FailurePolicy::Closed => V::from(Box::new(failure.response())),
+        }
+    }
+
+    fn end<V>(&self, exchange: &mut Exchange, stage: Stage, result: &Result<V, Failure>) {
+        if let Some(trace) = &mut exchange.trace {
+            let error = result.as_ref().err().map(|failure| failure as &dyn fmt::Display);
+            trace.end_call(&self.name, PHASES[stage as usize], error);
         }
     }
 

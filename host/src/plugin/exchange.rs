@@ -13,6 +13,7 @@ use http::{
 };
 
 use super::{BodyMode, headers::Refusal, rollout};
+use crate::telemetry::trace::Trace;
 
 /// Longest variable or its name, and most variables of one request.
 const MAX_VAR: usize = 64 * 1024;
@@ -41,6 +42,8 @@ pub struct State {
     pub failed: Vec<usize>,
     /// Of plugins that are rolled out: which version the request got, by the roll-out's identity.
     pub versions: Vec<(u64, rollout::Version)>,
+    /// Where traces are on.
+    pub trace: Option<Box<Trace>>,
     vars: Vec<(Box<str>, Box<[u8]>)>,
 }
 
@@ -121,7 +124,9 @@ impl Exchange {
 
     /// Another one that looks the same, to be changed without consequence.
     pub fn copy(&self) -> Exchange {
-        Exchange(self.0.clone())
+        let mut copy = Exchange(self.0.clone());
+        copy.trace = None;
+        copy
     }
 }
 
@@ -172,6 +177,7 @@ impl State {
             seen: 0,
             failed: Vec::new(),
             versions: Vec::new(),
+            trace: None,
             vars: Vec::new(),
         }
     }

@@ -83,6 +83,7 @@ impl Ended {
         });
         let route = self.route.map_or(&self.view.unmatched, |place| &self.view.routes[place]);
         route.chain.log(&mut self.exchange, &self.summary).await;
+        finish_trace(&self.view.snapshot, &mut self.exchange, &self.summary);
     }
 }
 
@@ -90,8 +91,12 @@ impl Journey {
     pub fn begin(
         view: Rc<View>,
         journal: &Journal,
-        admission: Admission,
+        mut admission: Admission,
     ) -> (Rc<Journey>, Option<ProxyError>) {
+        if let Some(tracer) = &view.snapshot.tracer {
+            let trace = tracer.begin(&mut admission.state.request.headers);
+            admission.state.trace = Some(trace);
+        }
         let journey = Journey {
             started: Instant::now(),
             bytes_in: Cell::new(0),
@@ -209,7 +214,11 @@ impl Drop for Journey {
             upstream,
             endpoint,
         };
-        let method = self.exchange.get_mut().request.method.clone();
+        let exchange = self.exchange.get_mut();
+        if let Some(trace) = &mut exchange.trace {
+            trace.end_attempt(None, summary.code.as_deref());
+        }
+        let method = exchange.request.method.clone();
         let (status, reason) = (summary.status, summary.code.as_ref());
         self.route().numbers.ended(&method, status, reason, summary.duration);
         if let Some(log) = &self.view.snapshot.access_log {
@@ -220,7 +229,17 @@ impl Drop for Journey {
             let (view, route, exchange) = (self.view.clone(), self.route, Exchange::new(state));
             // Nobody listens any more only when the worker has ended.
             let _ = self.journal.0.send(Ended { view, route, exchange, summary });
+        } else {
+            finish_trace(&self.view.snapshot, self.exchange.get_mut(), &summary);
         }
+    }
+}
+
+/// After the last plugin, whose call is part of it.
+fn finish_trace(snapshot: &Snapshot, exchange: &mut Exchange, summary: &Summary) {
+    let Some(tracer) = &snapshot.tracer else { return };
+    if let Some(trace) = exchange.trace.take_if(|trace| tracer.exports(trace)) {
+        tracer.finish(trace, entry(exchange, summary));
     }
 }
 
@@ -245,5 +264,6 @@ fn entry(exchange: &Exchange, summary: &Summary) -> Box<Entry> {
         user_agent: request.headers.get(header::USER_AGENT).cloned(),
         request_id: exchange.var("request-id").map(text),
         consumer: exchange.var("consumer").map(text),
+        trace: exchange.trace.as_ref().map(|trace| trace.id),
     })
 }

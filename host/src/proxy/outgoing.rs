@@ -33,13 +33,14 @@ pub async fn request(
         true => head.headers.clone(),
         false => std::mem::take(&mut head.headers),
     };
-    if journey.snapshot().access_log.is_some()
+    let snapshot = journey.snapshot();
+    if (snapshot.access_log.is_some() || snapshot.tracer.is_some())
         && let Some(agent) = headers.get(header::USER_AGENT)
     {
         head.headers.insert(header::USER_AGENT, agent.clone());
     }
 
-    let forwarding = &journey.snapshot().forwarding;
+    let forwarding = &snapshot.forwarding;
     forwarded::announce(&mut headers, forwarding, &state.connection, state.scheme(), &asked);
     forwarded::append_via(&mut headers, version, forwarding);
     headers.insert(header::HOST, host);
@@ -48,6 +49,9 @@ pub async fn request(
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 
+    if let Some(trace) = &mut state.trace {
+        trace.begin_attempt(&upstream.name, &endpoint.address, &mut headers);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = target.into();

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 
+use super::trace::TraceId;
 use crate::config::{Field, LineFormat, Piece};
 
 /// What one line tells.
@@ -37,6 +38,7 @@ pub struct Entry {
     pub user_agent: Option<HeaderValue>,
     pub request_id: Option<String>,
     pub consumer: Option<String>,
+    pub trace: Option<TraceId>,
 }
 
 /// The workers' end of the queue.
@@ -129,6 +131,7 @@ fn value(entry: &Entry, field: Field) -> Value {
         }
         Field::RequestId => entry.request_id.as_deref().into(),
         Field::Consumer => entry.consumer.as_deref().into(),
+        Field::TraceId => entry.trace.map(|trace| trace.to_string()).into(),
     }
 }
 
@@ -220,6 +223,7 @@ mod tests {
             user_agent: Some(HeaderValue::from_bytes(b"a \"b\" \xff").unwrap()),
             request_id: None,
             consumer: None,
+            trace: None,
         })
     }
 

@@ -33,6 +33,7 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     sheaf: Arc<Sheaf>,
     own: OwnSeries,
+    pub spans: Spans,
     pub access_log_dropped: Counter,
     log_dropped: Family<PluginLabels, Counter>,
     pub reloads: Reloads,
@@ -67,6 +68,15 @@ struct PluginLabels {
 struct DifferenceLabels {
     plugin: String,
     what: &'static str,
+}
+
+/// What became of spans.
+#[derive(Clone, Default)]
+pub struct Spans(Family<SpanLabels, Counter>);
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SpanLabels {
+    result: &'static str,
 }
 
 /// What became of attempts to put the files in force.
@@ -106,9 +116,13 @@ impl Metrics {
         let help = "Log lines of a plugin that exceeded its rate";
         registry.register("plugin_log_dropped", help, log_dropped.clone());
         let rollouts = Rollouts::new(&mut registry);
+        let spans = Spans::default();
+        let help = "Spans by what became of them: exported, failed (not taken) or dropped (too many waited)";
+        registry.register("trace_spans", help, spans.0.clone());
         let registry = Mutex::new(registry);
         Metrics {
             rollouts,
+            spans,
             log_dropped,
             registry,
             sheaf,
@@ -165,6 +179,24 @@ impl Sheaf {
         self.upstreams.prune();
         self.listeners.prune();
         self.plugins.prune();
+    }
+}
+
+impl Spans {
+    pub fn exported(&self, count: u64) {
+        self.count("exported", count);
+    }
+
+    pub fn failed(&self, count: u64) {
+        self.count("failed", count);
+    }
+
+    pub fn dropped(&self, count: u64) {
+        self.count("dropped", count);
+    }
+
+    fn count(&self, result: &'static str, count: u64) {
+        self.0.get_or_create(&SpanLabels { result }).inc_by(count);
     }
 }
 

@@ -22,3 +22,4 @@ mod rollout;
 mod routing;
 mod smuggling;
 mod tidy;
+mod traces;

@@ -1,0 +1,66 @@
+//! What requests leave behind, access log and traces: each is started with a config and goes on for as
+//! long as configs say the same of it.
+
+use std::{sync::Arc, thread};
+
+use super::Error;
+use crate::{
+    config::Config,
+    snapshot::Snapshot,
+    telemetry::{
+        access_log::{AccessLog, Writer},
+        metrics::Metrics,
+        otlp::{Exporter, Tracer},
+    },
+};
+
+/// The workers' ends with the threads that they feed; a thread is waited for after its end is gone.
+#[derive(Clone, Default)]
+pub struct Records {
+    access_log: Option<(AccessLog, Arc<Writer>)>,
+    traces: Option<(Tracer, Arc<Exporter>)>,
+}
+
+impl Records {
+    /// As the config has them; those of which `before` says the same are the ones that run.
+    pub fn start(
+        config: &Config,
+        metrics: &Metrics,
+        before: Option<(&Config, &Records)>,
+    ) -> Result<Records, Error> {
+        let access_log = match before {
+            Some((old, records)) if old.access_log == config.access_log => records.access_log.clone(),
+            _ => access_log(config, metrics)?,
+        };
+        let traces = match before {
+            Some((old, records)) if old.traces == config.traces => records.traces.clone(),
+            _ => traces(config, metrics)?,
+        };
+        Ok(Records { access_log, traces })
+    }
+
+    pub fn put_into(&self, snapshot: &mut Snapshot) {
+        snapshot.access_log = self.access_log.as_ref().map(|(log, _)| log.clone());
+        snapshot.tracer = self.traces.as_ref().map(|(tracer, _)| tracer.clone());
+    }
+
+    /// What nothing newer has in common with these ends with the last request that is told there.
+    pub fn end(self) {
+        thread::spawn(move || drop(self));
+    }
+}
+
+fn access_log(config: &Config, metrics: &Metrics) -> Result<Option<(AccessLog, Arc<Writer>)>, Error> {
+    let Some(log) = &config.access_log else { return Ok(None) };
+    let dropped = metrics.access_log_dropped.clone();
+    let started = AccessLog::start(log.format.clone(), log.file.as_deref(), log.queue, dropped);
+    let (log, writer) = started.map_err(|error| Error::Io("access_log.file".to_owned(), error))?;
+    Ok(Some((log, Arc::new(writer))))
+}
+
+fn traces(config: &Config, metrics: &Metrics) -> Result<Option<(Tracer, Arc<Exporter>)>, Error> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let started = Tracer::start(traces, metrics.spans.clone());
+    let (tracer, exporter) = started.map_err(|error| Error::Io("traces.otlp".to_owned(), error))?;
+    Ok(Some((tracer, Arc::new(exporter))))
+}
