@@ -17,6 +17,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
+use serde::Deserialize;
 
 use super::{
     AccessLog, AccessLogFormat, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
@@ -34,7 +35,7 @@ pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Con
         return Err(Problems::new(&source, problems).with_files(source.files()));
     }
     let mut check = Check::new(source, problems, base);
-    let file = serde_json::from_value(check.source.value().clone());
+    let file = raw::File::deserialize(check.source.value());
     let file = Section(file.map_err(|error| error.to_string()));
     match check.section(&KeyPath::root(), file) {
         Some(file) => check.file(file),
@@ -55,6 +56,8 @@ struct Check<'a> {
     listeners: Vec<String>,
     upstreams: Vec<String>,
     plugins: Vec<Plugin>,
+    /// Plugins that are in the plugin directory, as far as was looked.
+    present: BTreeSet<String>,
 }
 
 impl<'a> Check<'a> {
@@ -67,6 +70,7 @@ impl<'a> Check<'a> {
             listeners: listener_names(&source),
             upstreams: upstream_names(&source),
             plugins: Vec::new(),
+            present: BTreeSet::new(),
             source,
             base,
             problems,

@@ -43,6 +43,12 @@ impl KeyPath {
     }
 }
 
+impl FromIterator<Step> for KeyPath {
+    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+        KeyPath(steps.into_iter().collect())
+    }
+}
+
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {

@@ -1,12 +1,7 @@
 //! A parsed document that remembers where each value stands and which values are secrets. It knows TOML, and
 //! nothing of what the keys mean.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    ops::Range,
-    path::Path,
-};
+use std::{collections::BTreeSet, fmt, ops::Range, path::Path};
 
 use serde_json::{Map, Number, Value};
 use toml::{
@@ -25,15 +20,18 @@ pub struct Source {
     name: String,
     text: String,
     value: Value,
-    spans: BTreeMap<KeyPath, Spans>,
+    spans: Spans,
     hidden: BTreeSet<KeyPath>,
     files: Files,
 }
 
+/// Where a value stands, and where what is in it does.
+#[derive(Default)]
 struct Spans {
     /// None for entries of an array.
     key: Option<Range<usize>>,
     value: Range<usize>,
+    inside: Vec<(Step, Spans)>,
 }
 
 impl Source {
@@ -47,20 +45,26 @@ impl Source {
             .map(|error| Problem::new(KeyPath::root(), error.span().or(Some(0..0)), error.message()));
         let mut reading = Reading {
             base,
+            path: Vec::new(),
             problems: syntax.collect(),
+            wrong: Vec::new(),
             source: Source {
                 name: name.to_owned(),
                 text: text.to_owned(),
                 value: Value::Null,
-                spans: BTreeMap::new(),
+                spans: Spans::default(),
                 hidden: BTreeSet::new(),
                 files: Files::default(),
             },
         };
         if reading.problems.is_empty() {
-            reading.source.value = reading.table(&KeyPath::root(), table.get_ref());
+            let mut spans = Spans::default();
+            reading.source.value = reading.table(table.get_ref(), &mut spans);
+            reading.source.spans = spans;
         }
-        (reading.source, reading.problems)
+        let Reading { source, mut problems, wrong, .. } = reading;
+        problems.extend(wrong.into_iter().map(|(path, reason)| Problem::at_value(&source, &path, reason)));
+        (source, problems)
     }
 
     pub fn name(&self) -> &str {
@@ -104,20 +108,22 @@ impl Source {
     }
 
     pub fn value_span(&self, path: &KeyPath) -> Range<usize> {
-        self.nearest(path).map_or(0..0, |spans| spans.value.clone())
+        self.nearest(path).value.clone()
     }
 
     pub fn key_span(&self, path: &KeyPath) -> Range<usize> {
-        let span = |spans: &Spans| spans.key.clone().unwrap_or(spans.value.clone());
-        self.nearest(path).map_or(0..0, span)
+        let spans = self.nearest(path);
+        spans.key.clone().unwrap_or(spans.value.clone())
     }
 
     /// The spans of the value, or of the closest thing around it where the document lacks it.
-    fn nearest(&self, path: &KeyPath) -> Option<&Spans> {
-        match self.spans.get(path) {
-            Some(spans) => Some(spans),
-            None => self.nearest(&path.parent()?),
+    fn nearest(&self, path: &KeyPath) -> &Spans {
+        let mut nearest = &self.spans;
+        for step in path.steps() {
+            let Some((_, spans)) = nearest.inside.iter().find(|(found, _)| found == step) else { break };
+            nearest = spans;
         }
+        nearest
     }
 }
 
@@ -131,66 +137,86 @@ impl fmt::Debug for Source {
 /// The way from TOML's values to [`Source`].
 struct Reading<'a> {
     base: &'a Path,
+    /// To the value that is being read.
+    path: Vec<Step>,
     source: Source,
     problems: Vec<Problem>,
+    /// Values that mean nothing, and why: they can be located when all has been read.
+    wrong: Vec<(KeyPath, String)>,
 }
 
 impl Reading<'_> {
-    fn table(&mut self, path: &KeyPath, table: &DeTable<'_>) -> Value {
+    fn table(&mut self, table: &DeTable<'_>, spans: &mut Spans) -> Value {
         let mut map = Map::new();
         for (key, value) in table {
-            let path = path.key(key.get_ref());
-            let value = self.spanned(&path, Some(key.span()), value);
+            let step = Step::Key(key.get_ref().to_string());
+            let value = self.inside(step, Some(key.span()), value, spans);
             map.insert(key.get_ref().to_string(), value);
         }
         Value::Object(map)
     }
 
-    fn spanned(&mut self, path: &KeyPath, key: Option<Range<usize>>, value: &Spanned<DeValue<'_>>) -> Value {
-        let spans = Spans { key, value: value.span() };
-        self.source.spans.insert(path.clone(), spans);
-        match value.get_ref() {
-            DeValue::Table(table) => self.table(path, table),
+    /// The value that a table or an array has there.
+    fn inside(
+        &mut self,
+        step: Step,
+        key: Option<Range<usize>>,
+        value: &Spanned<DeValue<'_>>,
+        around: &mut Spans,
+    ) -> Value {
+        let mut spans = Spans { key, value: value.span(), inside: Vec::new() };
+        self.path.push(step);
+        let value = self.value(value.get_ref(), &mut spans);
+        around.inside.extend(self.path.pop().map(|step| (step, spans)));
+        value
+    }
+
+    fn value(&mut self, value: &DeValue<'_>, spans: &mut Spans) -> Value {
+        match value {
+            DeValue::Table(table) => self.table(table, spans),
             DeValue::Array(entries) => {
                 let entries = entries.iter().enumerate();
-                entries.map(|(i, entry)| self.spanned(&path.index(i), None, entry)).collect()
+                entries.map(|(i, entry)| self.inside(Step::Index(i), None, entry, spans)).collect()
             }
-            DeValue::String(text) => Value::String(self.string(path, text)),
+            DeValue::String(text) => Value::String(self.string(text)),
             DeValue::Boolean(value) => Value::Bool(*value),
             DeValue::Datetime(time) => Value::String(time.to_string()),
             DeValue::Integer(digits) => {
                 let number = i64::from_str_radix(digits.as_str(), digits.radix());
-                self.number(path, number.ok().map(Number::from), "a 64-bit integer")
+                self.number(number.ok().map(Number::from), "a 64-bit integer")
             }
             DeValue::Float(digits) => {
                 let number = digits.as_str().parse().ok().and_then(Number::from_f64);
-                self.number(path, number, "a finite number")
+                self.number(number, "a finite number")
             }
         }
     }
 
-    fn string(&mut self, path: &KeyPath, text: &str) -> String {
+    fn string(&mut self, text: &str) -> String {
         match expand(text, self.base, &mut self.source.files) {
             Ok(expanded) => {
                 if expanded.secret {
-                    self.source.hidden.insert(path.clone());
+                    self.source.hidden.insert(self.here());
                 }
                 expanded.text
             }
             Err(reason) => {
-                self.problems.push(Problem::at_value(&self.source, path, reason));
+                self.wrong.push((self.here(), reason));
                 text.to_owned()
             }
         }
     }
 
-    fn number(&mut self, path: &KeyPath, number: Option<Number>, expected: &str) -> Value {
+    fn number(&mut self, number: Option<Number>, expected: &str) -> Value {
         let Some(number) = number else {
-            let message = format!("expected {expected}");
-            self.problems.push(Problem::at_value(&self.source, path, message));
+            self.wrong.push((self.here(), format!("expected {expected}")));
             return Value::Null;
         };
         Value::Number(number)
+    }
+
+    fn here(&self) -> KeyPath {
+        self.path.iter().cloned().collect()
     }
 }
 

@@ -257,7 +257,11 @@ impl Check<'_> {
             let what = "a plugin's name consists of letters, digits, `-`, `_` and `.`";
             return self.fault(path, format!("{shown} is no name of a plugin: {what}"));
         }
-        if on_load_error == OnLoadError::DisableRoute || self.default_file(name, defaults).is_file() {
+        if on_load_error == OnLoadError::DisableRoute || self.present.contains(name) {
+            return;
+        }
+        if self.default_file(name, defaults).is_file() {
+            self.present.insert(name.to_owned());
             return;
         }
         // A malformed table may be meant to have a `file`.
