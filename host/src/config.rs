@@ -287,6 +287,8 @@ pub struct PluginLimits {
     pub time: Duration,
     /// Per worker, as `running` is.
     pub instances: u32,
+    /// On all workers together.
+    pub total_instances: Option<u32>,
     pub running: u32,
     pub wait: Duration,
     pub body: usize,
@@ -301,6 +303,7 @@ impl Default for PluginLimits {
             memory: 16 << 20,
             time: Duration::from_millis(20),
             instances: 256,
+            total_instances: None,
             running: 2,
             wait: Duration::from_secs(1),
             body: 1 << 20,

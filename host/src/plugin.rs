@@ -37,6 +37,8 @@ pub trait Filter {
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()>;
     /// Keeps nothing warm from now on; requests that began with it still end on it.
     fn retire(&self);
+    /// Gives up what it keeps warm where others wait for it; asked now and then.
+    fn relieve(&self);
 }
 
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + 'a>>;

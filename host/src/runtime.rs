@@ -47,9 +47,10 @@ impl Worker {
         view.clone()
     }
 
-    /// Requests may stay on a former view for as long as they like; what it alone keeps warm goes
-    /// after this time.
-    pub fn retire(&self, after: Duration) {
+    /// Gives up what is warm and better cold. Requests may stay on a former view for as long as they
+    /// like; what it alone keeps warm goes after this time.
+    pub fn sweep(&self, after: Duration) {
+        self.view.borrow().relieve();
         let mut former = self.former.borrow_mut();
         if former.is_empty() {
             return;

@@ -46,7 +46,7 @@ impl Site {
         loop {
             let snapshot = self.worker.view().snapshot.clone();
             self.watches.sweep(snapshot.limits.header_time, snapshot.limits.idle_time);
-            self.worker.retire(snapshot.drain_timeout);
+            self.worker.sweep(snapshot.drain_timeout);
             if tokio::time::timeout(INTERVAL, drain.begun()).await.is_ok() {
                 break;
             }

@@ -143,6 +143,11 @@ impl View {
         own.for_each(|(_, filter)| filter.retire());
     }
 
+    /// Lets go of warm instances that other workers wait for.
+    pub fn relieve(&self) {
+        self.filters.values().for_each(|filter| filter.relieve());
+    }
+
     fn route(&mut self, spec: &RouteSpec, before: Option<&View>) -> Route {
         let mut making = Making { view: self, before };
         let mut uses = Vec::new();

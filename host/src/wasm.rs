@@ -1,6 +1,7 @@
 //! WebAssembly as one way to implement [`crate::plugin::Filter`]. The only module that names
 //! wasmtime; it knows neither routes nor upstreams nor sockets.
 
+mod allowance;
 pub mod compile;
 pub mod engine;
 mod host;

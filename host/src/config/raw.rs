@@ -362,6 +362,10 @@ pub struct PluginLimits {
     /// Instances per worker. Default: 256.
     #[schemars(range(min = 1, max = 65_535))]
     pub instances: Option<u32>,
+    /// Instances on all workers together; a warm one is given up where another worker waits for its place. Default:
+    /// no bound but that per worker.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub total_instances: Option<u32>,
     /// Instances that run at the same time per worker; those that wait for the host do not count. Default: 2.
     #[schemars(range(min = 1, max = 65_535))]
     pub running: Option<u32>,

@@ -225,6 +225,8 @@ impl Filter for Split {
         })
     }
 
-    /// Both versions' filters are the worker's, which retires each by itself.
+    /// Both versions' filters are the worker's, which asks each by itself.
     fn retire(&self) {}
+
+    fn relieve(&self) {}
 }

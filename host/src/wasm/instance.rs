@@ -8,6 +8,7 @@ use wasmtime::{
 };
 
 use super::{
+    allowance::Permit,
     host::{
         Outcome,
         bindings::exports::wasmgate::plugin::{
@@ -21,6 +22,8 @@ use crate::plugin::{Failure, Phases, exchange::Exchange};
 pub struct Instance {
     pub store: Store<Host>,
     pub guest: Guest,
+    /// Its place among those of all workers, where these are bounded.
+    pub permit: Option<Permit>,
 }
 
 /// The guest's functions.

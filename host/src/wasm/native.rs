@@ -3,12 +3,14 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use tokio::time::timeout;
 use wasmtime::{
     Engine,
     component::{Component, InstancePre},
 };
 
 use super::{
+    allowance::{Allowance, Permit},
     host::{self, Outcome},
     instance::{Exports, Instance},
     pool::Pool,
@@ -64,7 +66,7 @@ impl Linked {
     /// JSON Schema of the plugin's config, as the guest gives it.
     pub async fn schema(&self, context: Arc<PluginContext>) -> Result<String, Failure> {
         let mut instance = self.instantiate(context, Arc::default()).await?;
-        let Instance { store, guest } = &mut *instance;
+        let Instance { store, guest, .. } = &mut *instance;
         Host::start_clock(store);
         let schema = guest.lifecycle.call_config_schema(&mut *store).await;
         schema.map_err(|error| instance.failure(&error))
@@ -80,7 +82,7 @@ impl Linked {
         let started = self.pre.instantiate_async(&mut store).await;
         let guest = started.and_then(|instance| self.exports.load(&mut store, &instance));
         match guest {
-            Ok(guest) => Ok(Box::new(Instance { store, guest })),
+            Ok(guest) => Ok(Box::new(Instance { store, guest, permit: None })),
             Err(_) if store.data().timed_out => Err(Failure::Deadline),
             Err(_) if store.data().limiter.refused => Err(Failure::Memory),
             Err(error) => Err(Failure::Trap(format!("{error:#}"))),
@@ -97,7 +99,8 @@ impl PluginContext {
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
-        Arc::new(PluginContext { name, scope, limits, upstreams, capabilities, log_budget })
+        let allowance = limits.total_instances.map(Allowance::new);
+        Arc::new(PluginContext { name, scope, limits, allowance, upstreams, capabilities, log_budget })
     }
 }
 
@@ -120,15 +123,26 @@ impl Template {
         &self.context.limits
     }
 
+    /// A place for a new instance among those of all workers, where these are bounded.
+    pub async fn permit(&self) -> Result<Option<Permit>, Failure> {
+        let Some(allowance) = &self.context.allowance else { return Ok(None) };
+        timeout(self.limits().wait, allowance.take()).await.map_err(|_| Failure::Saturated)
+    }
+
     /// A new instance with its `init` run.
-    pub async fn instantiate(&self, numbers: Arc<PluginNumbers>) -> Result<Box<Instance>, Failure> {
-        let (instance, _) = self.init(numbers).await?;
+    pub async fn instantiate(
+        &self,
+        numbers: Arc<PluginNumbers>,
+        permit: Option<Permit>,
+    ) -> Result<Box<Instance>, Failure> {
+        let (mut instance, _) = self.init(numbers).await?;
+        instance.permit = permit;
         Ok(instance)
     }
 
     async fn init(&self, numbers: Arc<PluginNumbers>) -> Result<(Box<Instance>, host::GuestPhases), Failure> {
         let mut instance = self.linked.instantiate(self.context.clone(), numbers).await?;
-        let Instance { store, guest } = &mut *instance;
+        let Instance { store, guest, .. } = &mut *instance;
         Host::start_clock(store);
         match guest.lifecycle.call_init(&mut *store, &self.config).await {
             Ok(Ok(phases)) => Ok((instance, phases)),
@@ -207,7 +221,7 @@ impl Filter for NativeFilter {
     }
 
     fn request<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
-        let phase = async |Instance { store, guest }: &mut Instance| {
+        let phase = async |Instance { store, guest, .. }: &mut Instance| {
             implemented(&guest.request)?.call_on_request(store).await
         };
         Box::pin(self.call(Stage::Request, exchange, phase, Outcome::verdict))
@@ -219,14 +233,14 @@ impl Filter for NativeFilter {
         chunk: Bytes,
         end: bool,
     ) -> Call<'a, BodyVerdict> {
-        let phase = async move |Instance { store, guest }: &mut Instance| {
+        let phase = async move |Instance { store, guest, .. }: &mut Instance| {
             implemented(&guest.request_body)?.call_on_request_body(store, &chunk, end).await
         };
         Box::pin(self.call(Stage::RequestBody, exchange, phase, Outcome::body_verdict))
     }
 
     fn response<'a>(&'a self, exchange: &'a mut Exchange) -> Call<'a, Verdict> {
-        let phase = async |Instance { store, guest }: &mut Instance| {
+        let phase = async |Instance { store, guest, .. }: &mut Instance| {
             implemented(&guest.response)?.call_on_response(store).await
         };
         Box::pin(self.call(Stage::Response, exchange, phase, Outcome::verdict))
@@ -238,14 +252,14 @@ impl Filter for NativeFilter {
         chunk: Bytes,
         end: bool,
     ) -> Call<'a, BodyVerdict> {
-        let phase = async move |Instance { store, guest }: &mut Instance| {
+        let phase = async move |Instance { store, guest, .. }: &mut Instance| {
             implemented(&guest.response_body)?.call_on_response_body(store, &chunk, end).await
         };
         Box::pin(self.call(Stage::ResponseBody, exchange, phase, Outcome::body_verdict))
     }
 
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()> {
-        let phase = async move |Instance { store, guest }: &mut Instance| {
+        let phase = async move |Instance { store, guest, .. }: &mut Instance| {
             implemented(&guest.log)?.call_on_log(store, &host::summary(summary)).await
         };
         Box::pin(self.call(Stage::Log, exchange, phase, |_, ()| Ok(())))
@@ -253,6 +267,10 @@ impl Filter for NativeFilter {
 
     fn retire(&self) {
         self.pool.retire();
+    }
+
+    fn relieve(&self) {
+        self.pool.relieve();
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{instance::Instance, native::Template};
+use super::{allowance::Allowance, instance::Instance, native::Template};
 use crate::{
     plugin::{Failure, Stage, breaker::Breaker},
     sync::{Place, Places},
@@ -77,12 +77,17 @@ impl Pool {
             return Err(Failure::Broken);
         }
         let slot = self.place(&self.slots).await?;
-        let running = self.place(&self.running).await?;
         let warm = self.idle.borrow_mut().pop();
+        let permit = match &warm {
+            Some(_) => None,
+            None => self.template.permit().await?,
+        };
+        // Only now: who waits for other workers must not keep this one's guests from running.
+        let running = self.place(&self.running).await?;
         let instance = match warm {
             Some(instance) => instance,
             None => {
-                let fresh = self.template.instantiate(self.numbers.clone()).await;
+                let fresh = self.template.instantiate(self.numbers.clone(), permit).await;
                 fresh.inspect_err(|failure| self.failed(stage, failure))?
             }
         };
@@ -91,9 +96,20 @@ impl Pool {
 
     pub fn give_back(&self, lease: Lease<'_>) {
         self.with_breaker(|breaker| breaker.success(lease.stage));
-        if self.keeps.get() {
+        if self.keeps.get() && !self.is_wanted() {
             self.idle.borrow_mut().push(lease.instance);
         }
+    }
+
+    /// Gives up the instances that are kept, where another worker waits for their places.
+    pub fn relieve(&self) {
+        if self.is_wanted() {
+            self.idle.borrow_mut().clear();
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.template.context.allowance.as_ref().is_some_and(Allowance::is_wanted)
     }
 
     pub fn retire(&self) {

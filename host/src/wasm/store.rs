@@ -13,6 +13,7 @@ use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
+    allowance::Allowance,
     engine::{TICK, thread_time},
     host::{Outcome, log::PluginOutput},
     limits::Limiter,
@@ -53,6 +54,8 @@ pub struct PluginContext {
     /// Under which its counters and stored values stand: those of another plugin are not its.
     pub scope: Arc<str>,
     pub limits: PluginLimits,
+    /// Where the limits bound the instances of all workers.
+    pub allowance: Option<Allowance>,
     /// Upstreams that it may choose.
     pub upstreams: Vec<Arc<str>>,
     pub capabilities: Arc<Capabilities>,

@@ -342,3 +342,29 @@ fn a_plugin_logs_no_more_than_its_rate_and_what_is_lost_is_counted() {
     let lines = gateway.logged("chatty").len();
     assert!((1..10).contains(&lines), "{lines}");
 }
+
+#[test]
+fn instances_are_bounded_over_all_workers() {
+    let upstream = TestUpstream::ok();
+    let gateway = TestGateway::before(
+        &upstream,
+        "[server]\nworkers = 4\n[plugins]\ndirectory = \"{plugins}\"\n[plugin.request-id]\nlimits.total_instances = 1\n\
+         [[route]]\nname = \"all\"\nupstream = \"app\"\nplugins = [\"request-id\"]\n",
+    );
+    let address = gateway.addr();
+    let clients = (0..8).map(|_| {
+        std::thread::spawn(move || {
+            let mut client = Client::connect(address);
+            for _ in 0..10 {
+                let response = client.get("/");
+                assert_eq!((response.status, response.header("x-request-id").is_some()), (200, true));
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    while clients.iter().any(|client| !client.is_finished()) {
+        let live = gateway.metric("wasmgate_plugin_instances{plugin=\"request-id\"}");
+        assert!(live <= 1.0, "{live}");
+    }
+    clients.into_iter().for_each(|client| client.join().unwrap());
+}

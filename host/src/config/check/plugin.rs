@@ -161,6 +161,7 @@ impl Check<'_> {
             memory,
             time: time("time", &raw.time, or.time),
             instances: raw.instances.unwrap_or(or.instances),
+            total_instances: raw.total_instances.or(or.total_instances),
             running: raw.running.unwrap_or(or.running),
             wait: time("wait", &raw.wait, or.wait),
             body,
