@@ -5,7 +5,7 @@ mod answer;
 mod endpoints;
 pub mod report;
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc};
+use std::{cell::OnceCell, convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -66,19 +66,22 @@ pub trait Control {
     fn drain(&self);
 }
 
-/// Serves until the process ends: probes want answers during the drain too.
-pub async fn serve(listener: TcpListener, address: SocketAddr, control: Rc<dyn Control>) {
+/// The gateway, as soon as there is one to control.
+pub type Controlled = Rc<OnceCell<Rc<dyn Control>>>;
+
+/// Serves until the process ends: probes want answers before the gateway is ready, and during the drain.
+pub async fn serve(listener: TcpListener, address: SocketAddr, controlled: Controlled) {
     let local = address.ip().is_loopback();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let control = control.clone();
+        let controlled = controlled.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
-                let control = &control;
-                async move { Ok::<_, Infallible>(answer(request, &**control, local).await) }
+                let control = controlled.get();
+                async move { Ok::<_, Infallible>(answer(request, control, local).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -88,12 +91,19 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, control: Rc<dyn C
     }
 }
 
-async fn answer(request: Request<Incoming>, control: &dyn Control, local: bool) -> Response<Full<Bytes>> {
+async fn answer(
+    request: Request<Incoming>,
+    control: Option<&Rc<dyn Control>>,
+    local: bool,
+) -> Response<Full<Bytes>> {
     let head_only = *request.method() == Method::HEAD;
     let answer = match endpoint(&request) {
-        Ok((endpoint, plugin)) => match admitted(&request, endpoint, control.token().as_deref(), local) {
-            Ok(()) => act(endpoint.action, &plugin, request, control).await,
-            Err(problem) => Err(problem),
+        Ok((endpoint, plugin)) => match control {
+            None => starting(endpoint.action),
+            Some(control) => match admitted(&request, endpoint, control.token().as_deref(), local) {
+                Ok(()) => act(endpoint.action, &plugin, request, &**control).await,
+                Err(problem) => Err(problem),
+            },
         },
         Err(problem) => Err(problem),
     };
@@ -102,6 +112,15 @@ async fn answer(request: Request<Incoming>, control: &dyn Control, local: bool) 
         *response.body_mut() = Full::default();
     }
     response
+}
+
+/// Before the first snapshot there is nothing to tell but that.
+fn starting(action: Action) -> Result<Answer, Problem> {
+    match action {
+        Action::Health => Ok(Answer::text("ok\n")),
+        Action::Ready => Ok(Answer::text("starting\n").status(StatusCode::SERVICE_UNAVAILABLE)),
+        _ => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The gateway is starting.")),
+    }
 }
 
 /// What the request is for, with the plugin that its path names; or why it is for nothing.

@@ -1,6 +1,7 @@
 //! The composition root: the only place where configuration, WebAssembly, workers and listeners
 //! meet, and the owner of the order in which all of it ends.
 
+mod admin_listener;
 mod control;
 mod handover;
 mod listeners;
@@ -14,7 +15,6 @@ mod worker;
 
 use std::{
     fmt, io,
-    net::{SocketAddr, TcpListener},
     path::Path,
     rc::Rc,
     sync::{
@@ -33,16 +33,17 @@ use tokio::{
     sync::{
         Notify,
         mpsc::{self, UnboundedReceiver},
+        oneshot,
     },
 };
 
 use crate::{
-    admin,
     config::{self, Config, Files, Problems},
     drain::{self, Controller, Drain},
     runtime::Current,
     telemetry::{self, metrics::Metrics},
 };
+use admin_listener::AdminListener;
 use control::Control;
 use handover::Inherited;
 use listeners::{Listeners, Order};
@@ -110,15 +111,28 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let loader = Arc::new(Loader::new(&config, metrics.clone())?);
     let runtime = local_runtime()?;
     let records = Records::start(&config, &metrics, None)?;
-    let none = Plugins::default();
-    let Loaded { mut snapshot, plugins, disabling } = runtime.block_on(loader.load(&config, &none))?;
+    let mut inherited = Inherited::from_environment();
+    let admin =
+        config.admin.as_ref().map(|admin| AdminListener::open(admin.address, &mut inherited)).transpose()?;
+    let loading = {
+        let loader = loader.clone();
+        on_a_thread(move || {
+            let loaded = local_runtime()?.block_on(loader.load(&config, &Plugins::default()))?;
+            Ok::<_, Error>((config, loaded))
+        })
+    };
+    let first = runtime.block_on(async {
+        // A successor shares the socket with the one who serves, and leaves it to him until it is ready.
+        if let (Some(admin), None) = (&admin, handover::predecessor()) {
+            admin.answer()?;
+        }
+        loading.await?
+    });
+    let (config, Loaded { mut snapshot, plugins, disabling }) = first?;
     tell_disabled(&disabling);
 
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let mut inherited = Inherited::from_environment();
-    let admin = config.admin.as_ref().map(|admin| admin.address);
-    let admin = admin.map(|address| open_admin(address, &mut inherited)).transpose()?;
     let mut listeners = Listeners::new(orders, inherited);
     let opening = listeners.prepare(&config.listeners)?;
     snapshot.doors = opening.doors();
@@ -155,7 +169,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
 async fn supervise(
     reloader: &Rc<Reloader>,
     metrics: Arc<Metrics>,
-    admin: Option<(TcpListener, SocketAddr)>,
+    admin: Option<AdminListener>,
     controller: Controller,
     drain: Drain,
     started: Instant,
@@ -166,19 +180,14 @@ async fn supervise(
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let stop = Rc::new(Notify::new());
     let mut successor = signal(SignalKind::user_defined2()).map_err(signals)?;
-    let (mut handed_on, mut answering) = (Vec::new(), None);
-    if let Some((listener, address)) = admin {
-        handed_on.extend(listener.try_clone());
-        let listener = tokio::net::TcpListener::from_std(listener);
-        let listener = listener.map_err(|error| Error::Io("admin.address".to_owned(), error))?;
-        let control = Control {
+    if let Some(admin) = &admin {
+        admin.control(Rc::new(Control {
             reloader: reloader.clone(),
             metrics,
             drain: drain.signal(),
             stop: stop.clone(),
             started: SystemTime::now(),
-        };
-        answering = Some(tokio::task::spawn_local(admin::serve(listener, address, Rc::new(control))));
+        }))?;
     }
     drop(drain);
     // Whoever waits for this line may send signals from now on.
@@ -192,11 +201,11 @@ async fn supervise(
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
         () = judge_rollouts(reloader) => {}
-        () = hand_over_on(&mut successor, reloader, &handed_on, &succeeded) => {}
+        () = hand_over_on(&mut successor, reloader, admin.as_ref(), &succeeded) => {}
     }
-    if let (true, Some(answering)) = (succeeded.load(Relaxed), answering) {
+    if let (true, Some(admin)) = (succeeded.load(Relaxed), &admin) {
         // Its successor answers on the same socket, and is ready.
-        answering.abort();
+        admin.stop();
     }
     handover::notify(&[NotifyState::Stopping]);
     reloader.release_sockets();
@@ -230,7 +239,7 @@ async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {
 async fn hand_over_on(
     signal: &mut Signal,
     reloader: &Reloader,
-    more: &[TcpListener],
+    admin: Option<&AdminListener>,
     under_way: &Arc<AtomicBool>,
 ) {
     while signal.recv().await.is_some() {
@@ -246,7 +255,7 @@ async fn hand_over_on(
             }
         };
         let sockets = reloader.sockets().and_then(|mut sockets| {
-            more.iter().try_for_each(|socket| socket.try_clone().map(|socket| sockets.push(socket)))?;
+            sockets.extend(admin.map(AdminListener::socket).transpose()?);
             Ok(sockets)
         });
         match sockets.and_then(|sockets| handover::start_successor(sockets, ended)) {
@@ -299,18 +308,6 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// The admin listener's socket, and the address that the config has for it.
-fn open_admin(address: SocketAddr, inherited: &mut Inherited) -> Result<(TcpListener, SocketAddr), Error> {
-    let failed = |error| Error::Io(format!("admin.address: cannot listen on {address}"), error);
-    let socket = match inherited.take(address).pop() {
-        Some(socket) => socket,
-        None => TcpListener::bind(address).map_err(failed)?,
-    };
-    socket.set_nonblocking(true).map_err(failed)?;
-    tracing::info!(listener = "admin", address = %socket.local_addr().map_err(failed)?, "listening");
-    Ok((socket, address))
-}
-
 fn start_worker(
     number: usize,
     current: Current,
@@ -325,6 +322,18 @@ fn start_worker(
     let thread = thread::Builder::new().name(format!("worker-{number}"));
     thread.stack_size(worker::STACK).spawn(body).map_err(failed)?;
     Ok(())
+}
+
+/// Does this on a thread of its own: the main thread answers meanwhile.
+async fn on_a_thread<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    const STACK: usize = 4 << 20;
+    let (tell, done) = oneshot::channel();
+    let thread = thread::Builder::new().name("loader".to_owned()).stack_size(STACK);
+    // Nobody listens any more only when the gateway ends.
+    thread
+        .spawn(move || _ = tell.send(act()))
+        .map_err(|error| Error::Io("a thread to load on".to_owned(), error))?;
+    done.await.map_err(|_| Error::Failed("loading panicked".to_owned()))
 }
 
 pub fn local_runtime() -> Result<LocalRuntime, Error> {

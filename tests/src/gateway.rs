@@ -70,6 +70,13 @@ impl TestGateway {
 
     /// The same after the folder of the config was furnished.
     pub fn start_in(config: &str, variables: &[(&str, &str)], furnish: impl FnOnce(&Path)) -> TestGateway {
+        let mut gateway = TestGateway::launch(config, variables, furnish);
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// The same without waiting for it.
+    pub fn launch(config: &str, variables: &[(&str, &str)], furnish: impl FnOnce(&Path)) -> TestGateway {
         let directory = written(config);
         furnish(directory.path());
         let mut command = Command::new(build::binary());
@@ -84,14 +91,16 @@ impl TestGateway {
         let lines = child.stderr.take().expect("stderr is a pipe");
         let shared = log.clone();
         thread::spawn(move || collect(lines, &shared));
-        let mut gateway = TestGateway { child, log, directory };
-        let mut ended = false;
+        TestGateway { child, log, directory }
+    }
+
+    pub fn wait_until_ready(&mut self) {
+        let mut running = true;
         eventually!({
-            ended = gateway.child.try_wait().is_ok_and(|status| status.is_some());
-            ended || gateway.log().contains(" ready ")
+            running = self.is_running();
+            !running || self.log().contains(" ready ")
         });
-        assert!(!ended, "the gateway does not start:\n{}", gateway.log());
-        gateway
+        assert!(running, "the gateway does not start:\n{}", self.log());
     }
 
     /// In front of an upstream called `app`: listener `public`, admin, access log, a route `all` to

@@ -42,7 +42,11 @@ pub fn all() -> &'static [Endpoint] {
     }
     const ALL: &[Endpoint] = &[
         get("/healthz", Action::Health, "Whether the process answers"),
-        get("/readyz", Action::Ready, "Whether it takes requests; 503 while it drains"),
+        get(
+            "/readyz",
+            Action::Ready,
+            "Whether it takes requests; 503 before the first config is in force, and while it drains",
+        ),
         get(
             "/metrics",
             Action::Metrics,

@@ -85,15 +85,20 @@ pub fn start_successor(
 /// Tells whoever wants to know that the gateway serves: the process before it, which then drains, and
 /// the service manager.
 pub fn serves() {
-    let predecessor = env::var(PREDECESSOR).ok().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-    // Only a parent has started a successor; the number may be another process's by now.
-    if let Some(pid) = predecessor.filter(|pid| getppid() == Some(*pid)) {
+    if let Some(pid) = predecessor() {
         match kill_process(pid, Signal::TERM) {
             Ok(()) => tracing::info!(predecessor = pid.as_raw_nonzero().get(), "took over"),
             Err(error) => tracing::warn!("the process before cannot be told to end: {error}"),
         }
     }
     notify(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
+}
+
+/// The process that has started this one on its own sockets.
+pub fn predecessor() -> Option<Pid> {
+    let pid = env::var(PREDECESSOR).ok().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    // Only a parent has started a successor; the number may be another process's by now.
+    pid.filter(|pid| getppid() == Some(*pid))
 }
 
 /// Tells the service manager, if there is one.

@@ -6,19 +6,18 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use sd_notify::NotifyState;
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, watch};
 
 use super::{
     Error, handover,
     listeners::Listeners,
     load::{Loaded, Loader},
-    local_runtime,
+    local_runtime, on_a_thread,
     plugins::Plugins,
     records::Records,
 };
@@ -30,8 +29,6 @@ use crate::{
     snapshot::Snapshot,
     telemetry::{self, metrics::Metrics},
 };
-
-const LOADER_STACK: usize = 4 << 20;
 
 /// What runs, and the way from it to what runs next. Lives on the main thread.
 pub struct Reloader {
@@ -232,7 +229,6 @@ impl Reloader {
     async fn load(&self, overlay: Overlay) -> Result<(Config, Loaded), Error> {
         let (path, loader) = (self.path.clone(), self.loader.clone());
         let before = self.running.borrow().plugins.clone();
-        let (tell, loading) = oneshot::channel();
         let load = move || {
             yield_to_requests();
             let config = match config::load_with(&path, overlay) {
@@ -243,13 +239,7 @@ impl Reloader {
                 local_runtime().and_then(|runtime| Ok(runtime.block_on(loader.load(&config, &before))?));
             (config.files().clone(), loaded.map(|loaded| (config, loaded)))
         };
-        let thread = thread::Builder::new().name("loader".to_owned()).stack_size(LOADER_STACK);
-        // Nobody listens any more only when the gateway ends.
-        thread
-            .spawn(move || _ = tell.send(load()))
-            .map_err(|error| Error::Io("a thread to load on".to_owned(), error))?;
-        let loading = loading.await;
-        let (mut files, loaded) = loading.map_err(|_| Error::Failed("loading panicked".to_owned()))?;
+        let (mut files, loaded) = on_a_thread(load).await?;
         if loaded.is_err() {
             // What it was made of until now may come back.
             files.extend(self.config().files());

@@ -232,6 +232,31 @@ fn what_is_not_there_is_a_problem_that_says_what_is() {
     assert_eq!(request(gateway.admin(), "HEAD", "/status", "").text(), "");
 }
 
+/// Its plugin is a pipe, which is read for as long as somebody may write into it.
+#[test]
+fn probes_are_answered_before_the_first_snapshot() {
+    let config = CONFIG.replace(
+        "[[listener]]",
+        "[plugin.slow]\nfile = \"pipe\"\non_load_error = \"disable-route\"\n[[listener]]",
+    );
+    let upstream = TestUpstream::echo().address();
+    let config =
+        fill(&config, &[("address", &"127.0.0.1:0"), ("upstream", &upstream), ("plugins", &"{plugins}")]);
+    let mut gateway = TestGateway::launch(&config, &[("TOKEN", TOKEN)], |folder| {
+        let made = Command::new("mkfifo").arg(folder.join("pipe")).status();
+        assert!(made.unwrap().success());
+    });
+    let mut writer = fs::OpenOptions::new().write(true).open(gateway.directory().join("pipe")).unwrap();
+    eventually!(!gateway.logged("listener=\"admin\"").is_empty());
+    let status = |target: &str| request(gateway.admin(), "GET", target, "").status;
+    assert_eq!([status("/healthz"), status("/readyz"), status("/status")], [200, 503, 503]);
+    writer.write_all(b"no plugin").unwrap();
+    drop(writer);
+    gateway.wait_until_ready();
+    let status = |target: &str| request(gateway.admin(), "GET", target, "").status;
+    assert_eq!([status("/healthz"), status("/readyz"), status("/status")], [200, 200, 200]);
+}
+
 /// The committed OpenAPI document is the one that is served, and the answers are as it says.
 #[test]
 fn answers_are_as_the_openapi_document_says() {

@@ -1,0 +1,70 @@
+//! The admin listener: its socket, and the task that answers on it. It outlives snapshots, and is there
+//! before the first one.
+
+use std::{
+    cell::RefCell,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+};
+
+use tokio::task::JoinHandle;
+
+use super::{Error, handover::Inherited};
+use crate::admin::{self, Control, Controlled};
+
+pub struct AdminListener {
+    socket: TcpListener,
+    /// As the config has it.
+    address: SocketAddr,
+    controlled: Controlled,
+    answering: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl AdminListener {
+    pub fn open(address: SocketAddr, inherited: &mut Inherited) -> Result<AdminListener, Error> {
+        let failed = |error| Error::Io(format!("admin.address: cannot listen on {address}"), error);
+        let socket = match inherited.take(address).pop() {
+            Some(socket) => socket,
+            None => TcpListener::bind(address).map_err(failed)?,
+        };
+        socket.set_nonblocking(true).map_err(failed)?;
+        tracing::info!(listener = "admin", address = %socket.local_addr().map_err(failed)?, "listening");
+        Ok(AdminListener {
+            socket,
+            address,
+            controlled: Controlled::default(),
+            answering: RefCell::default(),
+        })
+    }
+
+    /// Answers from now on, if it does not yet.
+    pub fn answer(&self) -> Result<(), Error> {
+        let mut answering = self.answering.borrow_mut();
+        if answering.is_none() {
+            let socket = self.socket().and_then(tokio::net::TcpListener::from_std);
+            let socket = socket.map_err(|error| Error::Io("admin.address".to_owned(), error))?;
+            let serving = admin::serve(socket, self.address, self.controlled.clone());
+            *answering = Some(tokio::task::spawn_local(serving));
+        }
+        Ok(())
+    }
+
+    /// Answers for this gateway.
+    pub fn control(&self, control: Rc<dyn Control>) -> Result<(), Error> {
+        // There is one gateway in a process.
+        let _ = self.controlled.set(control);
+        self.answer()
+    }
+
+    /// A copy of the socket.
+    pub fn socket(&self) -> std::io::Result<TcpListener> {
+        self.socket.try_clone()
+    }
+
+    /// Leaves the socket to a successor.
+    pub fn stop(&self) {
+        if let Some(answering) = self.answering.take() {
+            answering.abort();
+        }
+    }
+}
