@@ -175,6 +175,8 @@ async fn supervise(
     started: Instant,
 ) -> Result<bool, Error> {
     let signals = |error| Error::Io("signals".to_owned(), error);
+    // Whoever is told of it survives it: a file that may grow no more is an error of a write.
+    let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;

@@ -2,11 +2,13 @@
 //! what it has.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::Write,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use wasmgate_tests::{Client, TestGateway, fill, version};
+use wasmgate_tests::{Client, Signal, TestGateway, fill, version};
 
 const CONFIG: &str = r#"
 reload.watch = false
@@ -130,6 +132,50 @@ fn every_fault_is_told_and_harms_nothing() {
     offered.gateway.write_config(&config("better"));
     offered.gateway.reload();
     assert_eq!(offered.client.get("/").text(), "better");
+}
+
+/// A limit on the size of files stands for a full disk: writes fail, and the system says so by a signal too.
+#[test]
+fn a_full_disk_costs_the_cache_and_nothing_else() {
+    let config = config("good").replace("[plugins]", "[plugins]\ncache = \"cache\"");
+    let gateway = TestGateway::start_in(&config, &[], |folder| {
+        fs::write(folder.join("thing.wasm"), version("good", "v0000001")).unwrap();
+    });
+    let (folder, pid) = (gateway.directory(), gateway.pid().to_string());
+    let limited = Command::new("prlimit").args(["--fsize=4096:4096", "--pid", &pid]).status();
+    assert!(limited.is_ok_and(|status| status.success()));
+    let cached = || fs::read_dir(folder.join("cache")).unwrap().count();
+    let before = cached();
+    fs::write(folder.join("thing.wasm"), version("good", "v0000002")).unwrap();
+    gateway.reload();
+    let told = gateway.logged("the compile cache cannot be written");
+    assert!(told.len() == 1 && told[0].contains("/cache/"), "{}", gateway.log());
+    assert_eq!(gateway.get("/").header("x-version"), Some("v0000002"));
+    assert_eq!(cached(), before);
+}
+
+/// The file is a pipe, so that the test knows when it is read.
+#[test]
+fn a_file_that_is_deleted_while_it_is_read_is_told() {
+    let gateway = TestGateway::start_in(&config("good"), &[], |folder| {
+        fs::write(folder.join("thing.wasm"), version("good", "v0000001")).unwrap();
+    });
+    let pipe = gateway.directory().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let other = "on_load_error = \"disable-route\"\n[[route]]\nname = \"other\"\nmatch = { path = \"/other\" }\n\
+                 plugins = [{ name = \"respond\", config = { body = \"other\" } }]\n[[route]]\nname = \"all\"";
+    let config = config("good").replace("\"thing.wasm\"", "\"pipe\"");
+    gateway.write_config(&config.replace("[[route]]\nname = \"all\"", other));
+    gateway.reloads_after(|| {
+        gateway.signal(Signal::Hangup);
+        let mut writer = OpenOptions::new().write(true).open(&pipe).unwrap();
+        assert_eq!(gateway.get("/").text(), "good", "while it loads");
+        writer.write_all(&version("good", "v0000002")[..1000]).unwrap();
+        fs::remove_file(&pipe).unwrap();
+    });
+    let told = gateway.logged("routes are disabled");
+    assert!(told.len() == 1 && told[0].contains("pipe cannot be compiled"), "{}", gateway.log());
+    assert_eq!((gateway.get("/").status, gateway.get("/other").text().as_str()), (503, "other"));
 }
 
 /// Configs with each kind of mistake, whose messages have tests of their own.
