@@ -134,7 +134,8 @@ fn every_fault_is_told_and_harms_nothing() {
     assert_eq!(offered.client.get("/").text(), "better");
 }
 
-/// A limit on the size of files stands for a full disk: writes fail, and the system says so by a signal too.
+/// A limit on the size of files stands for a full disk: writes fail, and the system says so by a signal too. What is
+/// compiled is larger, the first memory of an instance, which is a file as well, is not.
 #[test]
 fn a_full_disk_costs_the_cache_and_nothing_else() {
     let config = config("good").replace("[plugins]", "[plugins]\ncache = \"cache\"");
@@ -142,7 +143,7 @@ fn a_full_disk_costs_the_cache_and_nothing_else() {
         fs::write(folder.join("thing.wasm"), version("good", "v0000001")).unwrap();
     });
     let (folder, pid) = (gateway.directory(), gateway.pid().to_string());
-    let limited = Command::new("prlimit").args(["--fsize=4096:4096", "--pid", &pid]).status();
+    let limited = Command::new("prlimit").args(["--fsize=262144:262144", "--pid", &pid]).status();
     assert!(limited.is_ok_and(|status| status.success()));
     let cached = || fs::read_dir(folder.join("cache")).unwrap().count();
     let before = cached();
