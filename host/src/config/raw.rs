@@ -108,7 +108,7 @@ pub struct Listener {
 #[schemars(deny_unknown_fields)]
 pub struct Admin {
     /// IP address and port. Whoever reaches it sees all but secrets; outside of this machine it needs a token.
-    #[schemars(extend("examples" = ["127.0.0.1:9901"]))]
+    #[serde(default = "admin_address")]
     pub address: String,
     /// What `Authorization: Bearer` has to carry for everything that changes something, and for everything at all where
     /// the address can be reached from other machines. Has to come from "${env:NAME}" or "${file:PATH}". Default:
@@ -685,6 +685,10 @@ impl Default for KeepAlive {
 
 fn preserve() -> String {
     "preserve".to_owned()
+}
+
+fn admin_address() -> String {
+    "127.0.0.1:9901".to_owned()
 }
 
 fn five_seconds() -> DurationText {

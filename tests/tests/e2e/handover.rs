@@ -1,7 +1,10 @@
 //! One process after the other on the same sockets, and what the service manager is told.
 
 use std::{
+    fs,
+    net::TcpStream,
     os::unix::net::UnixDatagram,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
@@ -9,8 +12,9 @@ use std::{
     thread,
 };
 
+use wasmgate_build::workspace;
 use wasmgate_tests::{
-    Client, PATIENCE, Reserved, Signal, TestGateway, TestUpstream, eventually, fill, get, kill,
+    Client, PATIENCE, Reserved, Signal, TestGateway, TestUpstream, binary, eventually, fill, get, kill, peer,
 };
 
 const CONFIG: &str = r#"
@@ -126,4 +130,36 @@ fn the_service_manager_is_told() {
     gateway.terminate();
     told("STOPPING=1");
     assert_eq!(gateway.wait().code(), Some(0));
+}
+
+/// systemd's own tool holds the socket, and starts the gateway with the first connection.
+#[test]
+fn systemd_hands_over_its_socket() {
+    let Some(activate) = peer("systemd-socket-activate") else { return };
+    let (address, upstream) = (TestUpstream::nobody(), TestUpstream::ok());
+    let folder = tempfile::tempdir().unwrap();
+    let text = fill(CONFIG, &[("address", &address), ("upstream", &upstream.address())]);
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    let mut command = Command::new(activate);
+    command.arg("--listen").arg(address.to_string()).arg(binary()).args(["run", "gateway.toml"]);
+    let started = command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    // It becomes the gateway.
+    let _successor = Successor(started.unwrap().id());
+    eventually!(TcpStream::connect(address).is_ok());
+    assert_eq!(get(address, "/").text(), "ok");
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let Some(analyze) = peer("systemd-analyze") else { return };
+    let unit = fs::read_to_string(workspace().join("config/wasmgate.service")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wasmgate.service");
+    let here = binary().display().to_string();
+    fs::write(&file, unit.replace("/usr/local/bin/wasmgate", &here)).unwrap();
+    let output = Command::new(analyze).arg("verify").arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    // It reads the other units of the machine as well.
+    let of_ours: Vec<_> = told.lines().filter(|line| line.contains("wasmgate")).collect();
+    assert!(output.status.success() && of_ours.is_empty(), "{told}");
 }
