@@ -2,6 +2,7 @@
 //! meet, and the owner of the order in which all of it ends.
 
 mod admin_listener;
+mod code;
 mod control;
 mod handover;
 mod listeners;

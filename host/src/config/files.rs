@@ -48,4 +48,9 @@ impl Stamp {
         let state = |of: fs::Metadata| (of.dev(), of.ino(), of.len(), of.modified().ok());
         Stamp(fs::metadata(file).ok().map(state))
     }
+
+    /// When the file was written last.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.0.and_then(|(.., modified)| modified)
+    }
 }

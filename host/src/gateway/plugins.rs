@@ -3,15 +3,17 @@
 
 use std::{
     collections::HashMap,
-    fs,
     hash::{DefaultHasher, Hash, Hasher},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use serde_json::Value;
 
-use super::smoke;
+use super::{
+    code::{Code, Seen},
+    smoke,
+};
 use crate::{
     capability::Capabilities,
     config::{self, Config, Isolation, Plugin, Problem, RolloutTo},
@@ -19,7 +21,7 @@ use crate::{
     telemetry::metrics::Rollouts,
     wasm::{
         self, Engine, PluginContext,
-        compile::{Cache, Sha256Digest, digest, hex},
+        compile::{Cache, Sha256Digest, hex},
         native::{self, Linked, NativeFactory, Settings, Template},
     },
 };
@@ -57,6 +59,7 @@ pub struct Next {
 /// One version of a plugin: its file, compiled and linked.
 struct Build {
     linked: Linked,
+    seen: Seen,
     identity: Identity,
     context: Arc<PluginContext>,
     schema: Arc<Value>,
@@ -113,17 +116,17 @@ impl Ready {
         plugin: &Plugin,
         before: &Plugins,
     ) -> Result<Ready, String> {
-        let bytes = read(&plugin.file)?;
+        let before = before.0.get(&plugin.name);
+        let known = before.map(|ready| &ready.build);
+        let code = Code::of(&plugin.file, known.map(|build| &build.seen))?;
         if let Some(pinned) = &plugin.sha256
-            && *pinned != hex(&digest(&bytes))
+            && *pinned != hex(&code.seen.digest)
         {
-            let (file, found) = (plugin.file.display(), hex(&digest(&bytes)));
+            let (file, found) = (plugin.file.display(), hex(&code.seen.digest));
             return Err(format!("{file} has the SHA-256 {found}, not the pinned one"));
         }
-        let before = before.0.get(&plugin.name);
         let names = Names { name: &plugin.name, scope: &plugin.name };
-        let known = before.map(|ready| &ready.build);
-        let build = Build::load(workshop, config, plugin, names, &plugin.file, &bytes, known).await?;
+        let build = Build::load(workshop, config, plugin, names, code, known).await?;
         let known = before.and_then(|ready| ready.next.as_ref());
         let next = match &plugin.rollout {
             Some(_) => Some(Next::load(workshop, config, plugin, &build, known).await?),
@@ -176,16 +179,18 @@ impl Next {
         known: Option<&Next>,
     ) -> Result<Next, String> {
         let plan = plugin.rollout.as_ref().ok_or("is not rolled out")?;
-        let (file, bytes) = match &plan.to {
-            RolloutTo::File(file) => (file.clone(), read(file)?),
-            RolloutTo::Digest(wanted, directory) => find(wanted, directory)?,
+        let known_build = known.map(|next| &next.build);
+        let seen = known_build.map(|build| &build.seen);
+        let code = match &plan.to {
+            RolloutTo::File(file) => Code::of(file, seen)?,
+            RolloutTo::Digest(wanted, directory) => Code::find(wanted, directory, seen)?,
         };
+        let file = code.file().to_owned();
         let name = format!("{}@next", plugin.name);
         // A shadow must not use up what real requests count on.
         let scope = if plan.shadow { &name } else { &plugin.name };
         let names = Names { name: &name, scope };
-        let known_build = known.map(|next| &next.build);
-        let build = Build::load(workshop, config, plugin, names, &file, &bytes, known_build).await?;
+        let build = Build::load(workshop, config, plugin, names, code, known_build).await?;
         let same = |next: &&Next| next.build.identity == build.identity && next.rollout.plan == *plan;
         // The same roll-out goes on, or stays given up.
         let rollout = match known.filter(same).filter(|next| next.old == old.identity.digest) {
@@ -213,24 +218,26 @@ impl Build {
         config: &Config,
         plugin: &Plugin,
         names: Names<'_>,
-        file: &Path,
-        bytes: &[u8],
+        code: Code,
         known: Option<&Build>,
     ) -> Result<Build, String> {
         let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str());
         let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
         let Plugin { limits, breaker, isolation, smoke, .. } = plugin;
         let scope = names.scope;
-        let identity = Identity {
+        let mut identity = Identity {
             name: names.name.to_owned(),
-            digest: digest(bytes),
+            digest: code.seen.digest,
             settings: format!("{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope}"),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
-            return Ok(known.again());
+            return Ok(known.again(code.seen));
         }
-        let (Workshop { engine, cache, capabilities, .. }, file) = (workshop, file.display());
-        let compiled = cache.compile(engine, bytes, &identity.digest);
+        let file = code.file().display().to_string();
+        let (seen, bytes) = code.bytes()?;
+        identity.digest = seen.digest;
+        let Workshop { engine, cache, capabilities, .. } = workshop;
+        let compiled = cache.compile(engine, &bytes, &identity.digest);
         let compiled = compiled.map_err(|error| format!("{file} {error}"))?;
         let linked = native::link(engine, &compiled.component).map_err(|error| {
             let exports = wasm::inspect::exports(engine, &compiled.component).join(", ");
@@ -253,13 +260,14 @@ impl Build {
             "compiled"
         );
         let (factories, before) = (HashMap::new(), HashMap::new());
-        Ok(Build { linked, identity, context, schema: Arc::new(schema), factories, before })
+        Ok(Build { linked, seen, identity, context, schema: Arc::new(schema), factories, before })
     }
 
     /// The same plugin for the next snapshot.
-    fn again(&self) -> Build {
+    fn again(&self, seen: Seen) -> Build {
         Build {
             linked: self.linked.clone(),
+            seen,
             identity: self.identity.clone(),
             context: self.context.clone(),
             schema: self.schema.clone(),
@@ -310,21 +318,4 @@ impl Build {
         }
         Ok(Arc::new(factory))
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
-}
-
-/// The file of the directory that has this digest.
-fn find(wanted: &str, directory: &Path) -> Result<(PathBuf, Vec<u8>), String> {
-    let entries = fs::read_dir(directory);
-    let entries = entries.map_err(|error| format!("{} cannot be read: {error}", directory.display()))?;
-    let files = entries.flatten().map(|entry| entry.path());
-    let mut plugins = files.filter(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-    let found = plugins.find_map(|file| {
-        let bytes = fs::read(&file).ok()?;
-        (hex(&digest(&bytes)) == wanted).then_some((file, bytes))
-    });
-    found.ok_or_else(|| format!("{} has no file with the SHA-256 {wanted}", directory.display()))
 }

@@ -1,7 +1,11 @@
 //! Recorded requests on their way to a collector (OTLP). Workers put them into a bounded queue and
 //! never wait; a thread sends them. What does not fit, or finds no collector, is counted and gone.
 
-use std::{collections::HashMap, io, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    io, thread,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -181,15 +185,15 @@ fn spans(finished: &Finished, scope: &InstrumentationScope) -> Vec<SpanData> {
         let (trace, span) = (trace.id.0.into(), SpanId::from(span));
         SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default())
     };
-    let at = |instant: std::time::Instant| entry.time + instant.saturating_duration_since(trace.began);
+    let at = |instant: Instant| trace.began_at + instant.saturating_duration_since(trace.began);
     let mut spans = vec![SpanData {
         span_context: context(trace.span),
         parent_span_id: trace.parent.map_or(SpanId::INVALID, SpanId::from),
         parent_span_is_remote: trace.parent.is_some(),
         span_kind: SpanKind::Server,
         name: format!("{} {}", entry.method, entry.route).into(),
-        start_time: entry.time,
-        end_time: entry.time + entry.duration,
+        start_time: trace.began_at,
+        end_time: trace.began_at + entry.duration,
         attributes: request_attributes(entry, trace.dropped),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),

@@ -1,7 +1,11 @@
 //! The trace of one request: whose it is, whether it is recorded, and the spans of what happens on
 //! its way (W3C Trace Context, levels 1 and 2). It must not know where spans go.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -29,7 +33,9 @@ pub struct Trace {
     pub parent: Option<u64>,
     /// Spans are recorded only where this is true.
     pub sampled: bool,
+    /// The same moment on two clocks: spans are told by the first, in terms of the second.
     pub began: Instant,
+    pub began_at: SystemTime,
     /// In the order in which they ended.
     pub spans: Vec<Span>,
     /// Spans that were too many.
@@ -92,6 +98,7 @@ impl Trace {
             parent: parent.map(|parent| parent.span),
             sampled,
             began: Instant::now(),
+            began_at: SystemTime::now(),
             spans: Vec::new(),
             dropped: 0,
             call: None,
