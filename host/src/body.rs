@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(Body::Empty.collect(0).await.unwrap(), "");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn patience_ends() {
         struct Never(Patience);
         impl HttpBody for Never {
@@ -231,7 +231,7 @@ mod tests {
                 self.0.poll(Poll::Pending, cx)
             }
         }
-        let never = Never(Patience::new(Some(Duration::from_secs(1)), None));
+        let never = Never(Patience::new(Some(Duration::from_millis(10)), None));
         assert!(matches!(Body::boxed(never).collect(1).await, Err(BodyError::TimedOut)));
     }
 }
