@@ -6,5 +6,6 @@ const NICE: i32 = 10;
 
 /// Called at the start of a thread, of which alone it is true, on Linux. Where it is refused, work goes on.
 pub fn yield_to_requests() {
-    let _ = rustix::process::nice(NICE);
+    // Not `nice`, which adds to what the thread has from the one that began it.
+    let _ = rustix::process::setpriority_process(None, NICE);
 }

@@ -39,6 +39,7 @@ use tokio::{
 };
 
 use crate::{
+    background::yield_to_requests,
     config::{self, Config, Files, Problems},
     drain::{self, Controller, Drain},
     runtime::Current,
@@ -118,11 +119,16 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let loading = {
         let loader = loader.clone();
         on_a_thread(move || {
+            if handover::predecessor().is_some() {
+                yield_to_requests();
+            }
             let loaded = local_runtime()?.block_on(loader.load(&config, &Plugins::default()))?;
             Ok::<_, Error>((config, loaded))
         })
     };
     let first = runtime.block_on(async {
+        // Once caught it ends nobody: a file that may grow no more is an error of a write.
+        let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()));
         // A successor shares the socket with the one who serves, and leaves it to him until it is ready.
         if let (Some(admin), None) = (&admin, handover::predecessor()) {
             admin.answer()?;
@@ -176,8 +182,6 @@ async fn supervise(
     started: Instant,
 ) -> Result<bool, Error> {
     let signals = |error| Error::Io("signals".to_owned(), error);
-    // Whoever is told of it survives it: a file that may grow no more is an error of a write.
-    let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;

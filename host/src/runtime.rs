@@ -50,8 +50,9 @@ impl Worker {
     /// Gives up what is warm and better cold. Requests may stay on a former view for as long as they
     /// like; what it alone keeps warm goes after this time.
     pub fn sweep(&self, after: Duration) {
-        self.view.borrow().relieve();
         let mut former = self.former.borrow_mut();
+        self.view.borrow().relieve();
+        former.iter().filter_map(|(view, _)| view.upgrade()).for_each(|view| view.relieve());
         if former.is_empty() {
             return;
         }

@@ -14,6 +14,7 @@ mod gate;
 mod gateway;
 mod message;
 mod peer;
+mod pipe;
 mod reserved;
 mod upstream;
 
@@ -27,6 +28,7 @@ pub use gate::Gate;
 pub use gateway::{Output, Signal, TestGateway, kill, run, run_in, run_with};
 pub use message::{Fields, Head, Reader, Request, Response};
 pub use peer::{Nginx, peer};
+pub use pipe::Pipe;
 pub use reserved::Reserved;
 pub use upstream::{Call, TestUpstream};
 

@@ -432,7 +432,6 @@ const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\"";
 const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
 const PSEUDONYM: &str = "a name of letters, digits, `-`, `_` and `.`";
 
-/// Without a name a listener is called by its address.
 /// The URL with the path that a collector takes traces at.
 fn collector(text: &str, protocol: OtlpProtocol) -> Result<String, String> {
     let url: Uri = text.parse().map_err(|_| format!("`{text}` is no URL"))?;
@@ -450,6 +449,7 @@ fn collector(text: &str, protocol: OtlpProtocol) -> Result<String, String> {
     Ok(format!("{url}{path}"))
 }
 
+/// Without a name a listener is called by its address.
 fn listener_names(source: &Source) -> Vec<String> {
     let listeners = source.value().get("listener").and_then(|value| value.as_array());
     let name = |listener: &serde_json::Value| {

@@ -54,13 +54,16 @@ impl Code {
         &self.seen.file
     }
 
-    /// With its bytes: of the file as it is now, if they were not read yet.
-    pub fn bytes(self) -> Result<(Seen, Vec<u8>), String> {
-        let code = match self.bytes {
-            Some(_) => self,
-            None => Code::read(&self.seen.file, Stamp::of(&self.seen.file))?,
-        };
-        Ok((code.seen, code.bytes.unwrap_or_default()))
+    /// The bytes that have its digest.
+    pub fn bytes(self) -> Result<Vec<u8>, String> {
+        if let Some(bytes) = self.bytes {
+            return Ok(bytes);
+        }
+        let code = Code::read(&self.seen.file, Stamp::of(&self.seen.file))?;
+        match code.bytes {
+            Some(bytes) if code.seen.digest == self.seen.digest => Ok(bytes),
+            _ => Err(format!("{} has changed while it was loaded", self.seen.file.display())),
+        }
     }
 
     fn read(file: &Path, stamp: Stamp) -> Result<Code, String> {
@@ -90,7 +93,7 @@ mod tests {
         let settled = Code::of(&file, None).unwrap();
         let again = Code::of(&file, Some(&settled.seen)).unwrap();
         assert!(again.bytes.is_none() && again.seen.digest == settled.seen.digest);
-        assert_eq!(again.bytes().unwrap().1, b"two");
+        assert_eq!(again.bytes().unwrap(), b"two");
         fs::write(&file, "six").unwrap();
         assert_ne!(Code::of(&file, Some(&settled.seen)).unwrap().seen.digest, settled.seen.digest);
         fs::remove_file(&file).unwrap();

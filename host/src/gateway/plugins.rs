@@ -225,7 +225,7 @@ impl Build {
         let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
         let Plugin { limits, breaker, isolation, smoke, .. } = plugin;
         let scope = names.scope;
-        let mut identity = Identity {
+        let identity = Identity {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!("{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope}"),
@@ -234,8 +234,7 @@ impl Build {
             return Ok(known.again(code.seen));
         }
         let file = code.file().display().to_string();
-        let (seen, bytes) = code.bytes()?;
-        identity.digest = seen.digest;
+        let (seen, bytes) = (code.seen.clone(), code.bytes()?);
         let Workshop { engine, cache, capabilities, .. } = workshop;
         let compiled = cache.compile(engine, &bytes, &identity.digest);
         let compiled = compiled.map_err(|error| format!("{file} {error}"))?;

@@ -55,7 +55,7 @@ impl Watch {
         for (file, noted) in files.iter() {
             let file = absolute(file).unwrap_or_else(|_| file.clone());
             let known = before.remove(&file).unwrap_or_else(|| noted.clone());
-            self.stamps.insert(file, known);
+            self.stamps.entry(file).or_insert(known);
         }
         self.follow();
     }

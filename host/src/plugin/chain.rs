@@ -75,7 +75,7 @@ impl Chain {
         for &place in &self.request {
             let plugin = &self.uses[place];
             exchange.seen = place + 1;
-            begin(exchange);
+            plugin.begin(exchange, Stage::Request);
             let verdict = plugin.filter.request(exchange).await;
             let mode = exchange.body_mode.take();
             match plugin.settle(verdict, Stage::Request, place, exchange) {
@@ -100,7 +100,7 @@ impl Chain {
                 continue;
             }
             let plugin = &self.uses[place];
-            begin(exchange);
+            plugin.begin(exchange, Stage::Response);
             let verdict = plugin.filter.response(exchange).await;
             let mode = exchange.body_mode.take();
             match plugin.settle(verdict, Stage::Response, place, exchange) {
@@ -125,7 +125,7 @@ impl Chain {
         if exchange.failed.contains(&place) {
             return BodyVerdict::Pass;
         }
-        begin(exchange);
+        plugin.begin(exchange, Stage::RequestBody);
         let verdict = plugin.filter.request_body(exchange, chunk, end).await;
         plugin.settle(verdict, Stage::RequestBody, place, exchange)
     }
@@ -141,7 +141,7 @@ impl Chain {
         if exchange.failed.contains(&place) {
             return BodyVerdict::Pass;
         }
-        begin(exchange);
+        plugin.begin(exchange, Stage::ResponseBody);
         let verdict = plugin.filter.response_body(exchange, chunk, end).await;
         plugin.settle(verdict, Stage::ResponseBody, place, exchange)
     }
@@ -150,9 +150,9 @@ impl Chain {
     pub async fn log(&self, exchange: &mut Exchange, summary: &Summary) {
         for &place in &self.log {
             let plugin = &self.uses[place];
-            begin(exchange);
+            plugin.begin(exchange, Stage::Log);
             let result = plugin.filter.log(exchange, summary).await;
-            plugin.end(exchange, Stage::Log, &result);
+            end(exchange, &result);
             match result {
                 // It was counted with the phase before.
                 Ok(()) | Err(Failure::Broken) => {}
@@ -162,10 +162,9 @@ impl Chain {
     }
 }
 
-/// A plugin is called: where the request is recorded, this begins a span.
-fn begin(exchange: &mut Exchange) {
+fn end<V>(exchange: &mut Exchange, result: &Result<V, Failure>) {
     if let Some(trace) = &mut exchange.trace {
-        trace.begin_call();
+        trace.end_call(result.as_ref().err().map(|failure| failure as &dyn fmt::Display));
     }
 }
 
@@ -179,7 +178,7 @@ impl Use {
         place: usize,
         exchange: &mut Exchange,
     ) -> V {
-        self.end(exchange, stage, &verdict);
+        end(exchange, &verdict);
         let failure = match verdict {
             Ok(verdict) => return verdict,
             Err(failure) => failure,
@@ -192,10 +191,10 @@ impl Use {
         }
     }
 
-    fn end<V>(&self, exchange: &mut Exchange, stage: Stage, result: &Result<V, Failure>) {
+    /// The plugin is called: where the request is recorded, this begins a span.
+    fn begin(&self, exchange: &mut Exchange, stage: Stage) {
         if let Some(trace) = &mut exchange.trace {
-            let error = result.as_ref().err().map(|failure| failure as &dyn fmt::Display);
-            trace.end_call(&self.name, PHASES[stage as usize], error);
+            trace.begin_call(&self.name, PHASES[stage as usize]);
         }
     }
 

@@ -123,9 +123,11 @@ impl Exchange {
     }
 
     /// Another one that looks the same, to be changed without consequence.
-    pub fn copy(&self) -> Exchange {
-        let mut copy = Exchange(self.0.clone());
-        copy.trace = None;
+    pub fn copy(&mut self) -> Exchange {
+        // What happens to the copy is not the request's.
+        let trace = self.trace.take();
+        let copy = Exchange(self.0.clone());
+        self.trace = trace;
         copy
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
+    fmt,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -216,7 +217,10 @@ impl Drop for Journey {
         };
         let exchange = self.exchange.get_mut();
         if let Some(trace) = &mut exchange.trace {
-            trace.end_attempt(None, summary.code.as_deref());
+            // What is under way now was cut off.
+            let why = summary.code.as_deref();
+            trace.end_call(why.as_ref().map(|why| why as &dyn fmt::Display));
+            trace.end_attempt(None, why);
         }
         let method = exchange.request.method.clone();
         let (status, reason) = (summary.status, summary.code.as_ref());
@@ -238,7 +242,7 @@ impl Drop for Journey {
 /// After the last plugin, whose call is part of it.
 fn finish_trace(snapshot: &Snapshot, exchange: &mut Exchange, summary: &Summary) {
     let Some(tracer) = &snapshot.tracer else { return };
-    if let Some(trace) = exchange.trace.take_if(|trace| tracer.exports(trace)) {
+    if let Some(trace) = exchange.trace.take_if(|trace| trace.recorded) {
         tracer.finish(trace, entry(exchange, summary));
     }
 }

@@ -71,8 +71,12 @@ struct DifferenceLabels {
 }
 
 /// What became of spans.
-#[derive(Clone, Default)]
-pub struct Spans(Family<SpanLabels, Counter>);
+#[derive(Clone)]
+pub struct Spans {
+    pub exported: Counter,
+    pub failed: Counter,
+    pub dropped: Counter,
+}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SpanLabels {
@@ -116,9 +120,7 @@ impl Metrics {
         let help = "Log lines of a plugin that exceeded its rate";
         registry.register("plugin_log_dropped", help, log_dropped.clone());
         let rollouts = Rollouts::new(&mut registry);
-        let spans = Spans::default();
-        let help = "Spans by what became of them: exported, failed (not taken) or dropped (too many waited)";
-        registry.register("trace_spans", help, spans.0.clone());
+        let spans = Spans::new(&mut registry);
         let registry = Mutex::new(registry);
         Metrics {
             rollouts,
@@ -183,20 +185,12 @@ impl Sheaf {
 }
 
 impl Spans {
-    pub fn exported(&self, count: u64) {
-        self.count("exported", count);
-    }
-
-    pub fn failed(&self, count: u64) {
-        self.count("failed", count);
-    }
-
-    pub fn dropped(&self, count: u64) {
-        self.count("dropped", count);
-    }
-
-    fn count(&self, result: &'static str, count: u64) {
-        self.0.get_or_create(&SpanLabels { result }).inc_by(count);
+    fn new(registry: &mut Registry) -> Self {
+        let spans = Family::<SpanLabels, Counter>::default();
+        let help = "Spans by what became of them: exported, failed (not taken) or dropped (too many waited)";
+        registry.register("trace_spans", help, spans.clone());
+        let of = |result| spans.get_or_create(&SpanLabels { result }).clone();
+        Spans { exported: of("exported"), failed: of("failed"), dropped: of("dropped") }
     }
 }
 

@@ -49,6 +49,7 @@ pub struct Exporter(Option<thread::JoinHandle<()>>);
 struct Finished {
     trace: Box<Trace>,
     entry: Box<Entry>,
+    ended: Instant,
 }
 
 impl Tracer {
@@ -74,20 +75,15 @@ impl Tracer {
 
     /// The trace of a request that has just come.
     pub fn begin(&self, headers: &mut HeaderMap) -> Box<Trace> {
-        Box::new(Trace::begin(headers, &self.sampling, rand::random))
-    }
-
-    /// Whether anybody wants to have this trace.
-    pub fn exports(&self, trace: &Trace) -> bool {
-        trace.sampled && self.queue.is_some()
+        Box::new(Trace::begin(headers, &self.sampling, self.queue.is_some(), rand::random))
     }
 
     /// The request has ended; `entry` is what there is to tell of it.
     pub fn finish(&self, trace: Box<Trace>, entry: Box<Entry>) {
         let Some(queue) = &self.queue else { return };
         let spans = trace.spans.len() as u64 + 1;
-        if queue.try_send(Finished { trace, entry }).is_err() {
-            self.spans.dropped(spans);
+        if queue.try_send(Finished { trace, entry, ended: Instant::now() }).is_err() {
+            self.spans.dropped.inc_by(spans);
         }
     }
 }
@@ -139,6 +135,8 @@ async fn send_all(
     told: &Spans,
 ) {
     let (scope, mut batch, mut failing) = (scope(), Vec::new(), false);
+    // When the last of them are given up, once no more can come.
+    let mut end = None;
     while finished.recv_many(&mut batch, BATCH).await > 0 {
         let fill = async {
             loop {
@@ -151,25 +149,27 @@ async fn send_all(
         let _ = timeout(INTERVAL, fill).await;
         let spans: Vec<_> = batch.drain(..).flat_map(|finished| spans(&finished, &scope)).collect();
         let count = spans.len() as u64;
-        let sent = match timeout(limit, client.export(spans)).await {
+        let left = match finished.is_closed() {
+            true => {
+                end.get_or_insert_with(|| Instant::now() + limit).saturating_duration_since(Instant::now())
+            }
+            false => limit,
+        };
+        let sent = match timeout(left, client.export(spans)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
         match &sent {
-            Ok(()) => told.exported(count),
+            Ok(()) => _ = told.exported.inc_by(count),
             Err(error) => {
-                told.failed(count);
+                told.failed.inc_by(count);
                 if !failing {
                     tracing::warn!("traces are not taken: {error}");
                 }
             }
         }
         failing = sent.is_err();
-        if failing && finished.is_closed() {
-            // The gateway ends; it does not wait for a collector that is not there.
-            break;
-        }
     }
 }
 
@@ -180,7 +180,7 @@ fn scope() -> InstrumentationScope {
 /// The request's own span, and those below it. Names of attributes are those of OpenTelemetry's semantic
 /// conventions for HTTP where they have one.
 fn spans(finished: &Finished, scope: &InstrumentationScope) -> Vec<SpanData> {
-    let Finished { trace, entry } = finished;
+    let Finished { trace, entry, ended } = finished;
     let context = |span: u64| {
         let (trace, span) = (trace.id.0.into(), SpanId::from(span));
         SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default())
@@ -193,7 +193,7 @@ fn spans(finished: &Finished, scope: &InstrumentationScope) -> Vec<SpanData> {
         span_kind: SpanKind::Server,
         name: format!("{} {}", entry.method, entry.route).into(),
         start_time: trace.began_at,
-        end_time: trace.began_at + entry.duration,
+        end_time: at(*ended),
         attributes: request_attributes(entry, trace.dropped),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
@@ -243,7 +243,7 @@ fn request_attributes(entry: &Entry, dropped: u32) -> Vec<KeyValue> {
     let mut attributes = vec![
         text("http.request.method", entry.method.as_str()),
         text("url.path", entry.target.path()),
-        text("server.address", &entry.authority),
+        text("server.address", host_and_port(&entry.authority).0),
         text("client.address", &entry.client.to_string()),
         text("network.protocol.version", protocol(entry.version)),
         KeyValue::new("http.response.status_code", i64::from(entry.status)),
@@ -265,19 +265,25 @@ fn attributes(entry: &Entry, span: &Span) -> Vec<KeyValue> {
             vec![text("wasmgate.plugin", plugin), text("wasmgate.phase", phase)]
         }
         What::Attempt { upstream, endpoint, status } => {
-            let (address, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
+            let (address, port) = host_and_port(endpoint);
             let mut attributes = vec![
                 text("http.request.method", entry.method.as_str()),
                 text("server.address", address),
                 text("wasmgate.upstream", upstream),
             ];
-            let port = port.parse::<i64>().ok();
             attributes.extend(port.map(|port| KeyValue::new("server.port", port)));
             let status = status.map(i64::from);
             attributes.extend(status.map(|status| KeyValue::new("http.response.status_code", status)));
             attributes
         }
     }
+}
+
+/// Of an authority; an IPv6 address without its brackets.
+fn host_and_port(authority: &str) -> (&str, Option<i64>) {
+    let parsed = authority.rsplit_once(':').and_then(|(host, port)| Some((host, Some(port.parse().ok()?))));
+    let (host, port) = parsed.unwrap_or((authority, None));
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
 fn protocol(version: http::Version) -> &'static str {

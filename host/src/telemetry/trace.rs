@@ -31,8 +31,12 @@ pub struct Trace {
     pub span: u64,
     /// The client's span.
     pub parent: Option<u64>,
-    /// Spans are recorded only where this is true.
+    /// What the client has decided, or the ratio.
     pub sampled: bool,
+    /// The id is a random number in its last 56 bits (level 2, section 3.2.2.3).
+    random: bool,
+    /// Somebody wants to have the spans.
+    pub recorded: bool,
     /// The same moment on two clocks: spans are told by the first, in terms of the second.
     pub began: Instant,
     pub began_at: SystemTime,
@@ -40,7 +44,7 @@ pub struct Trace {
     pub spans: Vec<Span>,
     /// Spans that were too many.
     pub dropped: u32,
-    call: Option<Instant>,
+    call: Option<Called>,
     attempt: Option<Attempt>,
 }
 
@@ -70,6 +74,14 @@ pub enum What {
     Attempt { upstream: Arc<str>, endpoint: Arc<str>, status: Option<u16> },
 }
 
+/// A call that has not come back.
+#[derive(Clone, Debug)]
+struct Called {
+    began: Instant,
+    plugin: Arc<str>,
+    phase: &'static str,
+}
+
 /// A request that an upstream has not answered yet.
 #[derive(Clone, Debug)]
 struct Attempt {
@@ -80,16 +92,22 @@ struct Attempt {
 }
 
 impl Trace {
-    /// Goes on with the client's trace, or begins one. From here on `traceparent` names the request's own
+    /// Goes on with the client's trace, or begins one, whose spans are recorded if it is sampled and somebody
+    /// is `interested`. From here on `traceparent` names the request's own
     /// span; a `tracestate` without a trace to belong to goes.
-    pub fn begin(headers: &mut HeaderMap, sampling: &Sampling, random: impl Fn() -> u64) -> Trace {
+    pub fn begin(
+        headers: &mut HeaderMap,
+        sampling: &Sampling,
+        interested: bool,
+        random: impl Fn() -> u64,
+    ) -> Trace {
         let parent = Parent::of(headers).filter(|_| sampling.trust_parent);
-        let (id, sampled) = match &parent {
-            Some(parent) => (parent.trace, parent.sampled),
+        let (id, sampled, random_id) = match &parent {
+            Some(parent) => (parent.trace, parent.sampled, parent.random),
             None => {
                 headers.remove(TRACESTATE);
                 let id = u128::from(random()) << 64 | u128::from(random());
-                (TraceId(id), chosen(id, sampling.ratio))
+                (TraceId(id), chosen(id, sampling.ratio), true)
             }
         };
         let trace = Trace {
@@ -97,6 +115,8 @@ impl Trace {
             span: random(),
             parent: parent.map(|parent| parent.span),
             sampled,
+            random: random_id,
+            recorded: sampled && interested,
             began: Instant::now(),
             began_at: SystemTime::now(),
             spans: Vec::new(),
@@ -109,15 +129,16 @@ impl Trace {
     }
 
     /// A plugin is called; no other one is before [`Self::end_call`].
-    pub fn begin_call(&mut self) {
-        if self.sampled {
-            self.call = Some(Instant::now());
+    pub fn begin_call(&mut self, plugin: &Arc<str>, phase: &'static str) {
+        if self.recorded {
+            self.call = Some(Called { began: Instant::now(), plugin: plugin.clone(), phase });
         }
     }
 
-    pub fn end_call(&mut self, plugin: &Arc<str>, phase: &'static str, error: Option<&dyn fmt::Display>) {
-        if let Some(began) = self.call.take() {
-            let what = What::Call { plugin: plugin.clone(), phase };
+    /// It has come back, or will not. Without a call under way nothing happens.
+    pub fn end_call(&mut self, error: Option<&dyn fmt::Display>) {
+        if let Some(Called { began, plugin, phase }) = self.call.take() {
+            let what = What::Call { plugin, phase };
             self.record(rand::random(), began, what, error.map(|error| error.to_string()));
         }
     }
@@ -125,7 +146,7 @@ impl Trace {
     /// An upstream is asked, with these headers: unless a plugin took the trace out of them, they name the
     /// attempt's span.
     pub fn begin_attempt(&mut self, upstream: &Arc<str>, endpoint: &Arc<str>, headers: &mut HeaderMap) {
-        if !self.sampled {
+        if !self.recorded {
             return;
         }
         let (upstream, endpoint) = (upstream.clone(), endpoint.clone());
@@ -154,7 +175,8 @@ impl Trace {
 
     /// Writes `traceparent` for this span.
     fn name(&self, span: u64, headers: &mut HeaderMap) {
-        let text = format!("00-{}-{span:016x}-{:02x}", self.id, u8::from(self.sampled));
+        let text =
+            format!("00-{}-{span:016x}-{:02x}", self.id, u8::from(self.random) << 1 | u8::from(self.sampled));
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(TRACEPARENT, value);
         }
@@ -174,6 +196,7 @@ struct Parent {
     trace: TraceId,
     span: u64,
     sampled: bool,
+    random: bool,
 }
 
 impl Parent {
@@ -192,7 +215,8 @@ impl Parent {
         if strange || trace == 0 || span == 0 {
             return None;
         }
-        Some(Parent { trace: TraceId(trace), span: u64::try_from(span).ok()?, sampled: flags & 1 == 1 })
+        let (sampled, random) = (flags & 1 != 0, flags & 2 != 0);
+        Some(Parent { trace: TraceId(trace), span: u64::try_from(span).ok()?, sampled, random })
     }
 }
 
@@ -219,7 +243,7 @@ mod tests {
     #[test]
     fn a_trace_is_gone_on_with() {
         let mut headers = headers(PARENT);
-        let trace = Trace::begin(&mut headers, &SAMPLING, || 7);
+        let trace = Trace::begin(&mut headers, &SAMPLING, true, || 7);
         assert_eq!(trace.id.to_string(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!((trace.parent, trace.span, trace.sampled), (Some(0xb7ad_6b71_6920_3331), 7, true));
         assert_eq!(headers[TRACEPARENT], "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
@@ -243,7 +267,7 @@ mod tests {
             "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ] {
             let mut headers = headers(text);
-            let trace = Trace::begin(&mut headers, &SAMPLING, || 7);
+            let trace = Trace::begin(&mut headers, &SAMPLING, true, || 7);
             assert!(trace.parent.is_none() && trace.id.to_string() != id, "{text}");
             assert!(!headers.contains_key(TRACESTATE), "{text}");
         }
@@ -257,15 +281,17 @@ mod tests {
     #[test]
     fn a_client_that_is_not_trusted_decides_nothing() {
         let sampling = Sampling { ratio: 0.0, trust_parent: false };
-        let trace = Trace::begin(&mut headers(PARENT), &sampling, || 7);
+        let mut headers = headers(PARENT);
+        let trace = Trace::begin(&mut headers, &sampling, true, || 7);
         assert!(trace.parent.is_none() && !trace.sampled);
+        assert!(headers[TRACEPARENT].to_str().unwrap().ends_with("-02"), "random, not sampled");
     }
 
     #[test]
     fn the_ratio_is_kept() {
         for (ratio, range) in [(0.0, 0..=0), (0.1, 800..=1200), (1.0, 10_000..=10_000)] {
             let sampling = Sampling { ratio, trust_parent: true };
-            let begin = |_| Trace::begin(&mut HeaderMap::new(), &sampling, rand::random).sampled;
+            let begin = |_| Trace::begin(&mut HeaderMap::new(), &sampling, true, rand::random).sampled;
             let sampled = (0..10_000).filter(|number| begin(*number)).count();
             assert!(range.contains(&sampled), "{ratio}: {sampled}");
         }
@@ -274,15 +300,15 @@ mod tests {
     #[test]
     fn spans_are_bounded_and_only_of_sampled_requests() {
         let plugin = Arc::from("p");
-        let mut trace = Trace::begin(&mut headers(PARENT), &SAMPLING, || 7);
+        let mut trace = Trace::begin(&mut headers(PARENT), &SAMPLING, true, || 7);
         for _ in 0..MAX_SPANS + 3 {
-            trace.begin_call();
-            trace.end_call(&plugin, "request", None);
+            trace.begin_call(&plugin, "request");
+            trace.end_call(None);
         }
         assert_eq!((trace.spans.len(), trace.dropped), (MAX_SPANS, 3));
-        let mut other = Trace::begin(&mut HeaderMap::new(), &SAMPLING, || 7);
-        other.begin_call();
-        other.end_call(&plugin, "request", None);
+        let mut other = Trace::begin(&mut HeaderMap::new(), &SAMPLING, true, || 7);
+        other.begin_call(&plugin, "request");
+        other.end_call(None);
         other.begin_attempt(&plugin, &plugin, &mut HeaderMap::new());
         other.end_attempt(Some(200), None);
         assert!(other.spans.is_empty());

@@ -77,16 +77,17 @@ impl Pool {
             return Err(Failure::Broken);
         }
         let slot = self.place(&self.slots).await?;
-        let warm = self.idle.borrow_mut().pop();
-        let permit = match &warm {
-            Some(_) => None,
-            None => self.template.permit().await?,
-        };
-        // Only now: who waits for other workers must not keep this one's guests from running.
+        // Before a place to run: who waits for other workers must not keep this one's guests from running.
+        let cold = self.idle.borrow().is_empty();
+        let mut permit = if cold { self.template.permit().await? } else { None };
         let running = self.place(&self.running).await?;
+        let warm = self.idle.borrow_mut().pop();
         let instance = match warm {
             Some(instance) => instance,
             None => {
+                if !cold {
+                    permit = self.template.permit().await?;
+                }
                 let fresh = self.template.instantiate(self.numbers.clone(), permit).await;
                 fresh.inspect_err(|failure| self.failed(stage, failure))?
             }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use wasmgate_tests::{Client, Response, TestGateway, TestUpstream, eventually, fill, peer, request};
+use wasmgate_tests::{Client, Pipe, Response, TestGateway, TestUpstream, eventually, fill, peer, request};
 
 const TOKEN: &str = "a-token-for-the-tests";
 
@@ -242,11 +242,11 @@ fn probes_are_answered_before_the_first_snapshot() {
     let upstream = TestUpstream::echo().address();
     let config =
         fill(&config, &[("address", &"127.0.0.1:0"), ("upstream", &upstream), ("plugins", &"{plugins}")]);
+    let mut pipe = None;
     let mut gateway = TestGateway::launch(&config, &[("TOKEN", TOKEN)], |folder| {
-        let made = Command::new("mkfifo").arg(folder.join("pipe")).status();
-        assert!(made.unwrap().success());
+        pipe = Some(Pipe::make(&folder.join("pipe")));
     });
-    let mut writer = fs::OpenOptions::new().write(true).open(gateway.directory().join("pipe")).unwrap();
+    let mut writer = pipe.unwrap().writer();
     eventually!(!gateway.logged("listener=\"admin\"").is_empty());
     let status = |target: &str| request(gateway.admin(), "GET", target, "").status;
     assert_eq!([status("/healthz"), status("/readyz"), status("/status")], [200, 503, 503]);

@@ -2,13 +2,13 @@
 //! what it has.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use wasmgate_tests::{Client, Signal, TestGateway, fill, version};
+use wasmgate_tests::{Client, Pipe, Signal, TestGateway, fill, version};
 
 const CONFIG: &str = r#"
 reload.watch = false
@@ -161,18 +161,18 @@ fn a_file_that_is_deleted_while_it_is_read_is_told() {
     let gateway = TestGateway::start_in(&config("good"), &[], |folder| {
         fs::write(folder.join("thing.wasm"), version("good", "v0000001")).unwrap();
     });
-    let pipe = gateway.directory().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let path = gateway.directory().join("pipe");
+    let pipe = Pipe::make(&path);
     let other = "on_load_error = \"disable-route\"\n[[route]]\nname = \"other\"\nmatch = { path = \"/other\" }\n\
                  plugins = [{ name = \"respond\", config = { body = \"other\" } }]\n[[route]]\nname = \"all\"";
     let config = config("good").replace("\"thing.wasm\"", "\"pipe\"");
     gateway.write_config(&config.replace("[[route]]\nname = \"all\"", other));
     gateway.reloads_after(|| {
         gateway.signal(Signal::Hangup);
-        let mut writer = OpenOptions::new().write(true).open(&pipe).unwrap();
+        let mut writer = pipe.writer();
         assert_eq!(gateway.get("/").text(), "good", "while it loads");
         writer.write_all(&version("good", "v0000002")[..1000]).unwrap();
-        fs::remove_file(&pipe).unwrap();
+        fs::remove_file(&path).unwrap();
     });
     let told = gateway.logged("routes are disabled");
     assert!(told.len() == 1 && told[0].contains("pipe cannot be compiled"), "{}", gateway.log());

@@ -1,7 +1,7 @@
 //! Traces: whose they are, what they tell, and that nobody waits for a collector.
 
 use wasmgate_tests::{
-    Collector, Response, TestGateway, TestUpstream, attribute, eventually, fill, request, spans,
+    Collector, Reserved, Response, TestGateway, TestUpstream, attribute, eventually, fill, request, spans,
 };
 
 const CONFIG: &str = r#"
@@ -143,14 +143,14 @@ fn the_client_decides_what_is_recorded_where_it_is_trusted() {
     }
     assert_eq!(parent(&traced(&gateway, "/", "01"))[2], "01");
     let [own, _, flags] = parent(&gateway.get("/"));
-    assert_eq!((own.len(), &*flags), (32, "00"));
+    assert_eq!((own.len(), &*flags), (32, "02"), "random, and not sampled");
 
     let distrust = config("sample = 1.0\ntrust_parent = false", &upstream);
     gateway.reloads_after(|| gateway.write_config(&distrust));
     let response = traced(&gateway, "/", "00");
     let [trace, _, flags] = parent(&response);
     assert_ne!(trace, TRACE);
-    assert_eq!(flags, "01");
+    assert_eq!(flags, "03");
     assert!(!response.text().contains("tracestate") && response.text().contains("baggage: tenant=a,user=b"));
 
     let without = config("", &upstream).replace("[traces]\n", "");
@@ -161,8 +161,10 @@ fn the_client_decides_what_is_recorded_where_it_is_trusted() {
 #[test]
 fn a_collector_that_is_not_there_costs_a_counter() {
     let upstream = TestUpstream::ok();
-    let nobody = TestUpstream::nobody();
-    let traces = format!("otlp = {{ endpoint = \"http://{nobody}\", timeout = \"300ms\", queue = 4 }}");
+    // Bound, and nobody listens.
+    let nobody = Reserved::new();
+    let traces =
+        format!("otlp = {{ endpoint = \"http://{}\", timeout = \"300ms\", queue = 4 }}", nobody.address());
     let mut gateway = TestGateway::start(&config(&traces, &upstream));
     for _ in 0..400 {
         assert_eq!(gateway.get("/").status, 200);
