@@ -97,21 +97,23 @@ async fn answer(
     local: bool,
 ) -> Response<Full<Bytes>> {
     let head_only = *request.method() == Method::HEAD;
-    let answer = match endpoint(&request) {
-        Ok((endpoint, plugin)) => match control {
-            None => starting(endpoint.action),
-            Some(control) => match admitted(&request, endpoint, control.token().as_deref(), local) {
-                Ok(()) => act(endpoint.action, &plugin, request, &**control).await,
-                Err(problem) => Err(problem),
-            },
-        },
-        Err(problem) => Err(problem),
-    };
-    let mut response = answer.unwrap_or_else(Answer::from).into_response();
+    let outcome = outcome(request, control, local).await;
+    let mut response = outcome.unwrap_or_else(Answer::from).into_response();
     if head_only {
         *response.body_mut() = Full::default();
     }
     response
+}
+
+async fn outcome(
+    request: Request<Incoming>,
+    control: Option<&Rc<dyn Control>>,
+    local: bool,
+) -> Result<Answer, Problem> {
+    let (endpoint, plugin) = endpoint(&request)?;
+    let Some(control) = control else { return starting(endpoint.action) };
+    admitted(&request, endpoint, control.token().as_deref(), local)?;
+    act(endpoint.action, &plugin, request, &**control).await
 }
 
 /// Before the first snapshot there is nothing to tell but that.

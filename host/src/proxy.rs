@@ -115,7 +115,7 @@ async fn local_answer(journey: &Rc<Journey>, error: ProxyError) -> Body {
     let local = error.into_response();
     let mut exchange = journey.exchange().await;
     if let Some(trace) = &mut exchange.trace {
-        trace.end_attempt(None, Some(&local.code));
+        trace.end_attempt(None, Some(local.code.to_string()));
     }
     journey.write_local(&mut exchange, *local)
 }

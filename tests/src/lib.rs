@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub use build::{binary, guest, plugin, version};
 pub use client::{Client, get, request};
 pub use collector::{Collector, attribute, spans};
-pub use config::fill;
+pub use config::{before, fill};
 pub use gate::Gate;
 pub use gateway::{Output, Signal, TestGateway, kill, run, run_in, run_with};
 pub use message::{Fields, Head, Reader, Request, Response};

@@ -227,25 +227,27 @@ impl<'a> Check<'a> {
     fn otlp(&mut self, path: &KeyPath, raw: &raw::Otlp) -> Export {
         let endpoint =
             self.parsed(&path.key("endpoint"), &raw.endpoint, COLLECTOR, |url| collector(url, raw.protocol));
-        let mut headers = HeaderMap::new();
-        for (name, value) in &raw.headers {
-            let header = |value: &str| {
-                let name =
-                    HeaderName::try_from(name).map_err(|_| format!("`{name}` cannot name a header"))?;
-                let value =
-                    HeaderValue::try_from(value).map_err(|_| "cannot stand in a header".to_owned())?;
-                Ok((name, value))
-            };
-            headers.extend(self.parsed(&path.key("headers").key(name), value, "a header's value", header));
-        }
-        let timeout = self.duration(path, "timeout", &raw.timeout);
         Export {
             endpoint: endpoint.unwrap_or_default(),
             protocol: raw.protocol,
-            headers,
-            timeout,
+            headers: self.header_fields(&path.key("headers"), &raw.headers),
+            timeout: self.duration(path, "timeout", &raw.timeout),
             queue: raw.queue,
         }
+    }
+
+    fn header_fields(&mut self, path: &KeyPath, raw: &BTreeMap<String, String>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in raw {
+            let path = path.key(name);
+            let (field, content) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>());
+            match (field, content) {
+                (Ok(field), Ok(content)) => _ = headers.append(field, content),
+                (Err(_), _) => self.fault(&path, "this is no name of a header field"),
+                (_, Err(_)) => self.fault(&path, "this cannot be the value of a header field"),
+            }
+        }
+        headers
     }
 
     fn limits(&mut self, raw: raw::Limits) -> Limits {

@@ -32,11 +32,6 @@ impl KeyPath {
         &self.0
     }
 
-    pub fn parent(&self) -> Option<Self> {
-        let (_, above) = self.0.split_last()?;
-        Some(KeyPath(above.to_vec()))
-    }
-
     /// Whether this is `above` itself or a place inside it.
     pub fn is_within(&self, above: &KeyPath) -> bool {
         self.0.starts_with(&above.0)

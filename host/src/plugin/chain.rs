@@ -1,7 +1,7 @@
 //! A route's plugins in order: forward for the request, reversed for the response from the last
 //! plugin that saw the request. Decides what a failure means; knows nothing of bodies in flight.
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -164,7 +164,7 @@ impl Chain {
 
 fn end<V>(exchange: &mut Exchange, result: &Result<V, Failure>) {
     if let Some(trace) = &mut exchange.trace {
-        trace.end_call(result.as_ref().err().map(|failure| failure as &dyn fmt::Display));
+        trace.end_call(result.as_ref().err().map(Failure::to_string));
     }
 }
 

@@ -4,7 +4,6 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    fmt,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -218,9 +217,9 @@ impl Drop for Journey {
         let exchange = self.exchange.get_mut();
         if let Some(trace) = &mut exchange.trace {
             // What is under way now was cut off.
-            let why = summary.code.as_deref();
-            trace.end_call(why.as_ref().map(|why| why as &dyn fmt::Display));
-            trace.end_attempt(None, why);
+            let why = || summary.code.as_deref().map(str::to_owned);
+            trace.end_call(why());
+            trace.end_attempt(None, why());
         }
         let method = exchange.request.method.clone();
         let (status, reason) = (summary.status, summary.code.as_ref());

@@ -2,6 +2,7 @@
 //! never wait; a thread sends them. What does not fit, or finds no collector, is counted and gone.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io, thread,
     time::{Duration, Instant},
@@ -186,25 +187,35 @@ fn spans(finished: &Finished, scope: &InstrumentationScope) -> Vec<SpanData> {
         SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default())
     };
     let at = |instant: Instant| trace.began_at + instant.saturating_duration_since(trace.began);
+    let empty = SpanData {
+        span_context: SpanContext::NONE,
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        name: Cow::Borrowed(""),
+        start_time: trace.began_at,
+        end_time: trace.began_at,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: scope.clone(),
+    };
     let mut spans = vec![SpanData {
         span_context: context(trace.span),
         parent_span_id: trace.parent.map_or(SpanId::INVALID, SpanId::from),
         parent_span_is_remote: trace.parent.is_some(),
         span_kind: SpanKind::Server,
         name: format!("{} {}", entry.method, entry.route).into(),
-        start_time: trace.began_at,
         end_time: at(*ended),
         attributes: request_attributes(entry, trace.dropped),
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
         status: status(entry.status >= 500, entry.code.as_deref()),
-        instrumentation_scope: scope.clone(),
+        ..empty.clone()
     }];
     spans.extend(trace.spans.iter().map(|span| SpanData {
         span_context: context(span.id),
         parent_span_id: trace.span.into(),
-        parent_span_is_remote: false,
         span_kind: match span.what {
             What::Call { .. } => SpanKind::Internal,
             What::Attempt { .. } => SpanKind::Client,
@@ -216,11 +227,8 @@ fn spans(finished: &Finished, scope: &InstrumentationScope) -> Vec<SpanData> {
         start_time: at(span.began),
         end_time: at(span.ended),
         attributes: attributes(entry, span),
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
         status: status(failed(span), span.error.as_deref()),
-        instrumentation_scope: scope.clone(),
+        ..empty.clone()
     }));
     spans
 }

@@ -136,10 +136,10 @@ impl Trace {
     }
 
     /// It has come back, or will not. Without a call under way nothing happens.
-    pub fn end_call(&mut self, error: Option<&dyn fmt::Display>) {
+    pub fn end_call(&mut self, error: Option<String>) {
         if let Some(Called { began, plugin, phase }) = self.call.take() {
             let what = What::Call { plugin, phase };
-            self.record(rand::random(), began, what, error.map(|error| error.to_string()));
+            self.record(rand::random(), began, what, error);
         }
     }
 
@@ -158,10 +158,10 @@ impl Trace {
     }
 
     /// Its answer has come, or will not. Without an attempt under way nothing happens.
-    pub fn end_attempt(&mut self, status: Option<u16>, error: Option<&str>) {
+    pub fn end_attempt(&mut self, status: Option<u16>, error: Option<String>) {
         if let Some(Attempt { id, began, upstream, endpoint }) = self.attempt.take() {
             let what = What::Attempt { upstream, endpoint, status };
-            self.record(id, began, what, error.map(str::to_owned));
+            self.record(id, began, what, error);
         }
     }
 

@@ -106,7 +106,6 @@ fn compilers() -> Option<&'static ThreadPool> {
     static COMPILERS: OnceLock<Option<ThreadPool>> = OnceLock::new();
     let build = || {
         let pool = ThreadPoolBuilder::new().thread_name(|number| format!("compiler-{number}"));
-        // Of the calling thread alone, on Linux. Compiling goes on where it is refused.
         let pool = pool.start_handler(|_| yield_to_requests());
         pool.build().inspect_err(|error| tracing::warn!("no threads to compile on: {error}")).ok()
     };

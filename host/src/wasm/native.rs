@@ -130,13 +130,8 @@ impl Template {
     }
 
     /// A new instance with its `init` run.
-    pub async fn instantiate(
-        &self,
-        numbers: Arc<PluginNumbers>,
-        permit: Option<Permit>,
-    ) -> Result<Box<Instance>, Failure> {
-        let (mut instance, _) = self.init(numbers).await?;
-        instance.permit = permit;
+    pub async fn instantiate(&self, numbers: Arc<PluginNumbers>) -> Result<Box<Instance>, Failure> {
+        let (instance, _) = self.init(numbers).await?;
         Ok(instance)
     }
 

@@ -88,8 +88,10 @@ impl Pool {
                 if !cold {
                     permit = self.template.permit().await?;
                 }
-                let fresh = self.template.instantiate(self.numbers.clone(), permit).await;
-                fresh.inspect_err(|failure| self.failed(stage, failure))?
+                let fresh = self.template.instantiate(self.numbers.clone()).await;
+                let mut instance = fresh.inspect_err(|failure| self.failed(stage, failure))?;
+                instance.permit = permit;
+                instance
             }
         };
         Ok(Lease { instance, stage, _running: running, _slot: slot })

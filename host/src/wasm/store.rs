@@ -40,7 +40,8 @@ pub struct Host {
     pub calls: u64,
     /// Processor time that the call may still use.
     time_left: Duration,
-    /// What its thread had used when it last began to run, in nanoseconds. Beside the store, because the yield that ends sets it.
+    /// What its thread had used when it last began to run, in nanoseconds. Beside the store, because the
+    /// yield that ends sets it.
     running_since: Arc<AtomicU64>,
     /// The call ended because it ran out of time.
     pub timed_out: bool,

@@ -1,23 +1,12 @@
 //! Traces: whose they are, what they tell, and that nobody waits for a collector.
 
 use wasmgate_tests::{
-    Collector, Reserved, Response, TestGateway, TestUpstream, attribute, eventually, fill, request, spans,
+    Collector, Reserved, Response, TestGateway, TestUpstream, attribute, before, eventually, request, spans,
 };
 
-const CONFIG: &str = r#"
-access_log = { file = "access.log" }
-reload.debounce = "20ms"
-[traces]
-{traces}
-[[listener]]
-name = "public"
-address = "127.0.0.1:0"
-[admin]
-address = "127.0.0.1:0"
+const ROUTES: &str = r#"
 [plugins]
 directory = "{plugins}"
-[upstream.app]
-endpoints = ["{upstream}"]
 [[route]]
 name = "all"
 upstream = "app"
@@ -32,8 +21,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
 fn config(traces: &str, upstream: &TestUpstream) -> String {
-    let upstream = upstream.address();
-    fill(CONFIG, &[("traces", &traces), ("upstream", &upstream), ("plugins", &"{plugins}")])
+    before(&upstream.address(), &format!("[traces]\n{traces}\n{ROUTES}"))
 }
 
 /// A request that goes on with a trace.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use http::{Method, uri::PathAndQuery};
 use serde_json::Map;
 
 use super::{Check, KeyPath, Problem, Section, raw};
@@ -124,22 +124,12 @@ impl Check<'_> {
             let absolute = text.starts_with('/').then(|| text.parse::<PathAndQuery>().ok()).flatten();
             absolute.ok_or_else(|| format!("expected {TARGET}, found {text:?}"))
         };
-        let mut headers = HeaderMap::new();
-        for (name, value) in &raw.headers {
-            let path = path.key("headers").key(name);
-            let (field, content) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>());
-            match (field, content) {
-                (Ok(field), Ok(content)) => _ = headers.append(field, content),
-                (Err(_), _) => self.fault(&path, "this is no name of a header field"),
-                (_, Err(_)) => self.fault(&path, "this cannot be the value of a header field"),
-            }
-        }
         Smoke {
             method: self.parsed(&path.key("method"), &raw.method, METHOD, method).unwrap_or_default(),
             target: self
                 .parsed(&path.key("path"), &raw.path, TARGET, target)
                 .unwrap_or(PathAndQuery::from_static("/")),
-            headers,
+            headers: self.header_fields(&path.key("headers"), &raw.headers),
             status: raw.status,
         }
     }
