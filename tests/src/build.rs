@@ -8,16 +8,18 @@ use std::{
     sync::OnceLock,
 };
 
-use wasmgate_build::{gateway, guests, plugins, target_directory};
+use wasmgate_build::{guests, plugins, target_directory};
 
 type Built = OnceLock<io::Result<PathBuf>>;
 
-/// The gateway's binary: the one of WASMGATE_BINARY, or that of this workspace, built if need be.
+/// The gateway's binary: the one of WASMGATE_BINARY, or the one that cargo built for these tests.
 pub fn binary() -> &'static Path {
-    static BUILT: Built = OnceLock::new();
-    once(&BUILT, || match env::var_os("WASMGATE_BINARY") {
-        Some(binary) => Ok(binary.into()),
-        None => gateway(),
+    static BINARY: Built = OnceLock::new();
+    once(&BINARY, || {
+        let binary = env::var_os("WASMGATE_BINARY").or_else(|| env::var_os("CARGO_BIN_EXE_wasmgate"));
+        binary
+            .map(PathBuf::from)
+            .ok_or_else(|| io::Error::other("neither cargo test nor WASMGATE_BINARY names the gateway"))
     })
 }
 

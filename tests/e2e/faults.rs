@@ -1,12 +1,7 @@
 //! Everything that may be wrong with what is reloaded: the gateway says what and where, and goes on with
 //! what it has.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io::Write, path::PathBuf, process::Command};
 
 use wasmgate_tests::{Client, Pipe, Signal, TestGateway, fill, version};
 
@@ -181,7 +176,7 @@ fn a_file_that_is_deleted_while_it_is_read_is_told() {
 
 /// Configs with each kind of mistake, whose messages have tests of their own.
 fn faulty_configs() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/config");
+    let folder = wasmgate_build::workspace().join("tests/golden/config");
     let files = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
     let mut files: Vec<_> = files.filter(|file| file.extension().is_some_and(|ext| ext == "toml")).collect();
     files.sort();
