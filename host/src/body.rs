@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -49,7 +49,7 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl HttpBody for Body {
     type Data = Bytes;
@@ -62,10 +62,7 @@ impl HttpBody for Body {
                 Body::Full(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Poll::Ready(None),
             },
-            Body::Incoming(incoming) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Transport)))
-            }
+            Body::Incoming(incoming) => from_hyper(Pin::new(incoming).poll_frame(cx)),
             Body::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -87,6 +84,10 @@ impl HttpBody for Body {
             Body::Boxed(body) => body.size_hint(),
         }
     }
+}
+
+pub fn from_hyper(polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) -> Polled {
+    polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Transport)))
 }
 
 impl From<Incoming> for Body {

@@ -4,6 +4,7 @@
 pub mod counters;
 pub mod key_value;
 pub mod random;
+pub mod shared;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ pub struct Capabilities {
     pub metrics: Arc<Metrics>,
     pub counters: counters::Counters,
     pub key_value: key_value::KeyValue,
+    pub shared: shared::Shared,
 }
 
 impl Capabilities {
@@ -21,6 +23,7 @@ impl Capabilities {
             metrics,
             counters: counters::Counters::default(),
             key_value: key_value::KeyValue::default(),
+            shared: shared::Shared::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! nothing in here knows what is done with the values. A file is read as a whole: all of its faults are reported.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::router::Table;
 
@@ -232,8 +233,45 @@ pub struct Plugin {
     pub breaker: Breaker,
     /// Upstreams that it may choose, as indexes of [`Config::upstreams`].
     pub upstreams: Vec<usize>,
+    /// Of uses that have none of their own.
+    pub config: Option<Secret>,
+    pub service: Option<Service>,
+    /// Where the file says anything that only proxy-wasm filters have.
+    pub proxy_wasm: Option<ProxyWasm>,
     /// Its table, or else the first route that uses it.
     pub path: KeyPath,
+}
+
+/// How a proxy-wasm filter is run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProxyWasm {
+    pub root_id: String,
+    pub vm_id: String,
+    pub vm_config: Option<Secret>,
+    pub env: BTreeMap<String, String>,
+    /// Names of Envoy clusters, each with the name of an upstream.
+    pub clusters: Vec<(String, String)>,
+    pub vms_per_worker: Option<usize>,
+}
+
+/// A value from the file that may hold secrets, and so is not shown.
+#[derive(Clone, PartialEq)]
+pub struct Secret(pub Value);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Where a plugin runs without a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// On one worker.
+    Singleton,
+    /// On every worker.
+    Worker,
 }
 
 /// A request that a plugin has to stand before it is used.
@@ -391,25 +429,15 @@ pub enum Rewrite {
     Template(Template),
 }
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PluginUse {
     /// An index of [`Config::plugins`].
     pub plugin: usize,
     /// Not yet held against the plugin's schema: see [`check_value`].
-    pub config: Map<String, Value>,
+    pub config: Option<Secret>,
     pub failure_policy: FailurePolicy,
-    /// Where the file uses it; its config is at `config` in there.
+    /// Where the file has the config, or would have it.
     pub path: KeyPath,
-}
-
-/// Leaves the config out: it may hold secrets.
-impl fmt::Debug for PluginUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PluginUse { plugin, failure_policy, path, .. } = self;
-        let mut shown = f.debug_struct("PluginUse");
-        shown.field("plugin", plugin).field("failure_policy", failure_policy);
-        shown.field("path", &path.to_string()).finish_non_exhaustive()
-    }
 }
 
 /// What a request gets when a plugin fails.

@@ -6,16 +6,20 @@ pub mod chain;
 mod difference;
 pub mod exchange;
 pub mod headers;
+pub mod interrupt;
 pub mod rollout;
+pub mod services;
 pub mod split;
 
 use std::{borrow::Cow, fmt, pin::Pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Notify;
 
 use crate::telemetry::numbers::{PHASES, PluginNumbers};
 use exchange::Exchange;
+use services::Services;
 
 /// One configured plugin on one worker. Only the phases it names are called.
 pub trait Filter {
@@ -35,6 +39,8 @@ pub trait Filter {
         end: bool,
     ) -> Call<'a, BodyVerdict>;
     fn log<'a>(&'a self, exchange: &'a mut Exchange, summary: &'a Summary) -> Call<'a, ()>;
+    /// Begins what it does without requests; called once, when its worker has it.
+    fn start(self: Rc<Self>) {}
     /// Keeps nothing warm from now on; requests that began with it still end on it.
     fn retire(&self);
     /// Gives up what it keeps warm where others wait for it; asked now and then.
@@ -55,6 +61,7 @@ pub trait Factory: Send + Sync {
 pub trait Stock {
     /// Which worker it is.
     fn worker(&self) -> usize;
+    fn services(&self) -> Services;
     /// The worker's sheet of a plugin.
     fn numbers(&self, plugin: &Arc<str>) -> Arc<PluginNumbers>;
     /// The filter that the worker has of this factory, or a new one.
@@ -70,6 +77,10 @@ pub struct Alone {
 impl Stock for Alone {
     fn worker(&self) -> usize {
         0
+    }
+
+    fn services(&self) -> Services {
+        Services::none()
     }
 
     fn numbers(&self, _: &Arc<str>) -> Arc<PluginNumbers> {
@@ -139,6 +150,8 @@ pub enum Verdict {
     #[default]
     Next,
     Respond(Box<LocalResponse>),
+    /// The client's connection ends without an answer.
+    Close,
 }
 
 /// What a body phase decides about the piece it was given.
@@ -148,12 +161,17 @@ pub enum BodyVerdict {
     Pass,
     Replace(Bytes),
     Respond(Box<LocalResponse>),
+    /// Nothing passes yet. The next piece goes to the plugin as ever; once this is notified, it is called
+    /// with an empty one.
+    Hold(Rc<Notify>),
+    /// The message ends here, unfinished.
+    Close,
 }
 
 impl Verdict {
     pub fn answer(&self) -> Option<&LocalResponse> {
         match self {
-            Verdict::Next => None,
+            Verdict::Next | Verdict::Close => None,
             Verdict::Respond(answer) => Some(answer),
         }
     }
@@ -162,8 +180,8 @@ impl Verdict {
 impl BodyVerdict {
     pub fn answer(&self) -> Option<&LocalResponse> {
         match self {
-            BodyVerdict::Pass | BodyVerdict::Replace(_) => None,
             BodyVerdict::Respond(answer) => Some(answer),
+            _ => None,
         }
     }
 }
@@ -174,6 +192,8 @@ pub enum BodyMode {
     Peek(u32),
     Buffer(u32),
     Stream,
+    /// As `Stream`, of a body whose length stays what the head says.
+    Watch,
 }
 
 /// An answer that did not come from an upstream.

@@ -13,15 +13,19 @@ mod target;
 use std::{rc::Rc, sync::Arc};
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
     body::Body,
     plugin::{
+        LocalResponse,
         chain::Outcome,
-        exchange::{Connection, Phase, ResponseHead},
+        exchange::{Connection, Exchange, Phase, ResponseHead},
+        interrupt::{Interrupt, Ruling},
     },
     snapshot::View,
+    upstream::answer,
 };
 use error::ProxyError;
 use journey::Journey;
@@ -39,7 +43,7 @@ pub async fn handle(
     door: u32,
     connection: &Arc<Connection>,
     request: Request<Incoming>,
-) -> Response<Outgoing> {
+) -> Result<Response<Outgoing>, Closed> {
     let (head, body) = request.into_parts();
     let admission = Admission::check(head, &view.snapshot, connection, door);
     let (journey, refused) = Journey::begin(view, journal, admission);
@@ -54,6 +58,7 @@ pub async fn handle(
     };
     let body = match answer {
         Ok(body) => body,
+        Err(ProxyError::Closed) => return Err(journey.closed()),
         Err(error) => local_answer(&journey, error).await,
     };
     response_phase(journey, body).await
@@ -63,9 +68,11 @@ pub async fn handle(
 async fn request_phase(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> {
     let chain = journey.chain();
     let mut exchange = journey.exchange().await;
+    exchange.ends = body.is_end_stream();
     let outcome = chain.request(&mut exchange).await;
     drop(exchange);
     match outcome {
+        Outcome::Close => Err(ProxyError::Closed),
         Outcome::Respond(local) => Err(local.into()),
         Outcome::Next(taps) if taps.is_empty() => Ok(body),
         Outcome::Next(taps) => body::tap_request(journey, &taps, body).await,
@@ -78,11 +85,15 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     let endpoint = cluster.pick().ok_or(ProxyError::NoEndpoint)?;
     let timeouts = &cluster.spec.timeouts;
     let request = outgoing::request(journey, &cluster.spec, endpoint, body).await?;
-    journey.asked(&cluster.spec.name, &endpoint.address);
 
     let wait = timeouts.total.map_or(timeouts.read, |total| total.min(timeouts.read));
     let attempt = cluster.numbers.begin();
-    let sent = tokio::time::timeout(wait, endpoint.send(request)).await;
+    let interrupt = journey.interrupt().await;
+    let sent = tokio::select! {
+        biased;
+        sent = tokio::time::timeout(wait, endpoint.send(request)) => sent,
+        error = interrupted(interrupt) => return Err(error),
+    };
     let (response, connection) = match sent {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(journey.cut_short().unwrap_or(ProxyError::Upstream(error))),
@@ -91,7 +102,7 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
 
     let (head, incoming) = response.into_parts();
     attempt.answered(head.status);
-    let body = body::from_upstream(incoming, connection, timeouts, journey.started);
+    let body = answer::body(incoming, connection, timeouts, journey.started);
     let (status, mut map) = (head.status, head.headers);
     let mut exchange = journey.exchange().await;
     if let Some(trace) = &mut exchange.trace {
@@ -105,6 +116,18 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     forwarded::append_via(&mut map, head.version, &journey.snapshot().forwarding);
     exchange.response = Some(ResponseHead { status, headers: map, from_upstream: true });
     Ok(body)
+}
+
+/// Ends when a plugin makes up its mind without being asked.
+async fn interrupted(interrupt: Option<Rc<Interrupt>>) -> ProxyError {
+    let verdict = match interrupt {
+        Some(interrupt) => interrupt.raised().await,
+        None => std::future::pending().await,
+    };
+    match verdict {
+        Ruling::Respond(local) => ProxyError::Local(local),
+        Ruling::Close => ProxyError::Closed,
+    }
 }
 
 /// An answer of the gateway's own, written in the form that the client accepts.
@@ -121,16 +144,37 @@ async fn local_answer(journey: &Rc<Journey>, error: ProxyError) -> Body {
 }
 
 /// The chain reversed, and the response's body past the plugins that asked for it.
-async fn response_phase(journey: Rc<Journey>, mut body: Body) -> Response<Outgoing> {
+async fn response_phase(journey: Rc<Journey>, mut body: Body) -> Result<Response<Outgoing>, Closed> {
     let chain = journey.chain();
     let mut exchange = journey.exchange().await;
     exchange.phase = Phase::Response;
-    let taps =
-        chain.response(&mut exchange, |exchange, local| body = journey.write_local(exchange, *local)).await;
+    exchange.ends = !body::has_body(&exchange, &body);
+    let write = |exchange: &mut Exchange, local: Box<LocalResponse>| {
+        body = journey.write_local(exchange, *local);
+        exchange.ends = !body::has_body(exchange, &body);
+    };
+    let Some(taps) = chain.response(&mut exchange, write).await else {
+        return Err(journey.closed());
+    };
     drop(exchange);
     if !taps.is_empty() {
-        body = body::tap_response(&journey, &taps, body).await;
+        let Some(tapped) = body::tap_response(&journey, &taps, body).await else {
+            return Err(journey.closed());
+        };
+        body = tapped;
     }
     let (head, method) = journey.take_response_head(!taps.is_empty()).await;
-    Outgoing::response(journey, head, &method, body)
+    Ok(Outgoing::response(journey, head, &method, body))
+}
+
+/// The client gets no answer: its connection ends here.
+#[derive(Debug)]
+pub struct Closed;
+
+impl std::error::Error for Closed {}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ended by a plugin")
+    }
 }

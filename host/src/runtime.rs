@@ -10,13 +10,18 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 
-use crate::snapshot::{Snapshot, View};
+use crate::{
+    plugin::services::Tasks,
+    snapshot::{Snapshot, View},
+};
 
 pub type Current = Arc<ArcSwap<Snapshot>>;
 
 /// One worker's way to the snapshot.
 pub struct Worker {
     pub number: usize,
+    /// What its filters have to do between requests.
+    tasks: Tasks,
     current: RefCell<Cache<Current, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
     /// Views before, which requests may still be on, and since when they are.
@@ -25,10 +30,11 @@ pub struct Worker {
 
 impl Worker {
     /// `number` tells workers apart.
-    pub fn new(current: Current, number: usize) -> Self {
-        let view = Rc::new(View::new(current.load_full(), None, number));
+    pub fn new(current: Current, number: usize, tasks: Tasks) -> Self {
+        let view = Rc::new(View::new(current.load_full(), None, number, tasks.clone()));
         Worker {
             number,
+            tasks,
             current: RefCell::new(Cache::new(current)),
             view: RefCell::new(view),
             former: RefCell::default(),
@@ -42,7 +48,7 @@ impl Worker {
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(newest, &view.snapshot) {
             self.former.borrow_mut().push((Rc::downgrade(&view), Instant::now()));
-            *view = Rc::new(View::new(newest.clone(), Some(&view), self.number));
+            *view = Rc::new(View::new(newest.clone(), Some(&view), self.number, self.tasks.clone()));
         }
         view.clone()
     }

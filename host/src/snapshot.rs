@@ -1,6 +1,8 @@
 //! Everything that a request needs, built whole and swapped whole: routes, chains, upstreams,
 //! limits. [`Snapshot`] is shared and immutable; [`View`] is one worker's live side of it.
 
+mod reach;
+
 use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use http::HeaderValue;
@@ -10,6 +12,7 @@ use crate::{
     plugin::{
         Factory, Filter, Stock,
         chain::{Chain, Use},
+        services::{Services, Tasks},
     },
     router::Table,
     telemetry::{
@@ -20,6 +23,7 @@ use crate::{
     },
     upstream::{self, Cluster},
 };
+use reach::{Clusters, Reach};
 
 pub struct Snapshot {
     /// The listeners in the order in which rules name them, each by the id of its door.
@@ -28,6 +32,8 @@ pub struct Snapshot {
     /// In the order of the table's rules.
     pub routes: Vec<RouteSpec>,
     pub upstreams: Vec<Arc<upstream::Spec>>,
+    /// Plugins that run without a route.
+    pub services: Vec<Service>,
     pub limits: Limits,
     /// How long requests on this snapshot keep instances warm once there is another.
     pub drain_timeout: Duration,
@@ -54,6 +60,13 @@ pub struct RouteSpec {
     pub disabled: bool,
     /// Longest request body in bytes.
     pub body_limit: u64,
+}
+
+/// A plugin that runs without a route.
+pub struct Service {
+    pub factory: Arc<dyn Factory>,
+    /// On one worker only.
+    pub once: bool,
 }
 
 #[derive(Clone)]
@@ -95,8 +108,11 @@ pub struct View {
     /// What a request without a route has: no plugins, no upstream.
     pub unmatched: Route,
     worker: usize,
-    clusters: HashMap<Arc<str>, Rc<Cluster>>,
+    clusters: Clusters,
     filters: HashMap<u64, Rc<dyn Filter>>,
+    /// The way of filters to the clusters of the newest view.
+    reach: Rc<Reach>,
+    tasks: Tasks,
 }
 
 pub struct Route {
@@ -108,7 +124,7 @@ pub struct Route {
 
 impl View {
     /// Takes over from the view before what has not changed: warm instances, breakers, connections.
-    pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>, worker: usize) -> View {
+    pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>, worker: usize, tasks: Tasks) -> View {
         let clusters = snapshot.upstreams.iter().map(|spec| {
             let kept = before.and_then(|view| view.clusters.get(&spec.name));
             let kept = kept.filter(|cluster| cluster.spec == *spec).cloned();
@@ -116,9 +132,14 @@ impl View {
             (spec.name.clone(), kept.unwrap_or_else(new))
         });
         let unmatched = Arc::from("-");
+        let clusters: Clusters = clusters.collect();
+        let reach = before.map_or_else(Rc::default, |view| view.reach.clone());
+        reach.replace(clusters.clone());
         let mut view = View {
             worker,
-            clusters: clusters.collect(),
+            clusters,
+            reach,
+            tasks,
             filters: HashMap::new(),
             routes: Vec::new(),
             unmatched: Route {
@@ -130,6 +151,7 @@ impl View {
             snapshot: snapshot.clone(),
         };
         view.routes = snapshot.routes.iter().map(|spec| view.route(spec, before)).collect();
+        view.start(before);
         view
     }
 
@@ -146,6 +168,18 @@ impl View {
     /// Lets go of warm instances that other workers wait for.
     pub fn relieve(&self) {
         self.filters.values().for_each(|filter| filter.relieve());
+    }
+
+    /// Starts the filters that are new, and those that no route uses.
+    fn start(&mut self, before: Option<&View>) {
+        for service in &self.snapshot.clone().services {
+            if self.worker == 0 || !service.once {
+                Making { view: self, before }.filter(&*service.factory);
+            }
+        }
+        let is_new = |identity| before.is_none_or(|view| !view.filters.contains_key(identity));
+        let new = self.filters.iter().filter(|(identity, _)| is_new(*identity));
+        new.for_each(|(_, filter)| filter.clone().start());
     }
 
     fn route(&mut self, spec: &RouteSpec, before: Option<&View>) -> Route {
@@ -178,6 +212,10 @@ struct Making<'a> {
 impl Stock for Making<'_> {
     fn worker(&self) -> usize {
         self.view.worker
+    }
+
+    fn services(&self) -> Services {
+        Services { upstreams: self.view.reach.clone(), tasks: self.view.tasks.clone() }
     }
 
     fn numbers(&self, plugin: &Arc<str>) -> Arc<PluginNumbers> {

@@ -1,6 +1,7 @@
 //! Upstreams as one worker sees them: endpoints, the choice between them, the connections kept to
 //! them. They know neither routes nor plugins.
 
+pub mod answer;
 pub mod balance;
 pub mod connect;
 
@@ -8,8 +9,10 @@ use std::{cell::RefCell, sync::Arc};
 
 use balance::RoundRobin;
 use connect::Endpoint;
+use http::{Request, Response};
 
 use crate::{
+    body::Body,
     config::{HostHeader, KeepAlive, Timeouts},
     telemetry::numbers::UpstreamNumbers,
 };
@@ -52,5 +55,20 @@ impl Cluster {
     pub fn pick(&self) -> Option<&Endpoint> {
         let place = self.balance.borrow_mut().next()?;
         self.endpoints.get(place)
+    }
+
+    /// Sends a request of the gateway's own, in time for its head. None where there is no endpoint.
+    pub async fn call(&self, request: Request<Body>) -> Option<Result<Response<Body>, connect::Error>> {
+        let sent = self.pick()?.send(request).await;
+        Some(sent.map(|(response, connection)| {
+            let started = tokio::time::Instant::now();
+            response.map(|body| answer::body(body, connection, &self.spec.timeouts, started))
+        }))
+    }
+
+    /// The same by HTTP/2, on a connection that requests share.
+    pub async fn call_http2(&self, request: Request<Body>) -> Option<Result<Response<Body>, connect::Error>> {
+        let sent = self.pick()?.send_http2(request).await;
+        Some(sent.map(|response| response.map(Body::from)))
     }
 }

@@ -4,12 +4,15 @@
 mod allowance;
 pub mod compile;
 pub mod engine;
+mod fuse;
 mod host;
 pub mod inspect;
 pub mod instance;
 mod limits;
 pub mod native;
 pub mod pool;
+pub mod program;
+pub mod proxy_wasm;
 mod store;
 
 pub use store::PluginContext;

@@ -17,17 +17,22 @@ pub fn run(path: &Path) -> Result<(), String> {
     let runtime = gateway::local_runtime().map_err(|error| error.to_string())?;
     let report = runtime.block_on(inspect::report(&engine, &bytes, capabilities)).map_err(located)?;
 
-    let phases: Vec<_> = report.phases.names().collect();
     println!("file      {}", path.display());
-    println!("kind      native plugin (component, wasmgate:plugin@0.1.0)");
+    println!("kind      {}", report.kind);
     println!("sha256    {}", hex(&report.digest));
     println!("size      {} bytes, {} bytes of native code", bytes.len(), report.code_size);
     println!("compiled  in {} ms", report.compile_time.as_millis());
-    println!("phases    {}", if phases.is_empty() { "none".to_owned() } else { phases.join(", ") });
+    if let Some(phases) = report.phases {
+        let phases: Vec<_> = phases.names().collect();
+        println!("phases    {}", if phases.is_empty() { "none".to_owned() } else { phases.join(", ") });
+    }
     println!("imports   {}", report.imports.join("\n          "));
     println!("exports   {}", report.exports.join("\n          "));
     println!("schema    {}", pretty(&report.schema));
-    Ok(())
+    match report.unsupported {
+        None => Ok(()),
+        Some(reason) => Err(located(reason)),
+    }
 }
 
 fn pretty(schema: &str) -> String {

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 mod schema;
 mod section;
 
-use super::{AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, OnLoadError, OtlpProtocol};
+use super::{AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, OnLoadError, OtlpProtocol, Service};
 
 pub use schema::schema;
 pub use section::Section;
@@ -281,9 +281,37 @@ pub struct Plugin {
     pub limits: PluginLimits,
     /// Takes the plugin out while it keeps failing.
     pub breaker: Breaker,
-    /// Upstreams that it may choose for a request. Default: all; [] is none.
+    /// Upstreams that it may choose for a request, and call. Default: all; [] is none.
     pub upstreams: Option<Vec<String>>,
+    /// The configuration of uses that have none of their own. Default: none.
+    pub config: Option<Payload>,
+    /// It runs without a route as well, with `config`: for timers, queues and calls of its own. Default: only where
+    /// a route uses it.
+    pub service: Option<Service>,
+    /// Of a proxy-wasm filter: which of the module's root contexts it is.
+    pub root_id: Option<String>,
+    /// Of a proxy-wasm filter: filters with the same `vm_id` share values and queues, and with the same file,
+    /// `vm_config`, `env` and limits their VMs too.
+    pub vm_id: Option<String>,
+    /// Of a proxy-wasm filter: what its VM is started with.
+    pub vm_config: Option<Payload>,
+    /// Of a proxy-wasm filter: its environment variables.
+    pub env: Option<BTreeMap<String, String>>,
+    /// Of a proxy-wasm filter: upstreams by the names of Envoy clusters by which it calls them. Default: upstreams
+    /// have one name.
+    #[schemars(extend("examples" = [{ "outbound|80||auth": "auth" }]))]
+    pub clusters: Option<BTreeMap<String, String>>,
+    /// Of a proxy-wasm filter: its VMs on each worker. A crash ends the requests in one of them. Default: 1.
+    #[schemars(range(min = 1, max = 64))]
+    pub vms_per_worker: Option<usize>,
 }
+
+/// A table, which a native plugin's own schema describes and a proxy-wasm filter gets as JSON; or, for a proxy-wasm
+/// filter, a string as it is.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline, extend("type" = ["object", "string"]))]
+pub struct Payload(pub Value);
 
 /// Another version of a plugin beside the one in `file`, under the same name, configs and limits. A request stays with
 /// one version in all phases.
@@ -555,9 +583,8 @@ pub enum PluginEntry {
 pub struct PluginUse {
     /// The plugin.
     pub name: String,
-    /// Its configuration, which the plugin's own schema describes. Default: {}.
-    #[serde(default)]
-    pub config: Map<String, Value>,
+    /// Its configuration. Default: that of `[plugin.NAME]`, or {}.
+    pub config: Option<Payload>,
     /// What a request gets when the plugin fails. Default: that of the plugin.
     pub failure_policy: Option<FailurePolicy>,
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     capability::Capabilities,
     config::{self, Config, OnLoadError, Plugin, Problem, Problems, Rewrite},
-    snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Snapshot},
+    snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Service, Snapshot},
     telemetry::metrics::Metrics,
     upstream,
     wasm::{self, compile::Cache},
@@ -60,6 +60,17 @@ impl Loader {
                 }
             }
         }
+        let mut services = Vec::new();
+        for (plugin, ready) in config.plugins.iter().zip(&mut plugins) {
+            let (Some(service), Some(ready)) = (plugin.service, ready) else { continue };
+            let (config_of, at) = (plugin.config.as_ref().map(|config| &config.0), plugin.path.key("config"));
+            match ready.factory(&self.workshop, config, plugin, (config_of, &at)).await {
+                Ok(factory) => {
+                    services.push(Service { factory, once: service == config::Service::Singleton })
+                }
+                Err(wrong) => wrong.into_iter().for_each(|problem| faults.add(plugin, problem)),
+            }
+        }
         let mut routes = Vec::new();
         for route in &config.routes {
             let uses = self.chain(config, route, &mut plugins, &mut faults).await;
@@ -71,6 +82,7 @@ impl Loader {
         let disabling = Problems::new(&config.source, faults.disabling).lines().collect();
         let plugins = Plugins::new(plugins.into_iter().flatten());
         let snapshot = Snapshot {
+            services,
             doors: Vec::new(),
             table: config.table.clone(),
             routes,
@@ -97,7 +109,8 @@ impl Loader {
         for used in &route.plugins {
             let plugin = &config.plugins[used.plugin];
             let Some(ready) = &mut plugins[used.plugin] else { continue };
-            match ready.factory(&self.workshop, config, used).await {
+            let given = (used.config.as_ref().map(|config| &config.0), &used.path);
+            match ready.factory(&self.workshop, config, plugin, given).await {
                 Ok(factory) => uses.push(PluginUse { factory, policy: used.failure_policy }),
                 Err(wrong) => wrong.into_iter().for_each(|problem| faults.add(plugin, problem)),
             }

@@ -20,9 +20,9 @@ use crate::{
     plugin::{Factory, Failure, Phases, rollout::Rollout, split::SplitFactory},
     telemetry::metrics::Rollouts,
     wasm::{
-        self, Engine, PluginContext,
+        Engine, PluginContext,
         compile::{Cache, Sha256Digest, hex},
-        native::{self, Linked, NativeFactory, Settings, Template},
+        program::{Program, Settings},
     },
 };
 
@@ -58,14 +58,14 @@ pub struct Next {
 
 /// One version of a plugin: its file, compiled and linked.
 struct Build {
-    linked: Linked,
+    program: Program,
     seen: Seen,
     identity: Identity,
     context: Arc<PluginContext>,
     schema: Arc<Value>,
-    factories: HashMap<String, Arc<NativeFactory>>,
+    factories: HashMap<String, Arc<dyn Factory>>,
     /// Those of the last snapshot, to be used again.
-    before: HashMap<String, Arc<NativeFactory>>,
+    before: HashMap<String, Arc<dyn Factory>>,
 }
 
 /// What makes a plugin another one, its configs apart.
@@ -95,7 +95,7 @@ impl Plugins {
         let Ready { build, next, factories, .. } = self.0.get(name)?;
         Some(Facts {
             digest: build.identity.digest,
-            phases: build.linked.phases(),
+            phases: build.program.phases(),
             configs: factories.len(),
             next: next.as_ref().map(|next| (next, next.build.identity.digest)),
         })
@@ -141,14 +141,14 @@ impl Ready {
         &mut self,
         workshop: &Workshop,
         config: &Config,
-        used: &config::PluginUse,
+        plugin: &Plugin,
+        (given, at): (Option<&Value>, &config::KeyPath),
     ) -> Result<Arc<dyn Factory>, Vec<Problem>> {
-        let (plugin, at) = (&config.plugins[used.plugin], used.path.key("config"));
-        let text = Value::Object(used.config.clone()).to_string();
+        let text = self.build.program.payload(given);
+        let text = text.map_err(|fault| vec![Problem::at_value(&config.source, at, fault)])?;
         if let Some(factory) = self.factories.get(&text) {
             return Ok(factory.clone());
         }
-        let at = &at;
         let old = self.build.factory(config, plugin, at, &text, "").await?;
         let factory: Arc<dyn Factory> = match &mut self.next {
             None => old,
@@ -223,12 +223,17 @@ impl Build {
     ) -> Result<Build, String> {
         let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str());
         let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
-        let Plugin { limits, breaker, isolation, smoke, .. } = plugin;
+        let Plugin { limits, breaker, isolation, smoke, proxy_wasm, .. } = plugin;
+        // Said in full: what is not shown elsewhere makes another plugin of it too.
+        let vm_config =
+            proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
         let scope = names.scope;
         let identity = Identity {
             name: names.name.to_owned(),
             digest: code.seen.digest,
-            settings: format!("{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope}"),
+            settings: format!(
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope} {proxy_wasm:?} {vm_config:?}"
+            ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
             return Ok(known.again(code.seen));
@@ -238,14 +243,20 @@ impl Build {
         let Workshop { engine, cache, capabilities, .. } = workshop;
         let compiled = cache.compile(engine, &bytes, &identity.digest);
         let compiled = compiled.map_err(|error| format!("{file} {error}"))?;
-        let linked = native::link(engine, &compiled.component).map_err(|error| {
-            let exports = wasm::inspect::exports(engine, &compiled.component).join(", ");
-            format!("{file} is not a plugin for this gateway: {error:#}; it exports: {exports}")
-        })?;
+        let program = Program::link(engine, &compiled.code).map_err(|error| format!("{file} {error}"))?;
+        let is_native = matches!(program, Program::Native(_));
+        if is_native && plugin.proxy_wasm.is_some() {
+            return Err(format!(
+                "{file} is a native plugin: `root_id`, `vm_id`, `vm_config`, `env`, `clusters` and `vms_per_worker` are for proxy-wasm filters"
+            ));
+        }
+        if !is_native && *isolation == Isolation::Request {
+            return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
+        }
         let (name, scope) = (names.name.into(), names.scope.into());
         let context = PluginContext::new(name, scope, limits.clone(), upstreams, capabilities.clone());
         let schema =
-            linked.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
+            program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
         let schema = match schema.as_str() {
             "" => Value::Bool(true),
             text => serde_json::from_str(text)
@@ -259,13 +270,13 @@ impl Build {
             "compiled"
         );
         let (factories, before) = (HashMap::new(), HashMap::new());
-        Ok(Build { linked, seen, identity, context, schema: Arc::new(schema), factories, before })
+        Ok(Build { program, seen, identity, context, schema: Arc::new(schema), factories, before })
     }
 
     /// The same plugin for the next snapshot.
     fn again(&self, seen: Seen) -> Build {
         Build {
-            linked: self.linked.clone(),
+            program: self.program.clone(),
             seen,
             identity: self.identity.clone(),
             context: self.context.clone(),
@@ -283,7 +294,7 @@ impl Build {
         at: &config::KeyPath,
         text: &str,
         which: &str,
-    ) -> Result<Arc<NativeFactory>, Vec<Problem>> {
+    ) -> Result<Arc<dyn Factory>, Vec<Problem>> {
         let factory = match self.before.remove(text) {
             Some(factory) => factory,
             None => {
@@ -301,20 +312,23 @@ impl Build {
         Ok(factory)
     }
 
-    async fn start(&self, plugin: &Plugin, config: String) -> Result<Arc<NativeFactory>, String> {
+    async fn start(&self, plugin: &Plugin, config: String) -> Result<Arc<dyn Factory>, String> {
         let mut hasher = DefaultHasher::new();
         (&self.identity, &config).hash(&mut hasher);
-        let settings =
-            Settings { breaker: plugin.breaker.clone(), fresh: plugin.isolation == Isolation::Request };
-        let template = Template::start(self.linked.clone(), self.context.clone(), settings, config).await;
-        let template = template.map_err(|failure| match failure {
+        let settings = Settings {
+            breaker: plugin.breaker.clone(),
+            fresh: plugin.isolation == Isolation::Request,
+            proxy_wasm: plugin.proxy_wasm.clone().unwrap_or_default(),
+            digest: self.identity.digest,
+        };
+        let factory = self.program.start(self.context.clone(), settings, config, hasher.finish()).await;
+        let factory = factory.map_err(|failure| match failure {
             Failure::Error(text) => format!("refuses its config: {text}"),
             failure => format!("does not start: init {failure}"),
         })?;
-        let factory = NativeFactory { template, identity: hasher.finish() };
         if let Some(request) = &plugin.smoke {
-            smoke::stand(&factory, request).await.map_err(|text| format!("{text} (its smoke request)"))?;
+            smoke::stand(&*factory, request).await.map_err(|text| format!("{text} (its smoke request)"))?;
         }
-        Ok(Arc::new(factory))
+        Ok(factory)
     }
 }

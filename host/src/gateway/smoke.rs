@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderMap, StatusCode, Version, header, uri::Authority};
@@ -15,11 +16,20 @@ use crate::{
     },
 };
 
+/// A filter that calls others waits for an answer that does not come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Sends it through the plugin's request and response phase; the error says what was wrong.
 pub async fn stand(factory: &dyn Factory, smoke: &Smoke) -> Result<(), String> {
+    let stood = tokio::time::timeout(PATIENCE, pass(factory, smoke)).await;
+    stood.unwrap_or_else(|_| Err("comes to no end".to_owned()))
+}
+
+async fn pass(factory: &dyn Factory, smoke: &Smoke) -> Result<(), String> {
     let filter = factory.filter(&mut Alone::default());
     let phases = filter.phases();
     let mut exchange = Exchange::new(Box::new(state(smoke)));
+    exchange.ends = true;
     let upstream = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), from_upstream: true };
     exchange.response = Some(upstream);
     if phases.request {
@@ -41,11 +51,15 @@ pub async fn stand(factory: &dyn Factory, smoke: &Smoke) -> Result<(), String> {
 }
 
 fn answer(exchange: &mut Exchange, verdict: Result<Verdict, Failure>) -> Result<(), String> {
-    if let Verdict::Respond(local) = verdict.map_err(|failure| failure.to_string())? {
-        let LocalResponse { status, headers, .. } = *local;
-        exchange.response = Some(ResponseHead { status, headers, from_upstream: false });
+    match verdict.map_err(|failure| failure.to_string())? {
+        Verdict::Next => Ok(()),
+        Verdict::Close => Err("closes the connection".to_owned()),
+        Verdict::Respond(local) => {
+            let LocalResponse { status, headers, .. } = *local;
+            exchange.response = Some(ResponseHead { status, headers, from_upstream: false });
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 fn state(smoke: &Smoke) -> State {

@@ -15,6 +15,7 @@ use super::listeners::Order;
 use crate::{
     capability::Capabilities,
     drain::Drain,
+    plugin::services::{Task, Tasks},
     proxy::{Ended, Journal},
     runtime::{Current, Worker},
     server::{Door, Site},
@@ -26,11 +27,14 @@ pub const STACK: usize = 4 << 20;
 /// Serves until the drain is over.
 pub async fn run(number: usize, current: Current, orders: UnboundedReceiver<Order>, drain: Drain) {
     let (journal, ended) = Journal::new();
+    let (tasks, new_tasks) = Tasks::new();
     let log = spawn_local(log_phases(ended));
-    let site = Site::new(Worker::new(current, number), journal);
+    let tasks_of_filters = spawn_local(run_tasks(new_tasks));
+    let site = Site::new(Worker::new(current, number, tasks), journal);
     let doors = spawn_local(follow(orders, site.clone(), drain.clone()));
     site.sweep(drain.clone()).await;
     doors.abort();
+    tasks_of_filters.abort();
     // With the last sender the journal ends, once all of its log phases are done.
     let _ = log.await;
     drop(drain);
@@ -54,6 +58,18 @@ async fn follow(mut orders: UnboundedReceiver<Order>, site: Rc<Site>, drain: Dra
                     door.close();
                 }
             }
+        }
+    }
+}
+
+/// Runs what filters have to do between requests.
+async fn run_tasks(mut new: UnboundedReceiver<Task>) {
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(task) = new.recv() => { running.spawn_local(task); }
+            Some(_) = running.join_next() => {}
+            else => break,
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum Outcome {
     /// The plugins that want the body, in the order in which it reaches them.
     Next(Vec<Tap>),
     Respond(Box<LocalResponse>),
+    /// The client's connection ends without an answer.
+    Close,
 }
 
 #[derive(Default)]
@@ -75,32 +77,33 @@ impl Chain {
         for &place in &self.request {
             let plugin = &self.uses[place];
             exchange.seen = place + 1;
-            plugin.begin(exchange, Stage::Request);
+            plugin.begin(exchange, Stage::Request, place);
             let verdict = plugin.filter.request(exchange).await;
             let mode = exchange.body_mode.take();
             match plugin.settle(verdict, Stage::Request, place, exchange) {
                 Verdict::Next => taps.extend(plugin.request_tap(place, mode)),
                 Verdict::Respond(response) => return Outcome::Respond(response),
+                Verdict::Close => return Outcome::Close,
             }
         }
         exchange.seen = self.uses.len();
         Outcome::Next(taps)
     }
 
-    /// Reversed, from the last plugin that saw the request. An answer replaces the response for
+    /// Reversed, from the last plugin that saw the request; none where one of them closed. An answer replaces the response for
     /// the plugins before; `write` puts it into the exchange.
     pub async fn response(
         &self,
         exchange: &mut Exchange,
         mut write: impl FnMut(&mut Exchange, Box<LocalResponse>),
-    ) -> Vec<Tap> {
+    ) -> Option<Vec<Tap>> {
         let mut taps = Vec::new();
         for &place in self.response.iter().rev() {
             if place >= exchange.seen || exchange.failed.contains(&place) {
                 continue;
             }
             let plugin = &self.uses[place];
-            plugin.begin(exchange, Stage::Response);
+            plugin.begin(exchange, Stage::Response, place);
             let verdict = plugin.filter.response(exchange).await;
             let mode = exchange.body_mode.take();
             match plugin.settle(verdict, Stage::Response, place, exchange) {
@@ -109,9 +112,10 @@ impl Chain {
                     taps.clear();
                     write(exchange, response);
                 }
+                Verdict::Close => return None,
             }
         }
-        taps
+        Some(taps)
     }
 
     pub async fn request_body(
@@ -125,7 +129,7 @@ impl Chain {
         if exchange.failed.contains(&place) {
             return BodyVerdict::Pass;
         }
-        plugin.begin(exchange, Stage::RequestBody);
+        plugin.begin(exchange, Stage::RequestBody, place);
         let verdict = plugin.filter.request_body(exchange, chunk, end).await;
         plugin.settle(verdict, Stage::RequestBody, place, exchange)
     }
@@ -141,7 +145,7 @@ impl Chain {
         if exchange.failed.contains(&place) {
             return BodyVerdict::Pass;
         }
-        plugin.begin(exchange, Stage::ResponseBody);
+        plugin.begin(exchange, Stage::ResponseBody, place);
         let verdict = plugin.filter.response_body(exchange, chunk, end).await;
         plugin.settle(verdict, Stage::ResponseBody, place, exchange)
     }
@@ -150,7 +154,7 @@ impl Chain {
     pub async fn log(&self, exchange: &mut Exchange, summary: &Summary) {
         for &place in &self.log {
             let plugin = &self.uses[place];
-            plugin.begin(exchange, Stage::Log);
+            plugin.begin(exchange, Stage::Log, place);
             let result = plugin.filter.log(exchange, summary).await;
             end(exchange, &result);
             match result {
@@ -192,7 +196,8 @@ impl Use {
     }
 
     /// The plugin is called: where the request is recorded, this begins a span.
-    fn begin(&self, exchange: &mut Exchange, stage: Stage) {
+    fn begin(&self, exchange: &mut Exchange, stage: Stage, place: usize) {
+        exchange.place = place;
         if let Some(trace) = &mut exchange.trace {
             trace.begin_call(&self.name, PHASES[stage as usize]);
         }

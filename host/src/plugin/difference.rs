@@ -25,6 +25,7 @@ impl fmt::Display for Difference {
 pub fn of_verdicts(old: &Result<Verdict, Failure>, new: &Result<Verdict, Failure>) -> Vec<Difference> {
     let word = |verdict: &Result<Verdict, Failure>| match verdict {
         Ok(Verdict::Next) => "goes on".to_owned(),
+        Ok(Verdict::Close) => "closes".to_owned(),
         Ok(Verdict::Respond(answer)) => format!("answers {}", answer.status.as_u16()),
         Err(failure) => failure.to_string(),
     };

@@ -2,9 +2,14 @@
 //! It does not know where messages come from or go to.
 
 use std::{
+    any::Any,
     net::{IpAddr, SocketAddr},
     ops::{Deref, DerefMut, Range},
-    sync::Arc,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use http::{
@@ -12,7 +17,9 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use super::{BodyMode, headers::Refusal, rollout};
+use tokio::time::Instant;
+
+use super::{BodyMode, headers::Refusal, interrupt::Interrupt, rollout};
 use crate::telemetry::trace::Trace;
 
 /// Longest variable or its name, and most variables of one request.
@@ -21,7 +28,16 @@ const MAX_VARS: usize = 64;
 
 /// The state of one request, owned by whoever works on it: the proxy, or for the time of a call
 /// the guest's store. It moves by pointer.
-pub struct Exchange(Option<Box<State>>);
+pub struct Exchange {
+    state: Option<Box<State>>,
+    /// What filters keep with the request until it is over, each under a key of its own.
+    kept: Vec<(Key, Rc<dyn Any>)>,
+    /// Where a filter has asked for it.
+    interrupt: Option<Rc<Interrupt>>,
+}
+
+/// A filter's identity and its place in the chain.
+pub type Key = (u64, usize);
 
 #[derive(Clone)]
 pub struct State {
@@ -30,10 +46,23 @@ pub struct State {
     pub connection: Arc<Connection>,
     pub client_ip: IpAddr,
     pub route: Arc<str>,
+    /// The route's own upstream.
+    pub route_upstream: Option<Arc<str>>,
+    /// When the request came.
+    pub begun: Instant,
     pub params: Params,
     /// Chosen by a plugin in place of the route's; a name the proxy knows.
     pub upstream: Option<Arc<str>>,
     pub phase: Phase,
+    /// The head of the phase that runs is all of its message: no body follows.
+    pub ends: bool,
+    /// Trailers of the bodies that have come to their end.
+    pub request_trailers: Option<Box<HeaderMap>>,
+    pub response_trailers: Option<Box<HeaderMap>>,
+    /// The plugin that is called, by its place in the chain.
+    pub place: usize,
+    /// Upstream and endpoint that the request was sent to.
+    pub asked: Option<(Arc<str>, Arc<str>)>,
     /// Set in a head phase by the plugin that is being called, taken by the chain after it.
     pub body_mode: Option<BodyMode>,
     /// How many plugins of the chain saw the request.
@@ -87,6 +116,8 @@ pub struct ResponseHead {
 /// Facts of a client's connection.
 #[derive(Debug)]
 pub struct Connection {
+    /// Tells connections of this process apart.
+    pub id: u64,
     pub peer: SocketAddr,
     /// The peer's address as a header has it.
     pub peer_ip: HeaderValue,
@@ -110,25 +141,57 @@ pub struct Params(pub Vec<(Box<str>, Range<usize>)>);
 
 impl Exchange {
     pub fn new(state: Box<State>) -> Self {
-        Exchange(Some(state))
+        Exchange { state: Some(state), kept: Vec::new(), interrupt: None }
     }
 
     /// Hands the state to a guest's store, which must [`Self::restore`] it on every way out.
     pub fn lend(&mut self) -> Option<Box<State>> {
-        self.0.take()
+        self.state.take()
     }
 
     pub fn restore(&mut self, state: Box<State>) {
-        self.0 = Some(state);
+        self.state = Some(state);
+    }
+
+    /// All of it, for whoever goes on with it; what stays behind is of no use.
+    pub fn take(&mut self) -> Option<Exchange> {
+        let state = Some(self.state.take()?);
+        Some(Exchange { state, kept: std::mem::take(&mut self.kept), interrupt: self.interrupt.take() })
+    }
+
+    /// The way to end the request from outside of a phase.
+    pub fn interrupt(&mut self) -> Rc<Interrupt> {
+        self.interrupt.get_or_insert_default().clone()
+    }
+
+    /// The same, where a filter has asked for it.
+    pub fn interrupted(&self) -> Option<Rc<Interrupt>> {
+        self.interrupt.clone()
+    }
+
+    pub fn keep(&mut self, key: Key, value: Rc<dyn Any>) {
+        self.kept.push((key, value));
+    }
+
+    pub fn kept<T: Any>(&self, key: Key) -> Option<Rc<T>> {
+        let (_, value) = self.kept.iter().find(|(known, _)| *known == key)?;
+        value.clone().downcast().ok()
     }
 
     /// Another one that looks the same, to be changed without consequence.
     pub fn copy(&mut self) -> Exchange {
         // What happens to the copy is not the request's.
         let trace = self.trace.take();
-        let copy = Exchange(self.0.clone());
+        let copy = Exchange { state: self.state.clone(), kept: self.kept.clone(), interrupt: None };
         self.trace = trace;
         copy
+    }
+
+    /// Keeps on what filters began to keep with a copy.
+    pub fn keep_on(&mut self, copy: Exchange) {
+        let new = copy.kept.into_iter().filter(|(key, _)| !self.kept.iter().any(|(known, _)| known == key));
+        let new: Vec<_> = new.collect();
+        self.kept.extend(new);
     }
 }
 
@@ -137,14 +200,14 @@ impl Deref for Exchange {
 
     #[expect(clippy::expect_used, reason = "lend() and restore() come in pairs, within one call")]
     fn deref(&self) -> &State {
-        self.0.as_ref().expect("the state is lent to a guest")
+        self.state.as_ref().expect("the state is lent to a guest")
     }
 }
 
 impl DerefMut for Exchange {
     #[expect(clippy::expect_used, reason = "lend() and restore() come in pairs, within one call")]
     fn deref_mut(&mut self) -> &mut State {
-        self.0.as_mut().expect("the state is lent to a guest")
+        self.state.as_mut().expect("the state is lent to a guest")
     }
 }
 
@@ -160,7 +223,8 @@ impl Connection {
         let text = peer.ip().to_canonical().to_string();
         // Digits, letters, dots and colons.
         let peer_ip = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"));
-        Connection { peer, peer_ip, local, tls }
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Connection { id: COUNT.fetch_add(1, Relaxed), peer, peer_ip, local, tls }
     }
 }
 
@@ -172,9 +236,16 @@ impl State {
             connection,
             client_ip,
             route: Arc::from(""),
+            route_upstream: None,
+            begun: Instant::now(),
             params: Params::default(),
             upstream: None,
             phase: Phase::Request,
+            ends: false,
+            request_trailers: None,
+            response_trailers: None,
+            place: 0,
+            asked: None,
             body_mode: None,
             seen: 0,
             failed: Vec::new(),

@@ -175,6 +175,7 @@ impl Filter for Split {
             let verdict = self.old.request(exchange).await;
             let shadow_verdict = self.new.request(&mut shadow).await;
             self.compare("request", (exchange, &verdict), (&shadow, &shadow_verdict));
+            exchange.keep_on(shadow);
             verdict
         })
     }
@@ -201,6 +202,7 @@ impl Filter for Split {
             let verdict = self.old.response(exchange).await;
             let shadow_verdict = self.new.response(&mut shadow).await;
             self.compare("response", (exchange, &verdict), (&shadow, &shadow_verdict));
+            exchange.keep_on(shadow);
             verdict
         })
     }

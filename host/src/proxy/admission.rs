@@ -168,6 +168,7 @@ fn find_route(snapshot: &Snapshot, door: u32, state: &mut State) -> Option<usize
     };
     let params = found.params.iter().map(|(name, value)| (name.into(), range(value)));
     state.params = Params(params.collect());
-    state.route = snapshot.routes[found.rule].name.clone();
+    let route = &snapshot.routes[found.rule];
+    (state.route, state.route_upstream) = (route.name.clone(), route.upstream.clone());
     Some(found.rule)
 }

@@ -11,18 +11,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::{error::ProxyError, journey::Journey};
 use crate::{
-    body::{Body, BodyError, Patience, Prefixed},
-    config::Timeouts,
+    body::{Body, BodyError, Patience, Prefixed, from_hyper},
     plugin::{
         BodyMode, BodyVerdict,
         chain::Tap,
-        exchange::{Phase, ResponseHead},
+        exchange::{Phase, ResponseHead, State},
     },
-    upstream::connect::Connection,
 };
 
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
@@ -50,7 +47,7 @@ impl HttpBody for ClientBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
-        let polled = transport(Pin::new(&mut this.incoming).poll_frame(cx));
+        let polled = from_hyper(Pin::new(&mut this.incoming).poll_frame(cx));
         let frame = ready!(this.patience.poll(polled, cx));
         if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
             let length = data.len() as u64;
@@ -72,64 +69,6 @@ impl HttpBody for ClientBody {
     }
 }
 
-/// The response's body. Its connection is kept only if it comes to its end.
-pub fn from_upstream(
-    incoming: Incoming,
-    connection: Connection,
-    timeouts: &Timeouts,
-    started: Instant,
-) -> Body {
-    if incoming.is_end_stream() {
-        connection.release();
-        return Body::Empty;
-    }
-    let deadline = timeouts.total.map(|total| started + total);
-    let patience = Patience::new(Some(timeouts.read), deadline);
-    Body::boxed(UpstreamBody { incoming, ended: false, patience, connection: Some(connection) })
-}
-
-struct UpstreamBody {
-    incoming: Incoming,
-    ended: bool,
-    patience: Patience,
-    connection: Option<Connection>,
-}
-
-impl HttpBody for UpstreamBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        let this = &mut *self;
-        let polled = transport(Pin::new(&mut this.incoming).poll_frame(cx));
-        let frame = ready!(this.patience.poll(polled, cx));
-        this.ended = frame.is_none();
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && (self.ended || self.incoming.is_end_stream())
-        {
-            connection.release();
-        }
-    }
-}
-
-fn transport(polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) -> Polled {
-    polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Transport)))
-}
-
 /// Leads the request's body past the plugins, in the chain's order.
 pub async fn tap_request(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) -> Result<Body, ProxyError> {
     for tap in taps {
@@ -137,6 +76,7 @@ pub async fn tap_request(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) ->
         body = match passed {
             Ok(body) => body,
             Err(Stopped::Respond(local)) => return Err(ProxyError::Local(local)),
+            Err(Stopped::Close) => return Err(ProxyError::Closed),
             Err(Stopped::Broken(error)) => {
                 return Err(journey.cut_short().unwrap_or(ProxyError::from_request_body(&error)));
             }
@@ -146,10 +86,10 @@ pub async fn tap_request(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) ->
 }
 
 /// Leads the response's body past the plugins, in reverse order. What stops it on the way becomes
-/// the response, which the plugins that are left see.
-pub async fn tap_response(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) -> Body {
-    if !has_body(journey).await {
-        return body;
+/// the response, which the plugins that are left see; none where a plugin closed.
+pub async fn tap_response(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) -> Option<Body> {
+    if !has_body(&*journey.exchange().await, &body) {
+        return Some(body);
     }
     for tap in taps {
         let passed = pass(journey, Side::Response, *tap, body).await;
@@ -159,6 +99,7 @@ pub async fn tap_response(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) -
                 continue;
             }
             Err(Stopped::Respond(local)) => ProxyError::Local(local),
+            Err(Stopped::Close) => return None,
             Err(Stopped::Broken(error)) => {
                 journey.cut_short().unwrap_or(ProxyError::from_response_body(&error))
             }
@@ -166,19 +107,21 @@ pub async fn tap_response(journey: &Rc<Journey>, taps: &[Tap], mut body: Body) -
         let mut exchange = journey.exchange().await;
         body = journey.write_local(&mut exchange, *error.into_response());
     }
-    body
+    Some(body)
 }
 
-async fn has_body(journey: &Journey) -> bool {
-    let exchange = journey.exchange().await;
-    let status = exchange.response.as_ref().map(|response| response.status);
-    exchange.request.method != Method::HEAD
+/// Whether the response's head is followed by a body that the client gets.
+pub fn has_body(state: &State, body: &Body) -> bool {
+    let status = state.response.as_ref().map(|response| response.status);
+    state.request.method != Method::HEAD
         && !matches!(status, Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED))
+        && !body.is_end_stream()
 }
 
 /// Why a body did not pass a plugin.
 enum Stopped {
     Respond(Box<crate::plugin::LocalResponse>),
+    Close,
     Broken(BodyError),
 }
 
@@ -191,7 +134,8 @@ enum Side {
 /// One plugin, in the mode that it asked for.
 async fn pass(journey: &Rc<Journey>, side: Side, tap: Tap, mut body: Body) -> Result<Body, Stopped> {
     let (bytes, end, rest) = match tap.mode {
-        BodyMode::Stream => return Ok(Body::boxed(Tapped::new(journey, side, tap.plugin, body))),
+        BodyMode::Stream => return Ok(Body::boxed(Tapped::new(journey, side, tap.plugin, body, false))),
+        BodyMode::Watch => return Ok(Body::boxed(Tapped::new(journey, side, tap.plugin, body, true))),
         BodyMode::Buffer(limit) => {
             let bytes = body.collect(limit as usize).await.map_err(Stopped::Broken)?;
             (bytes, true, None)
@@ -204,10 +148,12 @@ async fn pass(journey: &Rc<Journey>, side: Side, tap: Tap, mut body: Body) -> Re
             (first, end, Some(Prefixed { first: Some(beyond), rest: body }))
         }
     };
-    let first = match ask(journey, side, tap.plugin, bytes.clone(), end, true).await {
-        BodyVerdict::Pass => bytes,
+    let first = match ask(journey, side, tap.plugin, bytes.clone(), end, true, &mut None).await {
+        // Only a stream can be held.
+        BodyVerdict::Pass | BodyVerdict::Hold(_) => bytes,
         BodyVerdict::Replace(bytes) => bytes,
         BodyVerdict::Respond(local) => return Err(Stopped::Respond(local)),
+        BodyVerdict::Close => return Err(Stopped::Close),
     };
     Ok(match rest {
         Some(rest) if !end => Body::boxed(Prefixed { first: Some(first), rest: Body::boxed(rest) }),
@@ -215,7 +161,7 @@ async fn pass(journey: &Rc<Journey>, side: Side, tap: Tap, mut body: Body) -> Re
     })
 }
 
-/// `open`: the head of the message was not sent yet.
+/// `open`: the head of the message was not sent yet. The trailers, if any, are the plugin's to change.
 async fn ask(
     journey: &Journey,
     side: Side,
@@ -223,22 +169,29 @@ async fn ask(
     chunk: Bytes,
     end: bool,
     open: bool,
+    trailers: &mut Option<Box<HeaderMap>>,
 ) -> BodyVerdict {
     let chain = journey.chain();
     let mut exchange = journey.exchange().await;
     match side {
         Side::Request => {
             exchange.phase = Phase::RequestBody { open };
-            chain.request_body(plugin, &mut exchange, chunk, end).await
+            exchange.request_trailers = trailers.take();
+            let verdict = chain.request_body(plugin, &mut exchange, chunk, end).await;
+            *trailers = exchange.request_trailers.take();
+            verdict
         }
         Side::Response => {
             exchange.phase = Phase::ResponseBody { open };
-            chain.response_body(plugin, &mut exchange, chunk, end).await
+            exchange.response_trailers = trailers.take();
+            let verdict = chain.response_body(plugin, &mut exchange, chunk, end).await;
+            *trailers = exchange.response_trailers.clone();
+            verdict
         }
     }
 }
 
-type Asked = Pin<Box<dyn Future<Output = BodyVerdict>>>;
+type Asked = Pin<Box<dyn Future<Output = (BodyVerdict, Option<Box<HeaderMap>>)>>>;
 
 /// A body that passes a plugin piece by piece.
 struct Tapped {
@@ -248,20 +201,32 @@ struct Tapped {
     inner: Body,
     /// The piece at the plugin.
     asked: Option<(Bytes, Asked)>,
-    trailers: Option<HeaderMap>,
+    /// Where the plugin holds what it has.
+    held: Option<Held>,
+    trailers: Option<Box<HeaderMap>>,
     ended: bool,
+    /// Bytes that the head has promised and that have not passed.
+    promised: Option<u64>,
 }
 
+type Held = Pin<Box<dyn Future<Output = ()>>>;
+
 impl Tapped {
-    fn new(journey: &Rc<Journey>, side: Side, plugin: usize, inner: Body) -> Self {
-        let journey = journey.clone();
-        Tapped { journey, side, plugin, inner, asked: None, trailers: None, ended: false }
+    fn new(journey: &Rc<Journey>, side: Side, plugin: usize, inner: Body, keeps_length: bool) -> Self {
+        let promised = if keeps_length { inner.size_hint().exact() } else { None };
+        let (journey, asked, held, trailers) = (journey.clone(), None, None, None);
+        Tapped { journey, side, plugin, inner, asked, held, trailers, ended: false, promised }
     }
 
     fn ask(&mut self, chunk: Bytes, end: bool) {
         let (journey, side, plugin, piece) = (self.journey.clone(), self.side, self.plugin, chunk.clone());
-        let call = async move { ask(&journey, side, plugin, piece, end, false).await };
+        let mut trailers = self.trailers.take();
+        let call = async move {
+            let verdict = ask(&journey, side, plugin, piece, end, false, &mut trailers).await;
+            (verdict, trailers)
+        };
         self.asked = Some((chunk, Box::pin(call)));
+        self.held = None;
         self.ended = end;
     }
 
@@ -270,11 +235,28 @@ impl Tapped {
         match verdict {
             BodyVerdict::Pass => Ok(chunk),
             BodyVerdict::Replace(bytes) => Ok(bytes),
+            BodyVerdict::Hold(released) => {
+                self.held = Some(Box::pin(async move { released.notified().await }));
+                Ok(Bytes::new())
+            }
             BodyVerdict::Respond(local) => {
-                self.journey.cut(local);
+                self.journey.cut(ProxyError::Local(local));
+                Err(BodyError::Cut)
+            }
+            BodyVerdict::Close => {
+                self.journey.cut(ProxyError::Closed);
                 Err(BodyError::Cut)
             }
         }
+    }
+
+    /// Holds what passes to the length that the head has promised: what is beyond would be taken for another
+    /// message.
+    fn keep_promise(&mut self, bytes: Bytes) -> Result<Bytes, BodyError> {
+        if let Some(left) = &mut self.promised {
+            *left = left.checked_sub(bytes.len() as u64).ok_or(BodyError::Cut)?;
+        }
+        Ok(bytes)
     }
 }
 
@@ -286,29 +268,42 @@ impl HttpBody for Tapped {
         let this = &mut *self;
         loop {
             if let Some((chunk, call)) = &mut this.asked {
-                let verdict = ready!(call.as_mut().poll(cx));
+                let (verdict, trailers) = ready!(call.as_mut().poll(cx));
                 let chunk = std::mem::take(chunk);
-                this.asked = None;
-                match this.settle(chunk, verdict) {
+                (this.asked, this.trailers) = (None, trailers);
+                match this.settle(chunk, verdict).and_then(|bytes| this.keep_promise(bytes)) {
                     Ok(bytes) if bytes.is_empty() => {}
                     result => return Poll::Ready(Some(result.map(Frame::data))),
                 }
             }
             if this.ended {
-                return Poll::Ready(this.trailers.take().map(|map| Ok(Frame::trailers(map))));
+                return Poll::Ready(this.trailers.take().map(|map| Ok(Frame::trailers(*map))));
+            }
+            if this.held.as_mut().is_some_and(|held| held.as_mut().poll(cx).is_ready()) {
+                this.ask(Bytes::new(), false);
+                continue;
             }
             match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
                 None => this.ask(Bytes::new(), true),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.ask(data, false),
+                    // Where the length is known nobody asks for more than that: the end comes with the last piece.
+                    Ok(data) => this.ask(data, this.promised.is_some() && this.inner.is_end_stream()),
                     Err(frame) => {
-                        this.trailers = frame.into_trailers().ok();
+                        this.trailers = frame.into_trailers().ok().map(Box::new);
                         this.ask(Bytes::new(), true);
                     }
                 },
             }
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended && self.asked.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.promised.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -43,6 +43,8 @@ pub enum ProxyError {
     ResponseBroken,
     /// What a plugin decided.
     Local(Box<LocalResponse>),
+    /// A plugin ended the connection: there is no answer.
+    Closed,
 }
 
 impl From<Box<LocalResponse>> for ProxyError {
@@ -105,6 +107,7 @@ impl ProxyError {
             }
             E::ResponseBroken => (S::BAD_GATEWAY, "upstream_reset", "The upstream's answer broke off."),
             E::Local(local) => (local.status, "plugin_response", ""),
+            E::Closed => (S::INTERNAL_SERVER_ERROR, "plugin_closed", "A plugin ended the connection."),
         }
     }
 

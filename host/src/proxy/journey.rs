@@ -5,7 +5,6 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    Closed,
     admission::Admission,
     error::{self, ProxyError},
 };
@@ -22,6 +22,7 @@ use crate::{
         LocalResponse, Summary,
         chain::Chain,
         exchange::{Exchange, Phase, ResponseHead},
+        interrupt::Interrupt,
     },
     snapshot::{Route, Snapshot, View},
     sync::{Mutex, MutexGuard},
@@ -47,9 +48,8 @@ pub struct Journey {
     status: Cell<Option<u16>>,
     /// Why the gateway or a plugin answered, or why the answer broke off.
     code: RefCell<Option<Cow<'static, str>>>,
-    asked: RefCell<Option<(Arc<str>, Arc<str>)>>,
-    /// The answer of a plugin that cut the request's body short.
-    cut_short: RefCell<Option<Box<LocalResponse>>>,
+    /// What a plugin decided that cut a body short.
+    cut_short: RefCell<Option<ProxyError>>,
     journal: Journal,
 }
 
@@ -98,7 +98,7 @@ impl Journey {
             admission.state.trace = Some(trace);
         }
         let journey = Journey {
-            started: Instant::now(),
+            started: admission.state.begun,
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             accepts_trailers: admission.accepts_trailers,
@@ -107,7 +107,6 @@ impl Journey {
             exchange: Mutex::new(Exchange::new(admission.state)),
             status: Cell::new(None),
             code: RefCell::new(None),
-            asked: RefCell::new(None),
             cut_short: RefCell::new(None),
             journal: journal.clone(),
         };
@@ -145,17 +144,24 @@ impl Journey {
         }
     }
 
-    pub fn asked(&self, upstream: &Arc<str>, endpoint: &Arc<str>) {
-        *self.asked.borrow_mut() = Some((upstream.clone(), endpoint.clone()));
+    /// The way by which plugins end the request while it waits for its upstream.
+    pub async fn interrupt(&self) -> Option<Rc<Interrupt>> {
+        self.exchange().await.interrupted()
     }
 
-    /// A plugin answered while the request's body was on its way.
-    pub fn cut(&self, local: Box<LocalResponse>) {
-        *self.cut_short.borrow_mut() = Some(local);
+    /// A plugin ended the connection.
+    pub fn closed(&self) -> Closed {
+        self.broke_off("plugin_closed");
+        Closed
+    }
+
+    /// A plugin answered or closed while a body was on its way.
+    pub fn cut(&self, why: ProxyError) {
+        *self.cut_short.borrow_mut() = Some(why);
     }
 
     pub fn cut_short(&self) -> Option<ProxyError> {
-        self.cut_short.borrow_mut().take().map(ProxyError::Local)
+        self.cut_short.borrow_mut().take()
     }
 
     /// Why the answer ended before its end.
@@ -201,8 +207,8 @@ impl Journey {
 
 impl Drop for Journey {
     fn drop(&mut self) {
-        let asked = self.asked.get_mut().take();
-        let (upstream, endpoint) = asked.unzip();
+        let exchange = self.exchange.get_mut();
+        let (upstream, endpoint) = exchange.asked.clone().unzip();
         let status = self.status.get();
         let code = self.code.get_mut().take();
         let summary = Summary {
@@ -214,7 +220,6 @@ impl Drop for Journey {
             upstream,
             endpoint,
         };
-        let exchange = self.exchange.get_mut();
         if let Some(trace) = &mut exchange.trace {
             // What is under way now was cut off.
             let why = || summary.code.as_deref().map(str::to_owned);
@@ -228,8 +233,8 @@ impl Drop for Journey {
             log.write(entry(self.exchange.get_mut(), &summary));
         }
         if self.chain().has_log() {
-            let Some(state) = self.exchange.get_mut().lend() else { return };
-            let (view, route, exchange) = (self.view.clone(), self.route, Exchange::new(state));
+            let Some(exchange) = self.exchange.get_mut().take() else { return };
+            let (view, route) = (self.view.clone(), self.route);
             // Nobody listens any more only when the worker has ended.
             let _ = self.journal.0.send(Ended { view, route, exchange, summary });
         } else {

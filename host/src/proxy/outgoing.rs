@@ -49,6 +49,7 @@ pub async fn request(
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 
+    state.asked = Some((upstream.name.clone(), endpoint.address.clone()));
     if let Some(trace) = &mut state.trace {
         trace.begin_attempt(&upstream.name, &endpoint.address, &mut headers);
     }

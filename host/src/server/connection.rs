@@ -1,7 +1,6 @@
 //! One connection of a client, from its first byte to its last.
 
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -31,7 +30,7 @@ use crate::{
     body::BodyError,
     drain,
     plugin::exchange::Connection,
-    proxy::{self, Outgoing},
+    proxy::{self, Closed, Outgoing},
 };
 
 /// Headers that the parser takes without being told; fewer are counted by the proxy.
@@ -65,12 +64,13 @@ pub async fn serve(
         let (site, watch, facts, door) = (&site, &watch, &facts, &door);
         async move {
             let busy = watch.busy();
-            let mut response =
-                proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
+            let answer = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
+            // What the library is told ends the connection.
+            let mut response = answer?;
             if watch.is_leaving() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|outgoing| Served { outgoing, _busy: busy }))
+            Ok::<_, Closed>(response.map(|outgoing| Served { outgoing, _busy: busy }))
         }
     });
     let mut builder = http1::Builder::new();

@@ -123,6 +123,26 @@ impl Series {
     }
 }
 
+impl Series {
+    /// Adds to a counter or a gauge.
+    pub fn add(&self, delta: f64) {
+        match self {
+            Series::Counter(counter) => _ = counter.inc_by(delta),
+            Series::Gauge(gauge) => _ = gauge.inc_by(delta),
+            Series::Histogram(_) => {}
+        }
+    }
+
+    /// A histogram has no one value.
+    pub fn value(&self) -> Option<f64> {
+        match self {
+            Series::Counter(counter) => Some(counter.get()),
+            Series::Gauge(gauge) => Some(gauge.get()),
+            Series::Histogram(_) => None,
+        }
+    }
+}
+
 /// Powers of four from 0.0001 up: fits seconds as well as sizes in KiB.
 fn histogram() -> Histogram {
     Histogram::new((0..12).map(|n| 0.0001 * 4f64.powi(n)))

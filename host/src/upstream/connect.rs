@@ -25,10 +25,14 @@ use crate::{
     telemetry::numbers::UpstreamNumbers,
 };
 
+mod http2;
+
 pub struct Endpoint {
     pub address: Arc<str>,
     connect_timeout: Duration,
     idle: Rc<Idle>,
+    /// The connection that calls by HTTP/2 share.
+    shared: http2::Shared,
     numbers: Arc<UpstreamNumbers>,
 }
 
@@ -60,7 +64,8 @@ pub enum Error {
 impl Endpoint {
     pub fn new(address: Arc<str>, spec: &Spec, numbers: Arc<UpstreamNumbers>) -> Self {
         let idle = Idle { keep: spec.keep_alive.clone(), connections: RefCell::default() };
-        Endpoint { address, connect_timeout: spec.timeouts.connect, idle: Rc::new(idle), numbers }
+        let (connect_timeout, idle) = (spec.timeouts.connect, Rc::new(idle));
+        Endpoint { address, connect_timeout, idle, shared: http2::Shared::default(), numbers }
     }
 
     /// Sends on a kept connection or a new one. A kept one that turns out to be closed before
@@ -81,7 +86,7 @@ impl Endpoint {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
+    async fn open(&self) -> Result<TcpStream, Error> {
         let open = async {
             let stream = TcpStream::connect(&*self.address).await?;
             stream.set_nodelay(true)?;
@@ -92,6 +97,11 @@ impl Endpoint {
             Err(_) => return Err(Error::ConnectTimeout),
         };
         self.numbers.connections.add(1);
+        Ok(stream)
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
+        let stream = self.open().await?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
         // Ends with the connection; an error reaches the request that waits on it.
         tokio::task::spawn_local(async move {

@@ -1,4 +1,4 @@
-//! From the bytes of a plugin file to compiled code, through a cache on disk. The cache holds
+//! From the bytes of a plugin file, a component or a core module, to compiled code, through a cache on disk. The cache holds
 //! native code, so its directory is private; each file carries the digest of its content and is
 //! written whole under another name first: a torn or corrupt file is compiled anew, and gateways
 //! that start at the same time do not disturb each other.
@@ -15,14 +15,26 @@ use std::{
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
-use wasmtime::{Engine, component::Component};
+use wasmtime::{Engine, Module, component::Component};
 
 use crate::background::yield_to_requests;
 
 pub struct Compiled {
-    pub component: Component,
+    pub code: Code,
     pub time: Duration,
     pub from_cache: bool,
+}
+
+/// What a file turned out to be.
+pub enum Code {
+    Component(Component),
+    Module(Module),
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Component,
+    Module,
 }
 
 pub type Sha256Digest = [u8; 32];
@@ -33,12 +45,10 @@ pub struct Cache {
     directory: Option<PathBuf>,
 }
 
-/// Why bytes are not a component that can be run.
+/// Why bytes are nothing that can be run.
 #[derive(Debug)]
 pub enum CompileError {
     NotWasm,
-    ProxyWasm,
-    CoreModule,
     Invalid(String),
 }
 
@@ -46,12 +56,6 @@ impl std::fmt::Display for CompileError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             CompileError::NotWasm => f.write_str("is not WebAssembly: it does not begin with \\0asm"),
-            CompileError::ProxyWasm => f.write_str(
-                "is a proxy-wasm filter; this version runs components of package wasmgate:plugin only",
-            ),
-            CompileError::CoreModule => {
-                f.write_str("is a core module, not a component: build it for the target wasm32-wasip2")
-            }
             CompileError::Invalid(text) => write!(f, "cannot be compiled: {text}"),
         }
     }
@@ -76,27 +80,30 @@ impl Cache {
         bytes: &[u8],
         digest: &Sha256Digest,
     ) -> Result<Compiled, CompileError> {
-        check_kind(bytes)?;
+        let kind = Kind::of(bytes)?;
         let start = Instant::now();
         let file = self.directory.as_ref().map(|dir| dir.join(file_name(engine, digest)));
-        let cached = file.as_ref().and_then(|file| load(engine, file));
+        let cached = file.as_ref().and_then(|file| load(engine, kind, file));
         let from_cache = cached.is_some();
-        let component = match cached {
-            Some(component) => component,
+        let code = match cached {
+            Some(code) => code,
             None => {
-                let compile = || Component::from_binary(engine, bytes);
-                let component = match compilers() {
+                let compile = || match kind {
+                    Kind::Component => Component::from_binary(engine, bytes).map(Code::Component),
+                    Kind::Module => Module::from_binary(engine, bytes).map(Code::Module),
+                };
+                let code = match compilers() {
                     Some(threads) => threads.install(compile),
                     None => compile(),
                 };
-                let component = component.map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
+                let code = code.map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
                 if let Some(file) = &file {
-                    keep(&component, file);
+                    keep(&code, file);
                 }
-                component
+                code
             }
         };
-        Ok(Compiled { component, time: start.elapsed(), from_cache })
+        Ok(Compiled { code, time: start.elapsed(), from_cache })
     }
 }
 
@@ -112,15 +119,32 @@ fn compilers() -> Option<&'static ThreadPool> {
     COMPILERS.get_or_init(build).as_ref()
 }
 
-/// The first eight bytes tell a component (layer 1) from a core module (layer 0).
-fn check_kind(bytes: &[u8]) -> Result<(), CompileError> {
-    match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
-        Some([0, b'a', b's', b'm', ..]) => {
-            let proxy_wasm = memchr::memmem::find(bytes, b"proxy_abi_version_").is_some();
-            Err(if proxy_wasm { CompileError::ProxyWasm } else { CompileError::CoreModule })
+impl Kind {
+    /// The first eight bytes tell a component (layer 1) from a core module (layer 0).
+    fn of(bytes: &[u8]) -> Result<Kind, CompileError> {
+        match bytes.get(..8) {
+            Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(Kind::Component),
+            Some([0, b'a', b's', b'm', ..]) => Ok(Kind::Module),
+            _ => Err(CompileError::NotWasm),
         }
-        _ => Err(CompileError::NotWasm),
+    }
+}
+
+impl Code {
+    /// Bytes of native code.
+    pub fn size(&self) -> usize {
+        let image = match self {
+            Code::Component(component) => component.image_range(),
+            Code::Module(module) => module.image_range(),
+        };
+        image.end.addr() - image.start.addr()
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Code::Component(component) => component.serialize(),
+            Code::Module(module) => module.serialize(),
+        }
     }
 }
 
@@ -139,7 +163,7 @@ pub fn hex(digest: &Sha256Digest) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn load(engine: &Engine, file: &Path) -> Option<Component> {
+fn load(engine: &Engine, kind: Kind, file: &Path) -> Option<Code> {
     let content = fs::read(file).ok()?;
     let (digest, code) = content.split_at_checked(32)?;
     if Sha256::digest(code).as_slice() != digest {
@@ -148,14 +172,19 @@ fn load(engine: &Engine, file: &Path) -> Option<Component> {
     }
     // SAFETY: the code was written by `keep` from this engine's own output (name and digest agree), into a directory that only this user can write.
     #[expect(unsafe_code, reason = "wasmtime cannot check native code")]
-    let component = unsafe { Component::deserialize(engine, code) };
-    component.inspect_err(|error| tracing::warn!("the compile cache is of no use: {error:#}")).ok()
+    let code = unsafe {
+        match kind {
+            Kind::Component => Component::deserialize(engine, code).map(Code::Component),
+            Kind::Module => Module::deserialize(engine, code).map(Code::Module),
+        }
+    };
+    code.inspect_err(|error| tracing::warn!("the compile cache is of no use: {error:#}")).ok()
 }
 
 /// A cache that cannot be written costs time, not the start.
-fn keep(component: &Component, file: &Path) {
+fn keep(code: &Code, file: &Path) {
     let write = || -> io::Result<()> {
-        let code = component.serialize().map_err(io::Error::other)?;
+        let code = code.serialize().map_err(io::Error::other)?;
         let directory = file.parent().unwrap_or(Path::new("."));
         let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
         temporary.write_all(&Sha256::digest(&code))?;

@@ -2,20 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wasmtime::{Engine, component::Component};
+use wasmtime::Engine;
 
 use super::{
-    compile::{self, Cache, CompileError, Sha256Digest},
-    native,
+    compile::{self, Cache, Code, CompileError, Sha256Digest},
+    program::{self, Program},
+    proxy_wasm,
     store::PluginContext,
 };
 use crate::{capability::Capabilities, config::PluginLimits, plugin::Phases};
 
 pub struct Report {
+    pub kind: String,
     pub digest: Sha256Digest,
-    pub phases: Phases,
+    /// None of what cannot be run.
+    pub phases: Option<Phases>,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
+    /// What the file asks for and this gateway does not have, or another reason not to run it.
+    pub unsupported: Option<String>,
     pub schema: String,
     pub compile_time: Duration,
     /// Bytes of native code.
@@ -31,29 +36,44 @@ pub async fn report(
     let digest = compile::digest(bytes);
     let compiled =
         Cache::default().compile(engine, bytes, &digest).map_err(|e: CompileError| e.to_string())?;
-    let linked = native::link(engine, &compiled.component).map_err(|error| {
-        let exports = exports(engine, &compiled.component).join(", ");
-        format!("is not a plugin of this gateway: {error:#}; it exports: {exports}")
-    })?;
+    let program = Program::link(engine, &compiled.code);
+    let (kind, imports, exports) = outside(engine, &compiled.code);
     let name: Arc<str> = Arc::from("inspect");
     let context = PluginContext::new(name.clone(), name, PluginLimits::default(), Vec::new(), capabilities);
-    let schema = linked.schema(context).await.map_err(|failure| format!("config-schema {failure}"))?;
-    let image = compiled.component.image_range();
+    let schema = match &program {
+        Ok(program) => program.schema(context).await.map_err(|failure| format!("config-schema {failure}"))?,
+        Err(_) => String::new(),
+    };
     Ok(Report {
+        kind,
         digest,
-        phases: linked.phases(),
-        imports: imports(engine, &compiled.component),
-        exports: exports(engine, &compiled.component),
+        phases: program.as_ref().ok().map(Program::phases),
+        imports,
+        exports,
+        unsupported: program.err(),
         schema,
         compile_time: compiled.time,
-        code_size: image.end.addr() - image.start.addr(),
+        code_size: compiled.code.size(),
     })
 }
 
-fn imports(engine: &Engine, component: &Component) -> Vec<String> {
-    component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
-}
-
-pub fn exports(engine: &Engine, component: &Component) -> Vec<String> {
-    component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
+/// What the file is, and the names of all that it imports and exports.
+fn outside(engine: &Engine, code: &Code) -> (String, Vec<String>, Vec<String>) {
+    match code {
+        Code::Component(component) => {
+            let imports =
+                component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect();
+            let kind = "native plugin (component, wasmgate:plugin@0.1.0)".to_owned();
+            (kind, imports, program::exports(engine, component))
+        }
+        Code::Module(module) => {
+            let imports = module.imports().map(|import| format!("{}.{}", import.module(), import.name()));
+            let exports = module.exports().map(|export| export.name().to_owned()).collect();
+            let kind = match proxy_wasm::version(module) {
+                Some(version) => format!("proxy-wasm filter (core module, ABI {})", version.name()),
+                None => "core module".to_owned(),
+            };
+            (kind, imports.collect(), exports)
+        }
+    }
 }

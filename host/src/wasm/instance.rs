@@ -106,7 +106,7 @@ impl Instance {
     /// What an error that ended a call means.
     pub fn failure(&self, error: &wasmtime::Error) -> Failure {
         let host = self.store.data();
-        if host.timed_out {
+        if host.clock.is_out() {
             Failure::Deadline
         } else if host.limiter.refused {
             Failure::Memory
@@ -117,7 +117,7 @@ impl Instance {
 }
 
 /// The root of the error without its backtrace, in one line.
-fn brief(error: &wasmtime::Error) -> String {
+pub fn brief(error: &wasmtime::Error) -> String {
     let text = error.root_cause().to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }

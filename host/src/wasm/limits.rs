@@ -1,9 +1,16 @@
-//! Holds an instance to its memory.
+//! Holds an instance to its memory and to its time.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use wasmtime::ResourceLimiter;
 
+use super::engine::{TICK, thread_time};
 use crate::telemetry::numbers::PluginNumbers;
 
 /// Counts what an instance has and refuses what is too much.
@@ -59,6 +66,61 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(desired <= MAX_TABLE && maximum.is_none_or(|max| desired <= max))
+    }
+}
+
+/// In place of the time at which a call began to run.
+const NO_TICK_YET: u64 = u64::MAX;
+
+/// The processor's time that a call may use. Between two ticks a guest may have filled memory for long, and on a
+/// busy machine its worker may have waited. The first tick is taken for a whole one, so that short calls, which are
+/// nearly all, ask for no time.
+#[derive(Default)]
+pub struct Clock {
+    left: Duration,
+    running_since: RunningSince,
+    out: bool,
+}
+
+/// What its thread had used when a call last began to run, in nanoseconds. Beside the clock, because a yield that
+/// ends sets it.
+#[derive(Clone, Default)]
+pub struct RunningSince(Arc<AtomicU64>);
+
+impl RunningSince {
+    pub fn now(&self) {
+        self.0.store(thread_time().as_nanos() as u64, Relaxed);
+    }
+}
+
+impl Clock {
+    pub fn start(&mut self, time: Duration) {
+        self.left = time;
+        self.running_since.0.store(NO_TICK_YET, Relaxed);
+        self.out = false;
+    }
+
+    /// Counts what the call has used; false where that is too much.
+    pub fn tick(&mut self) -> bool {
+        let ran = match self.running_since.0.load(Relaxed) {
+            NO_TICK_YET => TICK,
+            since => thread_time().saturating_sub(Duration::from_nanos(since)),
+        };
+        match self.left.checked_sub(ran) {
+            Some(left) => self.left = left,
+            None => self.out = true,
+        }
+        !self.out
+    }
+
+    /// To be set when the call goes on after a tick.
+    pub fn running_since(&self) -> &RunningSince {
+        &self.running_since
+    }
+
+    /// The call ended because it had no time left.
+    pub fn is_out(&self) -> bool {
+        self.out
     }
 }
 

@@ -83,7 +83,7 @@ impl Linked {
         let guest = started.and_then(|instance| self.exports.load(&mut store, &instance));
         match guest {
             Ok(guest) => Ok(Box::new(Instance { store, guest, permit: None })),
-            Err(_) if store.data().timed_out => Err(Failure::Deadline),
+            Err(_) if store.data().clock.is_out() => Err(Failure::Deadline),
             Err(_) if store.data().limiter.refused => Err(Failure::Memory),
             Err(error) => Err(Failure::Trap(format!("{error:#}"))),
         }

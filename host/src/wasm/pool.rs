@@ -4,14 +4,13 @@
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
-    time::Instant,
 };
 
 use tokio::time::timeout;
 
-use super::{allowance::Allowance, instance::Instance, native::Template};
+use super::{allowance::Allowance, fuse::Fuse, instance::Instance, native::Template};
 use crate::{
-    plugin::{Failure, Stage, breaker::Breaker},
+    plugin::{Failure, Stage},
     sync::{Place, Places},
     telemetry::numbers::PluginNumbers,
 };
@@ -25,7 +24,7 @@ pub struct Pool {
     slots: Places,
     /// Bounds the guests that run at once, so that the worker has time for others.
     running: Places,
-    breaker: RefCell<Breaker>,
+    fuse: Fuse,
     /// Whether instances are kept between calls.
     keeps: Cell<bool>,
     numbers: Arc<PluginNumbers>,
@@ -45,7 +44,11 @@ impl Pool {
             idle: RefCell::default(),
             slots: Places::new(limits.instances),
             running: Places::new(limits.running),
-            breaker: RefCell::new(Breaker::new(template.settings.breaker.clone())),
+            fuse: Fuse::new(
+                template.settings.breaker.clone(),
+                template.context.name.clone(),
+                numbers.clone(),
+            ),
             keeps: Cell::new(!template.settings.fresh),
             numbers,
             template,
@@ -63,7 +66,7 @@ impl Pool {
     /// A warm instance, where one is idle and nothing stands in the way: the short way of almost
     /// every call.
     pub fn warm(&self, stage: Stage) -> Option<Lease<'_>> {
-        if !self.breaker.borrow().is_closed() {
+        if !self.fuse.is_closed() {
             return None;
         }
         let (slot, running) = (self.slots.try_take()?, self.running.try_take()?);
@@ -73,7 +76,7 @@ impl Pool {
 
     /// A warm instance, or a new one; waits for a free place up to the plugin's limit.
     pub async fn lease(&self, stage: Stage) -> Result<Lease<'_>, Failure> {
-        if !self.with_breaker(|breaker| breaker.allow(stage, Instant::now)) {
+        if !self.fuse.allow(stage) {
             return Err(Failure::Broken);
         }
         let slot = self.place(&self.slots).await?;
@@ -98,7 +101,7 @@ impl Pool {
     }
 
     pub fn give_back(&self, lease: Lease<'_>) {
-        self.with_breaker(|breaker| breaker.success(lease.stage));
+        self.fuse.success(lease.stage);
         if self.keeps.get() && !self.is_wanted() {
             self.idle.borrow_mut().push(lease.instance);
         }
@@ -122,22 +125,7 @@ impl Pool {
 
     /// Counts a failure against the plugin's breaker.
     pub fn failed(&self, stage: Stage, failure: &Failure) {
-        if self.with_breaker(|breaker| breaker.failure(stage, Instant::now())) {
-            let name = &*self.template.context.name;
-            tracing::warn!(plugin = name, "the breaker takes the plugin out: it {failure}");
-        }
-    }
-
-    fn with_breaker<T>(&self, act: impl FnOnce(&mut Breaker) -> T) -> T {
-        let mut breaker = self.breaker.borrow_mut();
-        let before = breaker.is_closed();
-        let result = act(&mut breaker);
-        match (before, breaker.is_closed()) {
-            (true, false) => self.numbers.open.add(1),
-            (false, true) => self.numbers.open.subtract(1),
-            _ => {}
-        }
-        result
+        self.fuse.failed(stage, failure);
     }
 
     async fn place<'a>(&self, places: &'a Places) -> Result<Place<'a>, Failure> {
@@ -147,14 +135,6 @@ impl Pool {
                 let waited = timeout(self.template.limits().wait, places.take()).await;
                 waited.map_err(|_| Failure::Saturated)
             }
-        }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if !self.breaker.get_mut().is_closed() {
-            self.numbers.open.subtract(1);
         }
     }
 }

@@ -1,12 +1,9 @@
 //! What belongs to one instance on the host's side: its limits, its WASI, and for the time of a
 //! call the exchange.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
@@ -14,9 +11,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
     allowance::Allowance,
-    engine::{TICK, thread_time},
     host::{Outcome, log::PluginOutput},
-    limits::Limiter,
+    limits::{Clock, Limiter},
 };
 use crate::{
     capability::Capabilities,
@@ -24,9 +20,6 @@ use crate::{
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
 };
-
-/// In place of the time at which a call began to run.
-const NO_TICK_YET: u64 = u64::MAX;
 
 pub struct Host {
     pub exchange: Option<Box<State>>,
@@ -38,13 +31,7 @@ pub struct Host {
     pub limiter: Limiter,
     /// Host functions that the guest has called in this call.
     pub calls: u64,
-    /// Processor time that the call may still use.
-    time_left: Duration,
-    /// What its thread had used when it last began to run, in nanoseconds. Beside the store, because the
-    /// yield that ends sets it.
-    running_since: Arc<AtomicU64>,
-    /// The call ended because it ran out of time.
-    pub timed_out: bool,
+    pub clock: Clock,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -75,9 +62,7 @@ impl Host {
                 series: Vec::new(),
                 limiter: Limiter::new(memory, numbers),
                 calls: 0,
-                time_left: Duration::ZERO,
-                running_since: Arc::default(),
-                timed_out: false,
+                clock: Clock::default(),
                 // No files, no environment, no sockets.
                 wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),
                 table: ResourceTable::new(),
@@ -87,26 +72,15 @@ impl Host {
         store.limiter(|host| &mut host.limiter);
         store.set_hostcall_fuel(host_bytes);
         // Each tick the guest lets its worker look at its sockets; a plain yield would starve them.
-        // What counts is the processor's time: between two ticks the guest may have filled memory for
-        // long, and on a busy machine its worker may have waited. The first tick is taken for a whole one,
-        // so that short calls, which are nearly all, ask for no time.
         store.epoch_deadline_callback(|mut context| {
-            let host = context.data_mut();
-            let ran = match host.running_since.load(Relaxed) {
-                NO_TICK_YET => TICK,
-                since => thread_time().saturating_sub(Duration::from_nanos(since)),
-            };
-            match host.time_left.checked_sub(ran) {
-                Some(left) => host.time_left = left,
-                None => {
-                    host.timed_out = true;
-                    return Ok(UpdateDeadline::Interrupt);
-                }
+            let clock = &mut context.data_mut().clock;
+            if !clock.tick() {
+                return Ok(UpdateDeadline::Interrupt);
             }
-            let running_since = host.running_since.clone();
+            let running_since = clock.running_since().clone();
             let others = async move {
                 tokio::task::yield_now().await;
-                running_since.store(thread_time().as_nanos() as u64, Relaxed);
+                running_since.now();
             };
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(others)))
         });
@@ -116,9 +90,7 @@ impl Host {
     /// Gives the next call its time. Without it every call would trap at once.
     pub fn start_clock(store: &mut Store<Host>) {
         let host = store.data_mut();
-        host.time_left = host.plugin.limits.time;
-        host.running_since.store(NO_TICK_YET, Relaxed);
-        host.timed_out = false;
+        host.clock.start(host.plugin.limits.time);
         store.set_epoch_deadline(1);
     }
 

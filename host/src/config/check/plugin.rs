@@ -3,12 +3,11 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use http::{Method, uri::PathAndQuery};
-use serde_json::Map;
 
 use super::{Check, KeyPath, Problem, Section, raw};
 use crate::config::{
-    Breaker, FailurePolicy, OnLoadError, Plugin, PluginLimits, PluginUse, Rollback, Rollout, RolloutTo,
-    Smoke, Sticky,
+    Breaker, FailurePolicy, OnLoadError, Plugin, PluginLimits, PluginUse, ProxyWasm, Rollback, Rollout,
+    RolloutTo, Secret, Smoke, Sticky,
 };
 
 const STICKY: &str = "`ip`, `header:NAME` or `consumer`";
@@ -52,20 +51,26 @@ impl Check<'_> {
     }
 
     /// `path` is what names it.
-    fn plugin(&mut self, path: KeyPath, name: String, raw: raw::Plugin, defaults: &Defaults) -> Plugin {
+    fn plugin(&mut self, path: KeyPath, name: String, mut raw: raw::Plugin, defaults: &Defaults) -> Plugin {
         let on_load_error = raw.on_load_error.unwrap_or(defaults.on_load_error);
-        let file = self.plugin_file(&path, &name, raw.file, on_load_error, defaults);
+        let file = self.plugin_file(&path, &name, raw.file.take(), on_load_error, defaults);
         Plugin {
             file,
-            sha256: raw.sha256,
+            sha256: raw.sha256.take(),
             on_load_error,
-            smoke: raw.smoke.map(|smoke| self.smoke(&path.key("smoke"), smoke)),
-            rollout: raw.rollout.and_then(|rollout| self.rollout(&path.key("rollout"), rollout, defaults)),
+            smoke: raw.smoke.take().map(|smoke| self.smoke(&path.key("smoke"), smoke)),
+            rollout: raw
+                .rollout
+                .take()
+                .and_then(|rollout| self.rollout(&path.key("rollout"), rollout, defaults)),
             failure_policy: raw.failure_policy.unwrap_or(defaults.failure_policy),
             isolation: raw.isolation,
             limits: self.plugin_limits(&path.key("limits"), &raw.limits, &defaults.limits),
             breaker: self.breaker(&path.key("breaker"), &raw.breaker),
-            upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams),
+            upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
+            config: raw.config.take().map(|payload| Secret(payload.0)),
+            service: raw.service,
+            proxy_wasm: self.proxy_wasm(&path, raw),
             name,
             path,
         }
@@ -160,6 +165,30 @@ impl Check<'_> {
         }
     }
 
+    /// None where nothing of it is said.
+    fn proxy_wasm(&mut self, path: &KeyPath, raw: raw::Plugin) -> Option<ProxyWasm> {
+        let raw::Plugin { root_id, vm_id, vm_config, env, clusters, vms_per_worker, .. } = raw;
+        let said = root_id.is_some() || vm_id.is_some() || vm_config.is_some() || env.is_some();
+        if !said && clusters.is_none() && vms_per_worker.is_none() {
+            return None;
+        }
+        let path = path.key("clusters");
+        let known = self.upstreams.clone();
+        let clusters = clusters.unwrap_or_default().into_iter();
+        let clusters = clusters.map(|(cluster, upstream)| {
+            self.reference("upstream", &known, &path.key(&cluster), &upstream);
+            (cluster, upstream)
+        });
+        Some(ProxyWasm {
+            clusters: clusters.collect(),
+            root_id: root_id.unwrap_or_default(),
+            vm_id: vm_id.unwrap_or_default(),
+            vm_config: vm_config.map(|payload| Secret(payload.0)),
+            env: env.unwrap_or_default(),
+            vms_per_worker,
+        })
+    }
+
     fn breaker(&mut self, path: &KeyPath, raw: &raw::Breaker) -> Breaker {
         let breaker = Breaker {
             failures: raw.failures,
@@ -201,16 +230,17 @@ impl Check<'_> {
         let (named, entry) = match entry {
             raw::PluginEntry::Use(entry) => (path.key("name"), entry),
             raw::PluginEntry::Name(name) => {
-                (path.clone(), raw::PluginUse { name, config: Map::new(), failure_policy: None })
+                (path.clone(), raw::PluginUse { name, config: None, failure_policy: None })
             }
         };
-        let plugin = self.used_plugin(&named, &entry.name, defaults);
-        PluginUse {
-            plugin,
-            config: entry.config,
-            failure_policy: entry.failure_policy.unwrap_or(self.plugins[plugin].failure_policy),
-            path,
-        }
+        let place = self.used_plugin(&named, &entry.name, defaults);
+        let plugin = &self.plugins[place];
+        let (config, path) = match (entry.config, &plugin.config) {
+            (None, Some(config)) => (Some(config.clone()), plugin.path.key("config")),
+            (config, _) => (config.map(|payload| Secret(payload.0)), path.key("config")),
+        };
+        let failure_policy = entry.failure_policy.unwrap_or(plugin.failure_policy);
+        PluginUse { plugin: place, config, failure_policy, path }
     }
 
     fn used_plugin(&mut self, path: &KeyPath, name: &str, defaults: &Defaults) -> usize {

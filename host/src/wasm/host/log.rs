@@ -41,7 +41,7 @@ impl log::Level {
     }
 }
 
-fn write(plugin: &PluginContext, level: Level, message: &str) {
+pub fn write(plugin: &PluginContext, level: Level, message: &str) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (allowed, lost) = plugin.log_budget.take(now.as_secs());
     let name = &*plugin.name;

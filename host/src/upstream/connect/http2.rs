@@ -1,0 +1,62 @@
+//! Calls by HTTP/2 with prior knowledge (RFC 9113, section 3.3): one connection for all of a worker's to an
+//! endpoint.
+
+use std::cell::RefCell;
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+    rt::Executor,
+};
+use hyper_util::rt::TokioIo;
+
+use super::{Endpoint, Error};
+use crate::body::Body;
+
+pub type Shared = RefCell<Option<SendRequest<Body>>>;
+
+impl Endpoint {
+    /// Sends on the connection there is, or on a new one. One that is about to end is replaced silently.
+    pub async fn send_http2(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        loop {
+            let kept = self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned();
+            let (mut sender, reused) = match kept {
+                Some(sender) => (sender, true),
+                None => (self.connect_http2().await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if reused => {
+                        request = unsent;
+                        self.shared.borrow_mut().take();
+                    }
+                    _ => return Err(Error::from_hyper(error.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn connect_http2(&self) -> Result<SendRequest<Body>, Error> {
+        let stream = self.open().await?;
+        let (sender, driver) =
+            http2::handshake(Local, TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
+        // Ends with the connection; an error reaches the requests that wait on it.
+        tokio::task::spawn_local(async move {
+            let _ = driver.await;
+        });
+        self.shared.borrow_mut().replace(sender.clone());
+        Ok(sender)
+    }
+}
+
+/// Runs what the library has to do for single requests on this worker.
+#[derive(Clone)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
