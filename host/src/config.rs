@@ -251,6 +251,7 @@ pub struct ProxyWasm {
     pub env: BTreeMap<String, String>,
     /// Names of Envoy clusters, each with the name of an upstream.
     pub clusters: Vec<(String, String)>,
+    pub reroute: bool,
     pub vms_per_worker: Option<usize>,
 }
 

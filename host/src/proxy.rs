@@ -46,7 +46,7 @@ pub async fn handle(
 ) -> Result<Response<Outgoing>, Closed> {
     let (head, body) = request.into_parts();
     let admission = Admission::check(head, &view.snapshot, connection, door);
-    let (journey, refused) = Journey::begin(view, journal, admission);
+    let (journey, refused) = Journey::begin(view, journal, door, admission);
     let body = body::from_client(&journey, body);
 
     let answer = match refused {
@@ -70,6 +70,9 @@ async fn request_phase(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyE
     let mut exchange = journey.exchange().await;
     exchange.ends = body.is_end_stream();
     let outcome = chain.request(&mut exchange).await;
+    if std::mem::take(&mut exchange.reroute) && !journey.reroute(&mut exchange) {
+        return Err(ProxyError::NoRoute);
+    }
     drop(exchange);
     match outcome {
         Outcome::Close => Err(ProxyError::Closed),

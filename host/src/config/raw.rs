@@ -301,6 +301,9 @@ pub struct Plugin {
     /// have one name.
     #[schemars(extend("examples" = [{ "outbound|80||auth": "auth" }]))]
     pub clusters: Option<BTreeMap<String, String>>,
+    /// Of a proxy-wasm filter: when it changes the request's head, the route is looked up again, as in Envoy, for its
+    /// upstream and its path; the plugins stay those of the first route, so this is for routes with the same ones.
+    pub reroute: Option<bool>,
     /// Of a proxy-wasm filter: its VMs on each worker. A crash ends the requests in one of them. Default: 1.
     #[schemars(range(min = 1, max = 64))]
     pub vms_per_worker: Option<usize>,

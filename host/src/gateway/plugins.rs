@@ -247,7 +247,7 @@ impl Build {
         let is_native = matches!(program, Program::Native(_));
         if is_native && plugin.proxy_wasm.is_some() {
             return Err(format!(
-                "{file} is a native plugin: `root_id`, `vm_id`, `vm_config`, `env`, `clusters` and `vms_per_worker` are for proxy-wasm filters"
+                "{file} is a native plugin: `root_id`, `vm_id`, `vm_config`, `env`, `clusters`, `reroute` and `vms_per_worker` are for proxy-wasm filters"
             ));
         }
         if !is_native && *isolation == Isolation::Request {

@@ -46,6 +46,8 @@ pub struct State {
     pub connection: Arc<Connection>,
     pub client_ip: IpAddr,
     pub route: Arc<str>,
+    /// A plugin has changed what the route was found by: it is to be looked up again.
+    pub reroute: bool,
     /// The route's own upstream.
     pub route_upstream: Option<Arc<str>>,
     /// When the request came.
@@ -236,6 +238,7 @@ impl State {
             connection,
             client_ip,
             route: Arc::from(""),
+            reroute: false,
             route_upstream: None,
             begun: Instant::now(),
             params: Params::default(),

@@ -151,7 +151,8 @@ fn too_long(map: &HeaderMap, limit: Option<u64>) -> bool {
     length.zip(limit).is_some_and(|(length, limit)| length > limit)
 }
 
-fn find_route(snapshot: &Snapshot, door: u32, state: &mut State) -> Option<usize> {
+/// The route of the request, whose parameters it gets.
+pub fn find_route(snapshot: &Snapshot, door: u32, state: &mut State) -> Option<usize> {
     let request = &state.request;
     let path = request.target.path();
     let found = snapshot.table.find(&Query {

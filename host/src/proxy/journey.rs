@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Closed,
-    admission::Admission,
+    admission::{Admission, find_route},
     error::{self, ProxyError},
 };
 use crate::{
@@ -21,10 +21,10 @@ use crate::{
     plugin::{
         LocalResponse, Summary,
         chain::Chain,
-        exchange::{Exchange, Phase, ResponseHead},
+        exchange::{Exchange, Phase, ResponseHead, State},
         interrupt::Interrupt,
     },
-    snapshot::{Route, Snapshot, View},
+    snapshot::{Route, RouteSpec, Snapshot, View},
     sync::{Mutex, MutexGuard},
     telemetry::access_log::Entry,
     upstream::Cluster,
@@ -39,8 +39,11 @@ pub struct Journey {
     pub bytes_out: Cell<u64>,
     pub accepts_trailers: bool,
     view: Rc<View>,
-    /// Place in the view's routes.
+    /// Place in the view's routes: whose plugins it passes and where it is counted.
     route: Option<usize>,
+    /// The route whose upstream and path it gets, where a plugin led it to another.
+    onward: Cell<Option<usize>>,
+    door: u32,
     /// A mutex, because a streamed body passes its plugins while other phases run: phases of one
     /// request never run at the same time.
     exchange: Mutex<Exchange>,
@@ -91,6 +94,7 @@ impl Journey {
     pub fn begin(
         view: Rc<View>,
         journal: &Journal,
+        door: u32,
         mut admission: Admission,
     ) -> (Rc<Journey>, Option<ProxyError>) {
         if let Some(tracer) = &view.snapshot.tracer {
@@ -104,6 +108,8 @@ impl Journey {
             accepts_trailers: admission.accepts_trailers,
             view,
             route: admission.route,
+            onward: Cell::new(None),
+            door,
             exchange: Mutex::new(Exchange::new(admission.state)),
             status: Cell::new(None),
             code: RefCell::new(None),
@@ -127,8 +133,20 @@ impl Journey {
     }
 
     /// The route as the snapshot has it; none where nothing matched.
-    pub fn route_spec(&self) -> Option<&crate::snapshot::RouteSpec> {
-        self.route.map(|place| &self.view.snapshot.routes[place])
+    pub fn route_spec(&self) -> Option<&RouteSpec> {
+        self.onward.get().or(self.route).map(|place| &self.view.snapshot.routes[place])
+    }
+
+    /// Looks the route up again, for a head that a plugin has changed; false where there is none.
+    pub fn reroute(&self, state: &mut State) -> bool {
+        if let Some(target) = state.request.send_target.take() {
+            state.request.target = target;
+        }
+        if let Some(authority) = state.request.send_authority.clone() {
+            state.request.authority = authority;
+        }
+        self.onward.set(find_route(self.snapshot(), self.door, state));
+        self.onward.get().is_some()
     }
 
     pub async fn exchange(&self) -> MutexGuard<'_, Exchange> {
@@ -140,7 +158,10 @@ impl Journey {
         let chosen = self.exchange().await.upstream.clone();
         match chosen {
             Some(name) => self.view.cluster(&name).cloned(),
-            None => self.route().upstream.clone(),
+            None => {
+                let onward = self.onward.get().map(|place| &self.view.routes[place]);
+                onward.unwrap_or(self.route()).upstream.clone()
+            }
         }
     }
 

@@ -94,6 +94,7 @@ impl Program {
                 let root = RootSettings {
                     root_id: proxy_wasm.root_id,
                     config: config.into(),
+                    reroute: proxy_wasm.reroute,
                     clusters: clusters.map(|(name, upstream)| (name, upstream.into())).collect(),
                 };
                 let guest = Guest {

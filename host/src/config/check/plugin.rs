@@ -167,9 +167,9 @@ impl Check<'_> {
 
     /// None where nothing of it is said.
     fn proxy_wasm(&mut self, path: &KeyPath, raw: raw::Plugin) -> Option<ProxyWasm> {
-        let raw::Plugin { root_id, vm_id, vm_config, env, clusters, vms_per_worker, .. } = raw;
+        let raw::Plugin { root_id, vm_id, vm_config, env, clusters, reroute, vms_per_worker, .. } = raw;
         let said = root_id.is_some() || vm_id.is_some() || vm_config.is_some() || env.is_some();
-        if !said && clusters.is_none() && vms_per_worker.is_none() {
+        if !said && clusters.is_none() && reroute.is_none() && vms_per_worker.is_none() {
             return None;
         }
         let path = path.key("clusters");
@@ -185,6 +185,7 @@ impl Check<'_> {
             vm_id: vm_id.unwrap_or_default(),
             vm_config: vm_config.map(|payload| Secret(payload.0)),
             env: env.unwrap_or_default(),
+            reroute: reroute.unwrap_or_default(),
             vms_per_worker,
         })
     }

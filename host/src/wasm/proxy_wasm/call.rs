@@ -37,8 +37,9 @@ impl<'a> Call<'a> {
     /// A copy of the guest's bytes.
     pub fn copy(&mut self, at: u32, size: u32) -> Answer<Vec<u8>> {
         let (memory, data) = self.split()?;
+        let bytes = slice(memory, at, size)?;
         data.account(size)?;
-        Ok(slice(memory, at, size)?.to_vec())
+        Ok(bytes.to_vec())
     }
 
     /// The same, of a name or the like.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -35,6 +36,30 @@ use crate::{
 /// The id of a root or stream context in its VM.
 pub type Id = u32;
 
+/// By ids, which this host gives out in turn: there is nothing to defend against.
+pub type ById<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
+
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        // Fibonacci hashing: neighbours are spread over the table.
+        self.0 = u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(self.0 as u32 ^ u32::from(byte)));
+    }
+}
+
+/// Calls of one VM that are under way at a time.
+const MAX_CALLS: usize = 10_000;
+
 /// A header map that is the guest's for the time of a callback.
 pub type Pairs = Vec<(Bytes, Bytes)>;
 
@@ -50,8 +75,8 @@ pub struct VmData {
     pub calls: u64,
     /// Bytes that host functions may still move in this callback.
     pub bytes_left: usize,
-    pub roots: HashMap<Id, Root>,
-    pub streams: HashMap<Id, Box<Stream>>,
+    pub roots: ById<Root>,
+    pub streams: ById<Box<Stream>>,
     /// The context that was called, and the one on whose behalf the guest acts.
     pub current: Id,
     pub effective: Id,
@@ -126,6 +151,8 @@ pub struct RootSettings {
     pub config: Bytes,
     /// Names of upstreams as the guest knows them, where they are not the same.
     pub clusters: Vec<(String, Arc<str>)>,
+    /// The route is looked up again where the guest changes a request's head.
+    pub reroute: bool,
 }
 
 /// One request and its response.
@@ -227,8 +254,8 @@ impl VmData {
             clock: Clock::default(),
             calls: 0,
             bytes_left: 0,
-            roots: HashMap::new(),
-            streams: HashMap::new(),
+            roots: ById::default(),
+            streams: ById::default(),
             current: 0,
             effective: 0,
             next_id: 1,
@@ -255,13 +282,16 @@ impl VmData {
         }
     }
 
-    /// A token that no call has; its low bits tell its kind, as in Envoy.
-    pub fn new_token(&mut self, kind: u32) -> u32 {
+    /// A token that no call has; its low bits tell its kind, as in Envoy. None while too many are under way.
+    pub fn new_token(&mut self, kind: u32) -> Answer<u32> {
+        if self.http_calls.len() + self.conversations.len() >= MAX_CALLS {
+            return Err(Status::InternalFailure.into());
+        }
         loop {
             self.next_token = self.next_token.wrapping_add(4).max(4);
             let token = self.next_token | kind;
             if !self.http_calls.contains_key(&token) && !self.conversations.contains_key(&token) {
-                return token;
+                return Ok(token);
             }
         }
     }

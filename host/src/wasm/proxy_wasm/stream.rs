@@ -107,6 +107,9 @@ impl Context {
             lent.with(|stream| direction.side(stream).pause(pauses));
             let ruling = lent.settled(direction).await?;
             let missing = lent.with(|stream| {
+                if let Some(state) = stream.state.as_deref_mut() {
+                    state.reroute |= std::mem::take(&mut stream.reroute);
+                }
                 let side = direction.side(stream);
                 side.head_open = false;
                 side.missing.take()

@@ -4,6 +4,9 @@
 //! As in Envoy, a trap ends the VM as a whole, with all streams that are in it. Host functions never call
 //! back into the guest, its allocator apart: what they lead to comes after the callback.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -192,7 +192,7 @@ fn converse(
     token_out: u32,
 ) -> Answer {
     let data = call.data();
-    let (vm, root, token) = (data.vm.clone(), data.root_id()?, data.new_token(kind));
+    let (vm, root, token) = (data.vm.clone(), data.root_id()?, data.new_token(kind)?);
     let limit = data.plugin().limits.host_bytes;
     let cancelled = Rc::<Notify>::default();
     data.conversations.insert(token, Conversation { root, messages, cancelled: cancelled.clone() });

@@ -52,7 +52,7 @@ fn http_call(
     let timeout = i32::try_from(timeout).map_err(|_| Status::BadArgument)?;
     let timeout = (timeout > 0).then(|| Duration::from_millis(timeout as u64));
     let request = request(&headers, body).ok_or(Status::BadArgument)?;
-    let (vm, root, token) = (data.vm.clone(), data.root_id()?, data.new_token(0));
+    let (vm, root, token) = (data.vm.clone(), data.root_id()?, data.new_token(0)?);
     let limit = data.plugin().limits.host_bytes;
     data.http_calls.insert(token, root);
     data.root()?.services.tasks.spawn(async move {

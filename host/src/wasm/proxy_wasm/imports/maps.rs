@@ -245,11 +245,12 @@ impl<'a> Writable<'a> {
     }
 
     fn find(data: &'a mut VmData, kind: MapType) -> Option<Self> {
+        let reroute = data.root().is_ok_and(|root| root.settings.reroute);
         let stream = data.stream()?;
         let state = stream.state.as_deref_mut()?;
         Some(match kind {
             MapType::RequestHeaders if stream.request.head_open => {
-                stream.reroute = true;
+                stream.reroute |= reroute;
                 Writable::Request(state, &mut stream.request.missing)
             }
             MapType::ResponseHeaders if stream.response.head_open => {

@@ -67,8 +67,9 @@ fn close_stream(call: &mut Call<'_>, kind: u32) -> Answer {
 
 /// The route is looked up again before the request is sent.
 pub fn clear_route_cache(call: &mut Call<'_>) -> Answer {
+    let reroute = call.data().root().is_ok_and(|root| root.settings.reroute);
     if let Some(stream) = call.data().stream().filter(|stream| stream.request.head_open) {
-        stream.reroute = true;
+        stream.reroute |= reroute;
     }
     Ok(())
 }

@@ -161,8 +161,9 @@ fn write(call: &mut Call<'_>, descriptor: u32, vectors: u32, count: u32, out: u3
     let (memory, data) = call.split()?;
     for place in slice(memory, vectors, count.min(MAX_VECTORS) * 8)?.chunks_exact(8) {
         let number = |at: usize| u32::from_le_bytes([place[at], place[at + 1], place[at + 2], place[at + 3]]);
+        let piece = slice(memory, number(0), number(4))?;
         data.account(number(4))?;
-        text.extend_from_slice(slice(memory, number(0), number(4))?);
+        text.extend_from_slice(piece);
     }
     let line = text.strip_suffix(b"\n").unwrap_or(&text);
     if level <= tracing::level_filters::LevelFilter::current() && !line.is_empty() {
