@@ -16,6 +16,7 @@ mod neighbour;
 mod nginx;
 mod phases;
 mod plugins;
+mod proxy_wasm;
 mod readme;
 mod reload;
 mod rollout;

@@ -202,7 +202,10 @@ impl Finder<'_> {
     ) -> wasmtime::Result<Option<TypedFunc<P, R>>> {
         let Some(function) = self.instance.get_func(&mut *self.store, name) else { return Ok(None) };
         let typed = function.typed(&*self.store);
-        Ok(Some(typed.map_err(|error| error.context(format!("its export `{name}`")))?))
+        let typed = typed.map_err(|error| {
+            wasmtime::Error::msg(format!("its export `{name}` has another type than the ABI says: {error}"))
+        });
+        typed.map(Some)
     }
 
     fn find_headers(&mut self, name: &str) -> wasmtime::Result<Option<HeadersCallback>> {
