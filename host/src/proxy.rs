@@ -69,16 +69,18 @@ async fn request_phase(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyE
     let chain = journey.chain();
     let mut exchange = journey.exchange().await;
     exchange.ends = body.is_end_stream();
-    let outcome = chain.request(&mut exchange).await;
-    if std::mem::take(&mut exchange.reroute) && !journey.reroute(&mut exchange) {
+    let taps = match chain.request(&mut exchange).await {
+        Outcome::Next(taps) => taps,
+        Outcome::Respond(local) => return Err(local.into()),
+        Outcome::Close => return Err(ProxyError::Closed),
+    };
+    if exchange.reroute && !journey.reroute(&mut exchange) {
         return Err(ProxyError::NoRoute);
     }
     drop(exchange);
-    match outcome {
-        Outcome::Close => Err(ProxyError::Closed),
-        Outcome::Respond(local) => Err(local.into()),
-        Outcome::Next(taps) if taps.is_empty() => Ok(body),
-        Outcome::Next(taps) => body::tap_request(journey, &taps, body).await,
+    match taps.is_empty() {
+        true => Ok(body),
+        false => body::tap_request(journey, &taps, body).await,
     }
 }
 

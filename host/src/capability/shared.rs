@@ -39,7 +39,7 @@ struct Queues {
 
 struct Queue {
     items: VecDeque<Bytes>,
-    reader: UnboundedSender<u32>,
+    reader: Option<UnboundedSender<u32>>,
 }
 
 /// Why a value was not stored.
@@ -97,13 +97,14 @@ impl Shared {
         Ok(())
     }
 
-    /// The id of the queue of this name, which is made where there is none. `reader` learns of each item from now
-    /// on, in place of the one before; none where there are too many queues.
-    pub fn register(&self, vm: &str, name: &[u8], reader: UnboundedSender<u32>) -> Option<u32> {
+    /// The id of the queue of this name, which is made where there is none. `reader`, if there is one, learns of each
+    /// item from now on, in place of the one before. None where there are too many queues.
+    pub fn register(&self, vm: &str, name: &[u8], reader: Option<UnboundedSender<u32>>) -> Option<u32> {
         let mut queues = self.queues();
         let key = key(vm, name);
         if let Some(&id) = queues.ids.get(&key) {
-            queues.get(id)?.reader = reader;
+            let known = &mut queues.get(id)?.reader;
+            *known = reader.or(known.take());
             return Some(id);
         }
         if queues.queues.len() >= MAX_QUEUES {
@@ -129,7 +130,9 @@ impl Shared {
         }
         queue.items.push_back(item);
         // A reader that is gone is replaced by the next one.
-        let _ = queue.reader.send(id);
+        if let Some(reader) = &queue.reader {
+            let _ = reader.send(id);
+        }
         queues.bytes = bytes;
         Some(true)
     }
@@ -201,10 +204,15 @@ mod tests {
     fn a_queue_is_first_in_first_out_and_tells_its_last_reader() {
         let shared = Shared::default();
         let ((first, mut first_told), (second, mut second_told)) = (unbounded_channel(), unbounded_channel());
-        let id = shared.register("vm", b"q", first).unwrap();
+        let id = shared.register("vm", b"q", Some(first)).unwrap();
         assert_eq!((shared.resolve("vm", b"q"), shared.resolve("other", b"q")), (Some(id), None));
         assert_eq!(shared.enqueue(id, "1".into()), Some(true));
-        assert_eq!(shared.register("vm", b"q", second), Some(id));
+        assert_eq!(shared.register("vm", b"q", Some(second)), Some(id));
+        assert_eq!(
+            shared.register("vm", b"q", None),
+            Some(id),
+            "who is not told of items takes nobody's place"
+        );
         assert_eq!(shared.enqueue(id, "2".into()), Some(true));
         assert_eq!((first_told.try_recv(), second_told.try_recv()), (Ok(id), Ok(id)));
         assert!(first_told.try_recv().is_err());

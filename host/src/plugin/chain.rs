@@ -90,8 +90,8 @@ impl Chain {
         Outcome::Next(taps)
     }
 
-    /// Reversed, from the last plugin that saw the request; none where one of them closed. An answer replaces the response for
-    /// the plugins before; `write` puts it into the exchange.
+    /// Reversed, from the last plugin that saw the request; none where one of them closed. An answer
+    /// replaces the response for the plugins before; `write` puts it into the exchange.
     pub async fn response(
         &self,
         exchange: &mut Exchange,

@@ -64,6 +64,11 @@ impl Tasks {
         (Tasks(sender), receiver)
     }
 
+    /// Whether anybody runs them.
+    pub fn run(&self) -> bool {
+        !self.0.is_closed()
+    }
+
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         // Nobody listens any more only when the worker has ended.
         let _ = self.0.send(Box::pin(task));

@@ -20,7 +20,7 @@ pub struct Limiter {
     /// A growth was refused: the trap that usually follows is for want of memory.
     pub refused: bool,
     /// Of the instance's plugin, on its worker.
-    numbers: Arc<PluginNumbers>,
+    pub numbers: Arc<PluginNumbers>,
 }
 
 /// Entries of all tables of one instance.

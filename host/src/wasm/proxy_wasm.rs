@@ -194,7 +194,6 @@ impl ProxyWasmFilter {
         if let Some(started) = timer {
             numbers.duration.observe(started.elapsed());
         }
-        self.numbers.host_calls.add(context.vm().take_host_calls());
         let fuse = &self.slots[context.seat.number].fuse;
         match &result {
             Ok(_) => fuse.success(stage),

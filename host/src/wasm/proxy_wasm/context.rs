@@ -71,7 +71,7 @@ pub struct VmData {
     pub mode: Mode,
     pub limiter: Limiter,
     pub clock: Clock,
-    /// Host functions that the guest has called since this was asked last.
+    /// Host functions that the guest has called in this callback.
     pub calls: u64,
     /// Bytes that host functions may still move in this callback.
     pub bytes_left: usize,

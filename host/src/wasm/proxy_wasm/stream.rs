@@ -86,14 +86,12 @@ impl Context {
         taps: bool,
     ) -> Result<Verdict, Failure> {
         let ends = exchange.ends;
+        let headers = count(direction, exchange);
         let ruling = {
-            let lent = Lent::new(self, exchange);
-            let headers = lent.with(|stream| {
+            let lent = Lent::new(self, exchange, |stream| {
                 stream.response_reached |= direction == Direction::Response;
                 let side = direction.side(stream);
                 (side.head_open, side.resumed) = (true, false);
-                let state = stream.state.as_deref();
-                state.map_or(0, |state| count(direction, state))
             });
             let called = match direction {
                 Direction::Request => {
@@ -104,17 +102,17 @@ impl Context {
                 }
             };
             let pauses = called?.is_some_and(|action| Action::of(action) == Action::Pause);
-            lent.with(|stream| direction.side(stream).pause(pauses));
-            let ruling = lent.settled(direction).await?;
-            let missing = lent.with(|stream| {
-                if let Some(state) = stream.state.as_deref_mut() {
-                    state.reroute |= std::mem::take(&mut stream.reroute);
-                }
-                let side = direction.side(stream);
-                side.head_open = false;
-                side.missing.take()
+            let (waits, ruling) = lent.with(|stream| {
+                direction.side(stream).pause(pauses);
+                stream.head_goes_on(direction)
             });
-            ruling.or_else(|| missing.map(|name| Ruling::Respond(incomplete(direction, name))))
+            match waits {
+                false => ruling,
+                true => match lent.settled(direction).await? {
+                    Some(ruling) => Some(ruling),
+                    None => lent.with(|stream| stream.head_goes_on(direction).1),
+                },
+            }
         };
         match ruling {
             Some(Ruling::Respond(local)) => Ok(Verdict::Respond(local)),
@@ -136,7 +134,7 @@ impl Context {
         limit: usize,
     ) -> Result<BodyVerdict, Failure> {
         let trailers = direction.has_trailers(exchange).filter(|_| end);
-        let lent = Lent::new(self, exchange);
+        let lent = Lent::new(self, exchange, |_| {});
         if let Some(ruling) = lent.with(|stream| stream.ruling.take()) {
             return Ok(ended(ruling));
         }
@@ -209,8 +207,7 @@ impl Context {
 
     /// The callback for the log, once all is over.
     pub fn log(&self, exchange: &mut Exchange, summary: &Summary) -> Result<(), Failure> {
-        let lent = Lent::new(self, exchange);
-        lent.with(|stream| {
+        let _lent = Lent::new(self, exchange, |stream| {
             (stream.summary, stream.response_reached) = (Some(summary.clone()), true);
             (stream.request.body_open, stream.response.body_open) = (false, false);
         });
@@ -219,6 +216,25 @@ impl Context {
 
     pub fn vm(&self) -> &Vm {
         &self.seat.vm
+    }
+}
+
+impl Stream {
+    /// Whether a head has to wait; or else, how the stream ends with it, if it does.
+    fn head_goes_on(&mut self, direction: Direction) -> (bool, Option<Ruling>) {
+        if let Some(ruling) = self.ruling.take() {
+            return (false, Some(ruling));
+        }
+        if direction.side(self).paused {
+            return (true, None);
+        }
+        if let Some(state) = self.state.as_deref_mut() {
+            state.reroute |= std::mem::take(&mut self.reroute);
+        }
+        let side = direction.side(self);
+        side.head_open = false;
+        let missing = side.missing.take();
+        (false, missing.map(|name| Ruling::Respond(incomplete(direction, name))))
     }
 }
 
@@ -288,9 +304,12 @@ struct Lent<'a> {
 }
 
 impl<'a> Lent<'a> {
-    fn new(context: &'a Context, exchange: &'a mut Exchange) -> Self {
+    fn new(context: &'a Context, exchange: &'a mut Exchange, begin: impl FnOnce(&mut Stream)) -> Self {
         let state = exchange.lend();
-        context.vm().with_stream(context.id, |stream| stream.state = state);
+        context.vm().with_stream(context.id, |stream| {
+            stream.state = state;
+            begin(stream);
+        });
         Lent { context, exchange }
     }
 

@@ -213,11 +213,6 @@ impl Vm {
         })
     }
 
-    /// Host functions that were called since this was asked last.
-    pub fn take_host_calls(&self) -> u64 {
-        self.with(|data| std::mem::take(&mut data.calls))
-    }
-
     /// Looks at what the host holds for it, or changes it.
     pub fn with<T>(&self, act: impl FnOnce(&mut VmData) -> T) -> T {
         act(self.live.borrow_mut().store.data_mut())
@@ -283,6 +278,7 @@ impl Vm {
         let result = call(&mut live);
         let data = live.store.data_mut();
         (data.current, data.effective) = before;
+        data.limiter.numbers.host_calls.add(std::mem::take(&mut data.calls));
         let result = result.map_err(|error| failure(data, &error));
         drop(live);
         result.inspect_err(|failure| self.end(failure.clone()))
