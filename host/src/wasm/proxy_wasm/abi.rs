@@ -3,7 +3,7 @@
 use wasmtime::Error;
 
 /// What a module was built for, told by the name of an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     V0_1_0,
     V0_2_0,

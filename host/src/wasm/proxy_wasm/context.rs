@@ -145,7 +145,6 @@ pub enum Ending {
 }
 
 /// What makes a root another one.
-#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct RootSettings {
     pub root_id: String,
     pub config: Bytes,

@@ -66,7 +66,6 @@ pub struct Exports {
     pub grpc_receive: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub grpc_trailing_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
-    pub foreign_function: Option<TypedFunc<(u32, u32, u32), ()>>,
 }
 
 /// Root, token, and how much there is of headers, body and trailers.
@@ -184,7 +183,6 @@ impl Exports {
             grpc_receive: exports.find("proxy_on_grpc_receive")?,
             grpc_trailing_metadata: exports.find("proxy_on_grpc_receive_trailing_metadata")?,
             grpc_close: exports.find("proxy_on_grpc_close")?,
-            foreign_function: exports.find("proxy_on_foreign_function")?,
         })
     }
 }

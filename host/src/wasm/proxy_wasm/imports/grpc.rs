@@ -4,21 +4,22 @@
 use std::{
     pin::Pin,
     rc::{Rc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as HttpBody, Frame};
 use tokio::sync::{Notify, mpsc};
 
 use super::{
     functions,
-    http::{Streamed, fields, status, upstream_named},
+    http::{fields, status, upstream_named},
     stream::grpc_of_http,
 };
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     plugin::services::{CallError, Protocol, Upstream},
     wasm::proxy_wasm::{
         abi::{Answer, Fault, Status},
@@ -130,7 +131,7 @@ fn grpc_stream(
     let path = (service, service_size, method, method_size);
     let (upstream, mut request) = begin(call, place, path, (metadata, metadata_size), token_out)?;
     let (sender, receiver) = mpsc::unbounded_channel();
-    *request.body_mut() = Body::boxed(Streamed(receiver));
+    *request.body_mut() = Body::boxed(Messages(receiver));
     converse(call, upstream, request, None, STREAM, Some(sender), token_out)
 }
 
@@ -244,6 +245,21 @@ fn close(call: &mut Call<'_>, token: u32) -> Answer {
             conversation(call, token)?.messages = None;
             Ok(())
         }
+    }
+}
+
+/// The messages of a stream, as the guest sends them.
+struct Messages(mpsc::UnboundedReceiver<Bytes>);
+
+impl HttpBody for Messages {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

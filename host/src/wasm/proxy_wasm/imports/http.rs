@@ -6,7 +6,7 @@ use std::{pin::Pin, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 
 use super::functions;
 use crate::{
@@ -161,20 +161,5 @@ impl CallAnswer {
         headers.push((Bytes::from_static(b"content-length"), length.into()));
         headers.push((Bytes::from_static(b"content-type"), Bytes::from_static(b"text/plain")));
         CallAnswer { headers, body: Bytes::from_static(text.as_bytes()), trailers: Pairs::new() }
-    }
-}
-
-/// Frames that come from a channel.
-pub struct Streamed(pub tokio::sync::mpsc::UnboundedReceiver<Bytes>);
-
-impl http_body::Body for Streamed {
-    type Data = Bytes;
-    type Error = crate::body::BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
