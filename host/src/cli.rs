@@ -2,6 +2,7 @@
 
 mod explain;
 mod inspect;
+mod migrate;
 mod plugin;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -49,6 +50,8 @@ enum Command {
     ///
     /// Asks the same route table that serves requests. Sends nothing.
     Explain(explain::Arguments),
+    /// Turn the config of another gateway into one of wasmgate.
+    Migrate(migrate::Arguments),
     /// Roll out a new version of a plugin in a running gateway, promote it, or go back.
     Plugin(plugin::Arguments),
     /// Print the JSON Schema of the config file, for editors.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Inspect { plugin } => inspect::run(&plugin),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Plugin(arguments) => plugin::run(&arguments),
         Command::Schema => {
             println!("{:#}", config::schema());

@@ -34,6 +34,7 @@ mod unit;
 
 pub use conform::check_value;
 pub use effective::effective;
+pub use expand::escape;
 pub use files::{Files, Stamp};
 pub use key_path::{KeyPath, Step};
 pub use line::{Field, LineFormat, Piece};

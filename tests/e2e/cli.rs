@@ -149,7 +149,7 @@ fn the_schema_in_the_repository_is_the_binarys() {
 fn help_names_every_command() {
     let output = run(&["--help"]);
     assert_eq!(output.code, Some(0));
-    for command in ["run", "check", "inspect", "explain", "schema"] {
+    for command in ["run", "check", "inspect", "explain", "migrate", "schema"] {
         assert!(
             output.out.lines().any(|line| line.trim_start().starts_with(command)),
             "{command}: {}",

@@ -98,8 +98,8 @@ fn every_fault_is_told_and_harms_nothing() {
     offered.plugin("a scratch", &scratched, &["thing.wasm cannot be compiled"]);
 
     offered.plugin("a core module", b"\0asm\x01\0\0\0", &["core module", "wasm32-wasip2"]);
-    let filter = b"\0asm\x01\0\0\0\0\x16\x15proxy_abi_version_0_2_1";
-    offered.plugin("another ABI", filter, &["is a proxy-wasm filter"]);
+    let filter = wat::parse_str(r#"(module (func (export "proxy_abi_version_0_3_0")))"#).unwrap();
+    offered.plugin("another ABI", &filter, &["is a proxy-wasm filter with `proxy_abi_version_0_3_0`"]);
     offered.plugin("an empty component", b"\0asm\x0d\0\x01\0", &["not a plugin for this gateway"]);
     let import = ("wasmgate:plugin/request@0.1.0", "wasmgate:plugin/reqvest@0.1.0");
     let told = ["not a plugin for this gateway", "wasmgate:plugin/reqvest@0.1.0"];

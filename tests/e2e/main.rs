@@ -12,6 +12,7 @@ mod handover;
 mod http;
 mod isolation;
 mod limits;
+mod migrate;
 mod neighbour;
 mod nginx;
 mod phases;

@@ -40,6 +40,19 @@ pub fn expand(text: &str, base: &Path, files: &mut Files) -> Result<Expanded, St
     Ok(expanded)
 }
 
+/// What expands to this text.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, reference) = (&rest[..at], &rest[at + 2..]);
+        escaped.push_str(before);
+        escaped.push_str(if before.ends_with('$') || names_a_source(reference) { "$${" } else { "${" });
+        rest = reference;
+    }
+    escaped + rest
+}
+
 /// A word and a colon: everything else in `${...}` is a plugin's own template.
 fn names_a_source(reference: &str) -> bool {
     let word = reference.bytes().take_while(u8::is_ascii_alphanumeric).count();
@@ -114,6 +127,19 @@ mod tests {
         ] {
             let result = expand(given, Path::new(".")).expect("expands");
             assert_eq!((result.text.as_str(), result.secret), (expanded, false));
+        }
+    }
+
+    #[test]
+    fn what_is_escaped_expands_to_itself() {
+        for (plain, escaped) in [
+            ("a$b ${x} ${", "a$b ${x} ${"),
+            ("<${env:HOME}>", "<$${env:HOME}>"),
+            ("$${x}", "$$${x}"),
+            ("$$${env:X}${file:y}", "$$$${env:X}$${file:y}"),
+        ] {
+            assert_eq!(super::escape(plain), escaped);
+            assert_eq!(text(escaped), plain);
         }
     }
 

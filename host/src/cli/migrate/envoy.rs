@@ -1,0 +1,143 @@
+//! Envoy's bootstrap: its listeners, each with the routes behind its HTTP connection manager.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::{
+    cluster::{Upstreams, address, socket},
+    filter::Plugins,
+    names::Names,
+    order,
+    output::{Admin, Listener, Output},
+    route::{self, Scope, VirtualHost},
+    tree::{Notes, Table},
+};
+use crate::config::KeyPath;
+
+/// The error is the reason why there is no config.
+pub fn config(tree: Value, notes: &Notes) -> Result<Output, &'static str> {
+    let Value::Object(entries) = tree else { return Err("this is no config of Envoy") };
+    let mut root = Table::new(KeyPath::root(), entries, notes);
+    root.skip(&["node"]);
+    let admin = root.table("admin").and_then(admin);
+    let mut resources = root.table("static_resources").ok_or(NO_LISTENER)?;
+    let mut migration = Migration {
+        listeners: Vec::new(),
+        upstreams: Upstreams::read(resources.tables("clusters")),
+        plugins: Plugins::new(),
+        hosts: Vec::new(),
+        listener_names: Names::default(),
+        route_names: Names::default(),
+    };
+    for listener in resources.tables("listeners") {
+        migration.listener(listener);
+    }
+    for extension in root.tables("bootstrap_extensions") {
+        migration.plugins.service(extension);
+    }
+    migration.output(admin, notes)
+}
+
+const NO_LISTENER: &str = "it holds no static listener for HTTP";
+
+struct Migration {
+    listeners: Vec<Listener>,
+    upstreams: Upstreams,
+    plugins: Plugins,
+    hosts: Vec<VirtualHost>,
+    listener_names: Names,
+    route_names: Names,
+}
+
+impl Migration {
+    fn listener(&mut self, mut table: Table) {
+        let name = table.text("name").filter(|name| !name.is_empty());
+        let Some((host, port)) = socket(&mut table).filter(|(host, _)| host.parse::<IpAddr>().is_ok()) else {
+            return table.leave("a listener on something else than an IP address and port of TCP");
+        };
+        let Some(manager) = connection_manager(&mut table) else {
+            return table
+                .leave("a listener without an HTTP connection manager: wasmgate passes on HTTP only");
+        };
+        let address = address(&host, port);
+        let name = self.listener_names.unique(name.as_ref().unwrap_or(&address));
+        self.connection_manager(manager, &name);
+        self.listeners.push(Listener { name, address });
+    }
+
+    fn connection_manager(&mut self, mut table: Table, listener: &str) {
+        table.skip(&["@type", "stat_prefix", "strip_any_host_port", "strip_matching_host_port"]);
+        table.skip_if("codec_type", &["AUTO", "HTTP1"]);
+        table.skip_if("normalize_path", &["true"]);
+        table.skip_if("use_remote_address", &["true"]);
+        let filters = self.plugins.uses(table.tables("http_filters"));
+        if let Some(routes) = table.table("route_config") {
+            let (upstreams, names) = (&mut self.upstreams, &mut self.route_names);
+            let mut scope = Scope { listener, filters: &filters, upstreams, names };
+            let hosts = route::read(routes, &mut scope);
+            if hosts.iter().map(|host| host.routes.len()).sum::<usize>() > 1 {
+                self.plugins.reroute(&filters);
+            }
+            self.hosts.extend(hosts);
+        }
+    }
+
+    fn output(self, admin: Option<Admin>, notes: &Notes) -> Result<Output, &'static str> {
+        if self.listeners.is_empty() {
+            return Err(NO_LISTENER);
+        }
+        let mut routes = order::keep(self.hosts, notes);
+        if routes.is_empty() {
+            return Err("it holds no static route that could be carried over");
+        }
+        if self.listeners.len() == 1 {
+            routes.iter_mut().for_each(|route| route.matches.listener = None);
+        }
+        let plugins = self.plugins.all(&self.upstreams.renamed());
+        let upstreams = self.upstreams.all();
+        Ok(Output { listeners: self.listeners, admin, plugins, upstreams, routes })
+    }
+}
+
+/// The HTTP connection manager of the first filter chain that has one.
+fn connection_manager<'n>(listener: &mut Table<'n>) -> Option<Table<'n>> {
+    let mut chains = listener.tables("filter_chains");
+    if chains.is_empty() {
+        chains.extend(listener.table("default_filter_chain"));
+    }
+    let mut found = None;
+    for mut chain in chains {
+        if found.is_some() {
+            chain.leave("a further filter chain; a listener of wasmgate has one");
+            continue;
+        }
+        chain.skip(&["name"]);
+        chain.leave_entry(
+            "transport_socket",
+            "TLS, which wasmgate does not speak: clients are now served in the clear",
+        );
+        for mut filter in chain.tables("filters") {
+            if filter.kind() == "HttpConnectionManager" && found.is_none() {
+                filter.skip(&["name"]);
+                found = filter.table("typed_config");
+            } else {
+                filter.leave("a network filter; wasmgate has plugins for HTTP only");
+            }
+        }
+    }
+    found
+}
+
+/// What can be reached from other machines needs a token, which Envoy's has not.
+fn admin(mut table: Table) -> Option<Admin> {
+    let place = table.at("address");
+    let (host, port) = socket(&mut table)?;
+    let reachable = !host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback());
+    if reachable {
+        table
+            .notes()
+            .left(&place, &format!("{host}; for other machines than this one `admin` needs a `token`"));
+    }
+    Some(Admin { address: address(if reachable { "127.0.0.1" } else { &host }, port) })
+}
