@@ -23,7 +23,7 @@ use wasmgate::{
     telemetry::metrics::Metrics,
     wasm::{
         PluginContext,
-        compile::{Cache, digest},
+        compile::{Cache, Code, digest},
         engine,
         native::{self, NativeFactory, Settings, Template},
         pool::Pool,
@@ -37,7 +37,8 @@ fn plugin() -> impl Fn() -> Arc<Template> {
     let bytes = fs::read(directory.join("headers.wasm")).expect("the plugin is there");
     let engine = engine::build().expect("the engine starts");
     let compiled = Cache::default().compile(&engine, &bytes, &digest(&bytes)).expect("the plugin compiles");
-    let linked = native::link(&engine, &compiled.component).expect("the plugin links");
+    let Code::Component(component) = compiled.code else { panic!("the plugin is no component") };
+    let linked = native::link(&engine, &component).expect("the plugin links");
     let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
     let context = PluginContext::new(
         Arc::from("headers"),
