@@ -58,8 +58,8 @@ impl Plugins {
             filter.leave("a filter that single routes switch on; write it into their `plugins`");
             return None;
         }
-        let (wanted, plugin) = plugin(filter.table("typed_config")?)?;
         filter.skip(&["name"]);
+        let (wanted, plugin) = plugin(filter.table("typed_config")?)?;
         Some(Use::Name(self.name_of(wanted, plugin)))
     }
 
@@ -76,10 +76,10 @@ impl Plugins {
         if extension.kind() != "WasmService" {
             return extension.leave("an extension of Envoy");
         }
+        extension.skip(&["name"]);
         let Some(mut typed) = extension.table("typed_config") else { return };
         let singleton = typed.flag("singleton").unwrap_or(false);
         if let Some((wanted, plugin)) = plugin(typed) {
-            extension.skip(&["name"]);
             let service = Some(if singleton { "singleton" } else { "worker" });
             self.name_of(wanted, Plugin { service, ..plugin });
         }
