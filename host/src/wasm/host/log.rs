@@ -15,7 +15,7 @@ use super::bindings::wasmgate::plugin::log;
 use crate::wasm::store::{Host, PluginContext};
 
 /// Longest line; what is beyond is cut.
-const MAX_LINE: usize = 8 * 1024;
+pub const MAX_LINE: usize = 8 * 1024;
 
 impl log::Host for Host {
     fn enabled(&mut self, level: log::Level) -> bool {

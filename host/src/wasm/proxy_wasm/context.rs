@@ -94,6 +94,8 @@ pub struct VmData {
     /// Properties that were declared, and those of them that can be set once only.
     pub declared: HashSet<String>,
     pub read_only: HashSet<String>,
+    /// What was written to standard output and error since the last end of a line.
+    pub output: [Vec<u8>; 2],
     /// The plugin that the VM was started for.
     plugin: Arc<PluginContext>,
 }
@@ -266,6 +268,7 @@ impl VmData {
             metrics: Vec::new(),
             declared: HashSet::new(),
             read_only: HashSet::new(),
+            output: Default::default(),
             plugin,
         }
     }

@@ -79,6 +79,7 @@ impl Vm {
                 error = Some(failure(store.data(), &why));
                 Exports::default()
             });
+            store.data_mut().end_lines();
             Vm {
                 live: RefCell::new(Live { store, exports }),
                 end: RefCell::new(None),
@@ -277,6 +278,7 @@ impl Vm {
         (data.current, data.effective) = (context, context);
         let result = call(&mut live);
         let data = live.store.data_mut();
+        data.end_lines();
         (data.current, data.effective) = before;
         data.limiter.numbers.host_calls.add(std::mem::take(&mut data.calls));
         let result = result.map_err(|error| failure(data, &error));

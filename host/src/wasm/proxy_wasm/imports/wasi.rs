@@ -152,11 +152,9 @@ fn output(descriptor: u32) -> Answer<u32> {
 }
 
 fn write(call: &mut Call<'_>, descriptor: u32, vectors: u32, count: u32, out: u32) -> Answer<u32> {
-    let level = match descriptor {
-        1 => Level::INFO,
-        2 => Level::ERROR,
-        _ => return Ok(BAD_DESCRIPTOR),
-    };
+    if !matches!(descriptor, 1 | 2) {
+        return Ok(BAD_DESCRIPTOR);
+    }
     let mut text = Vec::new();
     let (memory, data) = call.split()?;
     for place in slice(memory, vectors, count.min(MAX_VECTORS) * 8)?.chunks_exact(8) {
@@ -165,12 +163,36 @@ fn write(call: &mut Call<'_>, descriptor: u32, vectors: u32, count: u32, out: u3
         data.account(number(4))?;
         text.extend_from_slice(piece);
     }
-    let line = text.strip_suffix(b"\n").unwrap_or(&text);
-    if level <= tracing::level_filters::LevelFilter::current() && !line.is_empty() {
-        log::write(data.plugin(), level, &String::from_utf8_lossy(line));
-    }
+    data.print(descriptor as usize - 1, &text);
     call.write_u32(out, text.len() as u32)?;
     Ok(SUCCESS)
+}
+
+impl VmData {
+    /// Logs the lines that are whole. Runtimes write one in many pieces, and a piece each would be a trace in
+    /// shreds that uses up the log's rate.
+    fn print(&mut self, stream: usize, text: &[u8]) {
+        let mut lines = std::mem::take(&mut self.output[stream]);
+        lines.extend_from_slice(text);
+        let whole = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let end = if lines.len() - whole > log::MAX_LINE { lines.len() } else { whole };
+        self.output[stream] = lines.split_off(end);
+        let level = [Level::INFO, Level::ERROR][stream];
+        if level <= tracing::level_filters::LevelFilter::current() {
+            for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                log::write(self.plugin(), level, &String::from_utf8_lossy(line));
+            }
+        }
+    }
+
+    /// A line ends with the callback that began it.
+    pub fn end_lines(&mut self) {
+        for stream in 0..self.output.len() {
+            if !self.output[stream].is_empty() {
+                self.print(stream, b"\n");
+            }
+        }
+    }
 }
 
 /// Standard output and error can be written to.
