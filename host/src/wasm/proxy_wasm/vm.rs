@@ -124,10 +124,10 @@ impl Vm {
         let started = (|| {
             self.call(id, |exports| &exports.context_create, (id, 0))?;
             if self.call(id, |exports| &exports.vm_start, (id, vm_size))? == Some(0) {
-                return Err(Failure::Error("refuses to start: proxy_on_vm_start is false".to_owned()));
+                return Err(Failure::Error("proxy_on_vm_start is false".to_owned()));
             }
             if self.call(id, |exports| &exports.configure, (id, size))? == Some(0) {
-                return Err(Failure::Error("refuses its config: proxy_on_configure is false".to_owned()));
+                return Err(Failure::Error("proxy_on_configure is false".to_owned()));
             }
             Ok(())
         })();
