@@ -11,6 +11,7 @@ mod forwarding;
 mod handover;
 mod http;
 mod isolation;
+mod languages;
 mod limits;
 mod migrate;
 mod neighbour;

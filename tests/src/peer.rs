@@ -16,11 +16,15 @@ pub fn peer(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders =
         env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
-    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    or_skip(program, folders.map(|folder| folder.join(program)).find(|file| file.is_file()))
+}
+
+/// The same for what is not a program in the path.
+pub fn or_skip<T>(name: &str, found: Option<T>) -> Option<T> {
     if found.is_none() {
         let required = env::var_os("WASMGATE_PEERS").is_some_and(|value| value == "required");
-        assert!(!required, "{program} is required and not installed");
-        println!("skipped: {program} is not installed");
+        assert!(!required, "{name} is required and not installed");
+        println!("skipped: {name} is not installed");
     }
     found
 }

@@ -127,7 +127,7 @@ fn plugin_names() -> Result<Vec<String>> {
 }
 
 /// Copies a file unless the copy is there already. Readers see the old content or the new one.
-fn replace(from: &Path, to: &Path) -> Result<()> {
+pub fn replace(from: &Path, to: &Path) -> Result<()> {
     let content = fs::read(from)?;
     if fs::read(to).is_ok_and(|old| old == content) {
         return Ok(());

@@ -1,0 +1,3 @@
+module wasmgate.test/filter
+
+go 1.24
