@@ -15,9 +15,11 @@ use std::{rc::Rc, sync::Arc};
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
     body::Body,
+    config::Timeouts,
     plugin::{
         LocalResponse,
         chain::Outcome,
@@ -91,19 +93,18 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     let timeouts = &cluster.spec.timeouts;
     let request = outgoing::request(journey, &cluster.spec, endpoint, body).await?;
 
-    let wait = timeouts.total.map_or(timeouts.read, |total| total.min(timeouts.read));
     let attempt = cluster.numbers.begin();
     let interrupt = journey.interrupt().await;
+    let begun = Instant::now();
+    journey.upload.set(Some(begun));
     let sent = tokio::select! {
         biased;
-        sent = tokio::time::timeout(wait, endpoint.send(request)) => sent,
+        sent = endpoint.send(request) => sent,
+        () = stalled(journey, timeouts, begun) => return Err(ProxyError::UpstreamTimeout),
         error = interrupted(interrupt) => return Err(error),
     };
-    let (response, connection) = match sent {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(journey.cut_short().unwrap_or(ProxyError::Upstream(error))),
-        Err(_) => return Err(ProxyError::UpstreamTimeout),
-    };
+    let (response, connection) =
+        sent.map_err(|error| journey.cut_short().unwrap_or(ProxyError::Upstream(error)))?;
 
     let (head, incoming) = response.into_parts();
     attempt.answered(head.status);
@@ -121,6 +122,21 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     forwarded::append_via(&mut map, head.version, &journey.snapshot().forwarding);
     exchange.response = Some(ResponseHead { status, headers: map, from_upstream: true });
     Ok(body)
+}
+
+/// Ends when the upstream has taken too long. While it is the client that has to go on, with the request's body, its
+/// time does not run.
+async fn stalled(journey: &Journey, timeouts: &Timeouts, begun: Instant) {
+    let last = timeouts.total.map(|total| begun + total);
+    loop {
+        let now = Instant::now();
+        let end = journey.upload.get().unwrap_or(now) + timeouts.read;
+        let end = last.map_or(end, |last| last.min(end));
+        if now >= end {
+            return;
+        }
+        tokio::time::sleep_until(end).await;
+    }
 }
 
 /// Ends when a plugin makes up its mind without being asked.

@@ -1,7 +1,11 @@
 //! Messages between client and upstream: what must pass unchanged, and what becomes of them when
 //! either side breaks off (RFC 9110, RFC 9112).
 
-use std::{io, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    io,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use wasmgate_tests::{Call, Client, Gate, TestGateway, TestUpstream, eventually, request};
 
@@ -482,6 +486,49 @@ fn an_upstream_that_does_not_answer_is_a_504() {
     let response = gateway.get("/");
     assert_eq!((response.status, response.code().as_str()), (504, "upstream_timeout"));
     eventually!(upstream.ended() == 1, "its connection is not used again");
+}
+
+#[test]
+fn an_upload_takes_the_time_that_the_client_needs() {
+    let upstream = TestUpstream::echo();
+    let gateway = TestGateway::before(&upstream, "[upstream.app.timeouts]\nread = \"200ms\"\n");
+    let mut client = Client::connect(gateway.addr());
+    let start = Instant::now();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    while start.elapsed() < Duration::from_millis(600) {
+        client.send("1\r\nx\r\n");
+        assert!(client.is_silent_for(Duration::from_millis(20)), "{:?}", client.response());
+    }
+    assert_eq!(client.send("0\r\n\r\n").response().status, 200);
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_an_upload_is_a_504() {
+    let upstream = TestUpstream::start(|call| {
+        call.body()?;
+        call.wait_for_end()
+    });
+    let gateway = TestGateway::before(&upstream, "[upstream.app.timeouts]\nread = \"50ms\"\n");
+    for body in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"] {
+        let mut client = Client::connect(gateway.addr());
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}"));
+        let response = client.response();
+        assert_eq!((response.status, response.code().as_str()), (504, "upstream_timeout"), "{body:?}");
+    }
+}
+
+#[test]
+fn an_upstream_that_takes_no_more_of_an_upload_is_a_504() {
+    let upstream = TestUpstream::start(|call| {
+        Gate::new().opens_within(Duration::from_secs(2));
+        call.wait_for_end()
+    });
+    let timeouts = "[limits]\nbody = \"100MiB\"\n[upstream.app.timeouts]\nread = \"100ms\"\n";
+    let gateway = TestGateway::before(&upstream, timeouts);
+    let mut client = Client::connect(gateway.addr());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n");
+    client.try_send(vec![b'x'; 99_000_000]);
+    assert_eq!(gateway.access_lines(1)[0]["code"], "upstream_timeout");
 }
 
 #[test]

@@ -125,6 +125,16 @@ fn a_slow_body_is_408() {
 }
 
 #[test]
+fn a_slow_client_is_not_a_slow_upstream() {
+    let limits = "[limits]\nbody_time = \"300ms\"\n[upstream.app.timeouts]\nread = \"50ms\"\n";
+    let gateway = TestGateway::before(&TestUpstream::echo(), limits);
+    let mut client = Client::connect(gateway.addr());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    let response = client.response();
+    assert_eq!((response.status, response.code().as_str()), (408, "request_timeout"));
+}
+
+#[test]
 fn a_slow_upstream_is_not_a_slow_client() {
     let gate = Gate::new();
     let waiting = gate.clone();

@@ -471,7 +471,8 @@ pub struct Endpoint {
 pub struct Timeouts {
     /// To accept a connection.
     pub connect: DurationText,
-    /// Between two pieces of what it sends, and before the first.
+    /// Between two pieces of what it sends, and before the first. Before it answers, every piece that it takes of the
+    /// request's body starts this anew, and while the client has to send more it does not run: that is `body_time`.
     pub read: DurationText,
     /// From sending the request to the end of the response. Default: no limit.
     pub total: Option<DurationText>,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{error::ProxyError, journey::Journey};
 use crate::{
@@ -48,7 +49,9 @@ impl HttpBody for ClientBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
         let polled = from_hyper(Pin::new(&mut this.incoming).poll_frame(cx));
-        let frame = ready!(this.patience.poll(polled, cx));
+        let polled = this.patience.poll(polled, cx);
+        this.journey.upload.set(polled.is_ready().then(Instant::now));
+        let frame = ready!(polled);
         if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
             let length = data.len() as u64;
             this.journey.bytes_in.update(|bytes| bytes + length);

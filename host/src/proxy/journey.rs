@@ -38,6 +38,8 @@ pub struct Journey {
     pub bytes_in: Cell<u64>,
     pub bytes_out: Cell<u64>,
     pub accepts_trailers: bool,
+    /// When the request's body last moved on; none while more of it is waited for from the client.
+    pub upload: Cell<Option<Instant>>,
     view: Rc<View>,
     /// Place in the view's routes: whose plugins it passes and where it is counted.
     route: Option<usize>,
@@ -106,6 +108,7 @@ impl Journey {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             accepts_trailers: admission.accepts_trailers,
+            upload: Cell::new(None),
             view,
             route: admission.route,
             onward: Cell::new(None),
