@@ -55,6 +55,9 @@ use records::Records;
 use reload::{Reloader, Running, Trigger, tell_disabled};
 use watch::Watch;
 
+/// How long access log and traces have at least for what is left when all requests have ended.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Why the gateway does not run.
 #[derive(Debug)]
 pub enum Error {
@@ -217,20 +220,47 @@ async fn supervise(
     handover::notify(&[NotifyState::Stopping]);
     reloader.release_sockets();
     let limit = reloader.config().server.drain_timeout;
+    let end = Instant::now() + limit;
     tracing::info!("draining, for at most {limit:?}; another signal ends at once");
-    tokio::select! {
+    let drained = tokio::select! {
         drained = controller.drain(limit) => {
             match drained {
                 true => tracing::info!("drained"),
                 false => tracing::warn!("connections were still open after the drain timeout"),
             }
-            Ok(drained)
+            drained
         }
         () = either(&mut terminate, &mut interrupt) => {
             tracing::warn!("ended without waiting");
-            Ok(false)
+            false
         }
+    };
+    if drained {
+        end_by(end.max(Instant::now() + LAST_LINES), terminate, interrupt)?;
     }
+    Ok(drained)
+}
+
+/// Access log and traces write what they still have, and whoever reads it may have stopped: that ends the process at
+/// this time, or at another signal.
+fn end_by(end: Instant, mut terminate: Signal, mut interrupt: Signal) -> Result<(), Error> {
+    let wait = move || {
+        let told = local_runtime().map(|runtime| {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = tokio::time::sleep_until(end.into()) => "access log or traces are not taken",
+                    () = either(&mut terminate, &mut interrupt) => "ended without waiting",
+                }
+            })
+        });
+        match told {
+            Ok(told) => tracing::warn!("{told}: what they still had is lost"),
+            Err(error) => tracing::error!("{error}"),
+        }
+        std::process::exit(0);
+    };
+    let thread = thread::Builder::new().name("last-lines".to_owned()).spawn(wait);
+    thread.map(|_| ()).map_err(|error| Error::Io("a thread to end with".to_owned(), error))
 }
 
 /// Reloads for ever. What fails is told in the log.

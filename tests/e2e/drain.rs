@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use wasmgate_tests::{Client, Gate, Signal, TestGateway, TestUpstream, eventually, get};
+use wasmgate_tests::{Client, Gate, Pipe, Signal, TestGateway, TestUpstream, eventually, get};
 
 /// An upstream that answers when the gate opens, and a client that waits for it.
 fn in_flight(config: &str) -> (TestGateway, Client, Gate) {
@@ -69,6 +69,51 @@ fn the_drain_has_an_end() {
     gateway.terminate();
     assert_eq!(gateway.wait().code(), Some(0));
     assert!(gateway.log().contains("still open after the drain timeout"), "{}", gateway.log());
+}
+
+/// A gateway that has come to its end but for an access log that nobody reads.
+fn stalled(gateway: &TestGateway) {
+    let target = format!("/{}", "x".repeat(8000));
+    let stalls = || {
+        gateway.get(&target);
+        gateway.metric("wasmgate_access_log_dropped_total") > 0.0
+    };
+    eventually!(stalls());
+    gateway.terminate();
+    eventually!(gateway.log().contains(" drained"));
+}
+
+fn logging(drain_timeout: &str, access_log: &str) -> String {
+    let server = format!("server = {{ drain_timeout = \"{drain_timeout}\" }}\n");
+    let respond = "[plugins]\ndirectory = \"{plugins}\"\n[[route]]\nname = \"all\"\n\
+                   plugins = [{ name = \"respond\", config = { body = \"x\" } }]\n";
+    let listeners =
+        "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+    format!("{server}access_log = {{ {access_log} }}\n{listeners}{respond}")
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_delays_the_end_only_so_far() {
+    let mut gateway = TestGateway::unread(&logging("100ms", "queue = 5"));
+    stalled(&gateway);
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(gateway.log().contains("are not taken"), "{}", gateway.log());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_access_log() {
+    let mut pipe = None;
+    let config = logging("1h", "queue = 5, file = \"pipe\"");
+    let mut gateway = TestGateway::launch(&config, &[], |folder| {
+        pipe = Some(Pipe::make(&folder.join("pipe")));
+    });
+    let _reader = pipe.unwrap().reader();
+    gateway.wait_until_ready();
+    stalled(&gateway);
+    assert!(gateway.is_running());
+    gateway.terminate();
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(gateway.log().contains("ended without waiting"), "{}", gateway.log());
 }
 
 #[test]

@@ -77,6 +77,22 @@ impl TestGateway {
 
     /// The same without waiting for it.
     pub fn launch(config: &str, variables: &[(&str, &str)], furnish: impl FnOnce(&Path)) -> TestGateway {
+        TestGateway::spawn(config, variables, furnish, Stdio::null())
+    }
+
+    /// Starts, with a pipe that nobody reads as its standard output.
+    pub fn unread(config: &str) -> TestGateway {
+        let mut gateway = TestGateway::spawn(config, &[], |_| {}, Stdio::piped());
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    fn spawn(
+        config: &str,
+        variables: &[(&str, &str)],
+        furnish: impl FnOnce(&Path),
+        out: Stdio,
+    ) -> TestGateway {
         let directory = written(config);
         furnish(directory.path());
         let mut command = Command::new(build::binary());
@@ -85,7 +101,7 @@ impl TestGateway {
             .args(["run", "gateway.toml"])
             .current_dir(directory.path())
             .stdin(Stdio::null());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = command.stdout(out).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the binary runs");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = child.stderr.take().expect("stderr is a pipe");

@@ -21,6 +21,11 @@ impl Pipe {
         Pipe(path.to_owned())
     }
 
+    /// Waits until somebody writes it.
+    pub fn reader(&self) -> File {
+        File::open(&self.0).expect("a pipe")
+    }
+
     /// Waits until somebody reads it. What is written should be little: nobody waits for a slow reader.
     pub fn writer(&self) -> File {
         let mut writer = None;

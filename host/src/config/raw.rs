@@ -74,8 +74,8 @@ pub struct Server {
     /// Worker threads. Default: the number of cores.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
-    /// How long requests in flight may take to end after the gateway was told to stop, and for how long after a
-    /// reload they keep warm instances of plugins that are gone. "0s" does not wait.
+    /// How long requests in flight, and then access log and traces, may take to end after the gateway was told to
+    /// stop, and for how long after a reload requests keep warm instances of plugins that are gone. "0s" does not wait.
     pub drain_timeout: DurationText,
 }
 
