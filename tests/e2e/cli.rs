@@ -218,6 +218,36 @@ fn a_damaged_cache_is_made_anew() {
 }
 
 #[test]
+fn code_of_another_plugin_is_not_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = || {
+        let mut files: Vec<_> = fs::read_dir(directory.path().join("cache"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        files.sort();
+        files
+    };
+    assert_eq!(cached(directory.path()).code, Some(0));
+    let first = files();
+    let other = format!(
+        "[plugins]\ncache = \"cache\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[plugin.other]\nfile = {:?}\n\
+         [[route]]\nname = \"all\"\nplugins = [\"other\"]\n",
+        plugin("request-id")
+    );
+    fs::write(directory.path().join("gateway.toml"), other).unwrap();
+    let check = || run_in(directory.path(), &["check", "gateway.toml"]);
+    assert_eq!(check().code, Some(0));
+    let second = files().into_iter().find(|file| !first.contains(file)).unwrap();
+    let good = fs::read(&second).unwrap();
+    fs::copy(&first[0], &second).unwrap();
+    let output = check();
+    assert!(output.code == Some(0) && output.err.contains("is not what its name says"), "{output:?}");
+    assert!(fs::read(&second).unwrap() == good, "it is compiled anew");
+}
+
+#[test]
 fn a_cache_that_cannot_be_written_costs_only_time() {
     let directory = tempfile::tempdir().unwrap();
     let cache = directory.path().join("cache");

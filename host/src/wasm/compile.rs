@@ -1,7 +1,7 @@
 //! From the bytes of a plugin file, a component or a core module, to compiled code, through a cache on disk. The cache holds
-//! native code, so its directory is private; each file carries the digest of its content and is
-//! written whole under another name first: a torn or corrupt file is compiled anew, and gateways
-//! that start at the same time do not disturb each other.
+//! native code, so its directory is private; each file carries a digest of its content and of what it was compiled
+//! from, and is written whole under another name first: a torn, corrupt or misplaced file is compiled anew, and
+//! gateways that start at the same time do not disturb each other.
 
 use std::{
     fs,
@@ -82,8 +82,8 @@ impl Cache {
     ) -> Result<Compiled, CompileError> {
         let kind = Kind::of(bytes)?;
         let start = Instant::now();
-        let file = self.directory.as_ref().map(|dir| dir.join(file_name(engine, digest)));
-        let cached = file.as_ref().and_then(|file| load(engine, kind, file));
+        let file = self.directory.as_ref().map(|directory| Kept::at(directory, engine, digest));
+        let cached = file.as_ref().and_then(|file| file.load(engine, kind));
         let from_cache = cached.is_some();
         let code = match cached {
             Some(code) => code,
@@ -98,7 +98,7 @@ impl Cache {
                 };
                 let code = code.map_err(|error| CompileError::Invalid(format!("{error:#}")))?;
                 if let Some(file) = &file {
-                    keep(&code, file);
+                    file.keep(&code);
                 }
                 code
             }
@@ -148,13 +148,6 @@ impl Code {
     }
 }
 
-/// Content and compiler: another engine configuration or wasmtime version finds another file.
-fn file_name(engine: &Engine, digest: &Sha256Digest) -> String {
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{}-{:016x}.cwasm", hex(digest), hasher.finish())
-}
-
 pub fn digest(bytes: &[u8]) -> Sha256Digest {
     Sha256::digest(bytes).into()
 }
@@ -163,36 +156,61 @@ pub fn hex(digest: &Sha256Digest) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn load(engine: &Engine, kind: Kind, file: &Path) -> Option<Code> {
-    let content = fs::read(file).ok()?;
-    let (digest, code) = content.split_at_checked(32)?;
-    if Sha256::digest(code).as_slice() != digest {
-        tracing::warn!(file = %file.display(), "a corrupt file in the compile cache is compiled anew");
-        return None;
-    }
-    // SAFETY: the code was written by `keep` from this engine's own output (name and digest agree), into a directory that only this user can write.
-    #[expect(unsafe_code, reason = "wasmtime cannot check native code")]
-    let code = unsafe {
-        match kind {
-            Kind::Component => Component::deserialize(engine, code).map(Code::Component),
-            Kind::Module => Module::deserialize(engine, code).map(Code::Module),
-        }
-    };
-    code.inspect_err(|error| tracing::warn!("the compile cache is of no use: {error:#}")).ok()
+/// What files consist of; other ones have other names.
+const FORMAT: u8 = 2;
+
+/// A file of the cache.
+struct Kept {
+    path: PathBuf,
+    /// Content and compiler: another engine configuration or wasmtime version has another file.
+    key: String,
 }
 
-/// A cache that cannot be written costs time, not the start.
-fn keep(code: &Code, file: &Path) {
-    let write = || -> io::Result<()> {
-        let code = code.serialize().map_err(io::Error::other)?;
-        let directory = file.parent().unwrap_or(Path::new("."));
-        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-        temporary.write_all(&Sha256::digest(&code))?;
-        temporary.write_all(&code)?;
-        temporary.persist(file).map_err(|error| error.error)?;
-        Ok(())
-    };
-    if let Err(error) = write() {
-        tracing::warn!(file = %file.display(), "the compile cache cannot be written: {error}");
+impl Kept {
+    fn at(directory: &Path, engine: &Engine, digest: &Sha256Digest) -> Kept {
+        let mut hasher = DefaultHasher::new();
+        (FORMAT, engine.precompile_compatibility_hash()).hash(&mut hasher);
+        let key = format!("{}-{:016x}", hex(digest), hasher.finish());
+        Kept { path: directory.join(format!("{key}.cwasm")), key }
+    }
+
+    /// What the file begins with. The key is part of it: code under another name is other code.
+    fn seal(&self, code: &[u8]) -> Sha256Digest {
+        Sha256::new().chain_update(&self.key).chain_update(code).finalize().into()
+    }
+
+    fn load(&self, engine: &Engine, kind: Kind) -> Option<Code> {
+        let content = fs::read(&self.path).ok()?;
+        let Some((_, code)) = content.split_at_checked(32).filter(|(seal, code)| self.seal(code) == *seal)
+        else {
+            let file = self.path.display();
+            tracing::warn!(%file, "a file in the compile cache is not what its name says, and is compiled anew");
+            return None;
+        };
+        // SAFETY: the code was written by `keep` from this engine's own output for this plugin (the seal says so), into a directory that only this user can write.
+        #[expect(unsafe_code, reason = "wasmtime cannot check native code")]
+        let code = unsafe {
+            match kind {
+                Kind::Component => Component::deserialize(engine, code).map(Code::Component),
+                Kind::Module => Module::deserialize(engine, code).map(Code::Module),
+            }
+        };
+        code.inspect_err(|error| tracing::warn!("the compile cache is of no use: {error:#}")).ok()
+    }
+
+    /// A cache that cannot be written costs time, not the start.
+    fn keep(&self, code: &Code) {
+        let write = || -> io::Result<()> {
+            let code = code.serialize().map_err(io::Error::other)?;
+            let directory = self.path.parent().unwrap_or(Path::new("."));
+            let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+            temporary.write_all(&self.seal(&code))?;
+            temporary.write_all(&code)?;
+            temporary.persist(&self.path).map_err(|error| error.error)?;
+            Ok(())
+        };
+        if let Err(error) = write() {
+            tracing::warn!(file = %self.path.display(), "the compile cache cannot be written: {error}");
+        }
     }
 }
