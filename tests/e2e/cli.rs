@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use tempfile::TempDir;
-use wasmgate_tests::{Output, binary, guest, run, run_in};
+use wasmgate_tests::{Output, binary, guest, plugin, run, run_in};
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -256,6 +256,17 @@ fn a_cache_that_cannot_be_written_costs_only_time() {
     let output = cached(directory.path());
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+#[test]
+fn a_file_in_the_cache_that_others_may_write_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(cached(directory.path()).code, Some(0));
+    let file = only_file(directory.path());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let output = cached(directory.path());
+    assert!(output.code == Some(0) && output.err.contains("others may write into it"), "{output:?}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -65,11 +65,7 @@ impl Cache {
     /// Makes the directory, for this user alone.
     pub fn open(directory: &Path) -> io::Result<Cache> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mode = fs::metadata(directory)?.permissions().mode();
-        if mode & 0o022 != 0 {
-            let text = "others may write into it, and what lies there is run";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
+        trust(&fs::metadata(directory)?)?;
         Ok(Cache { directory: Some(directory.to_owned()) })
     }
 
@@ -180,14 +176,21 @@ impl Kept {
     }
 
     fn load(&self, engine: &Engine, kind: Kind) -> Option<Code> {
-        let content = fs::read(&self.path).ok()?;
+        let content = match self.read() {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(file = %self.path.display(), "a file in the compile cache is compiled anew: {error}");
+                return None;
+            }
+        };
         let Some((_, code)) = content.split_at_checked(32).filter(|(seal, code)| self.seal(code) == *seal)
         else {
             let file = self.path.display();
             tracing::warn!(%file, "a file in the compile cache is not what its name says, and is compiled anew");
             return None;
         };
-        // SAFETY: the code was written by `keep` from this engine's own output for this plugin (the seal says so), into a directory that only this user can write.
+        // SAFETY: the code was written by `keep` from this engine's own output for this plugin (the seal says so), into a directory and a file that only this user, or root, can write.
         #[expect(unsafe_code, reason = "wasmtime cannot check native code")]
         let code = unsafe {
             match kind {
@@ -196,6 +199,14 @@ impl Kept {
             }
         };
         code.inspect_err(|error| tracing::warn!("the compile cache is of no use: {error:#}")).ok()
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(&self.path)?;
+        trust(&file.metadata()?)?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        Ok(content)
     }
 
     /// A cache that cannot be written costs time, not the start.
@@ -211,6 +222,39 @@ impl Kept {
         };
         if let Err(error) = write() {
             tracing::warn!(file = %self.path.display(), "the compile cache cannot be written: {error}");
+        }
+    }
+}
+
+fn trust(metadata: &fs::Metadata) -> io::Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    let distrust = |why| io::Error::new(io::ErrorKind::PermissionDenied, why);
+    reason_to_distrust(metadata.uid(), metadata.mode(), me).map_or(Ok(()), |why| Err(distrust(why)))
+}
+
+/// Who else could have put code there.
+fn reason_to_distrust(owner: u32, mode: u32, me: u32) -> Option<&'static str> {
+    match (owner == me || owner == 0, mode & 0o022 == 0) {
+        (true, true) => None,
+        (false, _) => Some("it belongs to another user, and what lies there is run"),
+        (true, false) => Some("others may write into it, and what lies there is run"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_user_and_root_are_trusted() {
+        for (owner, mode, trusted) in [
+            (1000, 0o40700, true),
+            (0, 0o40755, true),
+            (1001, 0o40700, false),
+            (1000, 0o40770, false),
+            (0, 0o100602, false),
+        ] {
+            assert_eq!(reason_to_distrust(owner, mode, 1000).is_none(), trusted, "{owner} {mode:o}");
         }
     }
 }
