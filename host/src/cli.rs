@@ -1,11 +1,21 @@
 //! The command line.
 
+/// A line on standard output, as `println!`.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::cli::tell(format_args!($($text)*)) };
+}
+
 mod explain;
 mod inspect;
 mod migrate;
 mod plugin;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, ErrorKind, Write},
+    path::PathBuf,
+    process::{self, ExitCode},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -68,23 +78,40 @@ pub fn main() -> ExitCode {
         Command::Migrate(arguments) => migrate::run(&arguments),
         Command::Plugin(arguments) => plugin::run(&arguments),
         Command::Schema => {
-            println!("{:#}", config::schema());
+            tell!("{:#}", config::schema());
             Ok(())
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            eprintln!("{text}");
+            complain(&text);
             ExitCode::FAILURE
         }
     }
 }
 
+/// Ends the process where nobody reads on, such as `head` that has seen enough: then it has done what it was asked for.
+fn tell(line: fmt::Arguments) {
+    match writeln!(io::stdout(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            complain(&format!("standard output: {error}"));
+            process::exit(1)
+        }
+    }
+}
+
+/// A line on standard error, where nothing can be said of its own failure.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn check(path: &std::path::Path) -> Result<(), String> {
     telemetry::init_log(config::LogLevel::Warn);
     let config = gateway::check(path).map_err(|error| error.to_string())?;
-    println!(
+    tell!(
         "{} is correct: {} listeners, {} routes, {} upstreams, {} plugins",
         path.display(),
         config.listeners.len(),

@@ -109,6 +109,22 @@ fn inspect_shows_what_a_plugin_is() {
     assert!(output.out.contains(&format!("{size} bytes")), "{}", output.out);
 }
 
+/// `command | head -1`, in a pipe that is closed before anything is written to it.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let directory = folder(&[("gateway.toml", GOOD)]);
+    let rogue = guest("rogue").display().to_string();
+    let explain = ["explain", "gateway.toml", "GET", "/"];
+    for arguments in [&["inspect", &rogue][..], &explain, &["schema"], &["check", "gateway.toml"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(binary());
+        let output = command.args(arguments).current_dir(directory.path()).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn explain_shows_the_route_and_the_reasons() {
     let directory = folder(&[("gateway.toml", GOOD)]);

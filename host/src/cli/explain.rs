@@ -48,23 +48,23 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         query: arguments.url.query(),
         headers: &headers,
     };
-    println!(
+    tell!(
         "{} {path} on host {host}, listener {}",
         arguments.method,
         config.listeners[usize::from(query.listener)].name
     );
-    println!();
+    tell!("");
     match config.table.find(&query) {
         Some(found) => {
             let params: Vec<_> =
                 found.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
             winner(&config, found.rule, &params);
         }
-        None => println!("404: no route matches"),
+        None => tell!("404: no route matches"),
     }
-    println!("\nroutes, in the order in which they are preferred:");
+    tell!("\nroutes, in the order in which they are preferred:");
     for candidate in config.table.explain(&query) {
-        println!("  {candidate}");
+        tell!("  {candidate}");
     }
     Ok(())
 }
@@ -81,32 +81,32 @@ fn listener(config: &Config, name: Option<&str>) -> Result<u16, String> {
 
 fn winner(config: &Config, place: usize, params: &[String]) {
     let route = &config.routes[place];
-    println!("route     {}", route.name);
+    tell!("route     {}", route.name);
     if !params.is_empty() {
-        println!("params    {}", params.join(", "));
+        tell!("params    {}", params.join(", "));
     }
     let upstream = route.upstream.map(|place| &config.upstreams[place]);
     match upstream {
         Some(upstream) => {
             let endpoints =
                 upstream.endpoints.iter().map(|e| format!("{}:{} (weight {})", e.host, e.port, e.weight));
-            println!("upstream  {}: {}", upstream.name, endpoints.collect::<Vec<_>>().join(", "));
+            tell!("upstream  {}: {}", upstream.name, endpoints.collect::<Vec<_>>().join(", "));
         }
-        None => println!("upstream  none: a plugin has to answer"),
+        None => tell!("upstream  none: a plugin has to answer"),
     }
     match &route.rewrite {
         Rewrite::Keep => {}
-        Rewrite::StripPrefix(prefix) => println!("path      without the prefix {prefix}"),
-        Rewrite::Template(_) => println!("path      rewritten"),
+        Rewrite::StripPrefix(prefix) => tell!("path      without the prefix {prefix}"),
+        Rewrite::Template(_) => tell!("path      rewritten"),
     }
-    println!("body      at most {} bytes", route.body);
-    println!("plugins, in the order in which they see the request:");
+    tell!("body      at most {} bytes", route.body);
+    tell!("plugins, in the order in which they see the request:");
     for (number, used) in route.plugins.iter().enumerate() {
         let plugin = &config.plugins[used.plugin];
         let policy = format!("{:?}", used.failure_policy).to_lowercase();
-        println!("  {}. {} ({}), fails {policy}", number + 1, plugin.name, plugin.file.display());
+        tell!("  {}. {} ({}), fails {policy}", number + 1, plugin.name, plugin.file.display());
     }
     if route.plugins.is_empty() {
-        println!("  none");
+        tell!("  none");
     }
 }

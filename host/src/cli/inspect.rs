@@ -17,18 +17,18 @@ pub fn run(path: &Path) -> Result<(), String> {
     let runtime = gateway::local_runtime().map_err(|error| error.to_string())?;
     let report = runtime.block_on(inspect::report(&engine, &bytes, capabilities)).map_err(located)?;
 
-    println!("file      {}", path.display());
-    println!("kind      {}", report.kind);
-    println!("sha256    {}", hex(&report.digest));
-    println!("size      {} bytes, {} bytes of native code", bytes.len(), report.code_size);
-    println!("compiled  in {} ms", report.compile_time.as_millis());
+    tell!("file      {}", path.display());
+    tell!("kind      {}", report.kind);
+    tell!("sha256    {}", hex(&report.digest));
+    tell!("size      {} bytes, {} bytes of native code", bytes.len(), report.code_size);
+    tell!("compiled  in {} ms", report.compile_time.as_millis());
     if let Some(phases) = report.phases {
         let phases: Vec<_> = phases.names().collect();
-        println!("phases    {}", if phases.is_empty() { "none".to_owned() } else { phases.join(", ") });
+        tell!("phases    {}", if phases.is_empty() { "none".to_owned() } else { phases.join(", ") });
     }
-    println!("imports   {}", report.imports.join("\n          "));
-    println!("exports   {}", report.exports.join("\n          "));
-    println!("schema    {}", pretty(&report.schema));
+    tell!("imports   {}", report.imports.join("\n          "));
+    tell!("exports   {}", report.exports.join("\n          "));
+    tell!("schema    {}", pretty(&report.schema));
     match report.unsupported {
         None => Ok(()),
         Some(reason) => Err(located(reason)),

@@ -53,8 +53,8 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
         .map_err(|error| format!("{} cannot be read: {error}", config.display()))?;
     let notes = Notes::default();
     let result = migrated(config, &text, &notes);
-    notes.lines().iter().for_each(|line| eprintln!("{line}"));
-    print!("{}", result?);
+    notes.lines().iter().for_each(|line| super::complain(line));
+    tell!("{}", result?.trim_end());
     Ok(())
 }
 

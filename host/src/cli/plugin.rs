@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
     match &arguments.verb {
         Verb::List => {
             let plugins = ask(Method::GET, "/plugins", &Value::Null)?;
-            plugins.as_array().into_iter().flatten().for_each(|plugin| println!("{}", line(plugin)));
+            plugins.as_array().into_iter().flatten().for_each(|plugin| tell!("{}", line(plugin)));
         }
         Verb::Rollout { plugin, to, percent, sticky, shadow } => {
             // Relative to here, not to the gateway's config.
@@ -89,17 +89,17 @@ pub fn run(arguments: &Arguments) -> Result<(), String> {
                 rollout.insert("sticky".to_owned(), json!(sticky));
             }
             post(plugin, "rollout", &Value::Object(rollout))?;
-            println!("{plugin} is being rolled out; `wasmgate plugin list` shows how it does");
+            tell!("{plugin} is being rolled out; `wasmgate plugin list` shows how it does");
         }
         Verb::Promote { plugin } => {
             post(plugin, "promote", &Value::Null)?;
-            println!(
+            tell!(
                 "{plugin} runs in the new version; write it into the config to keep it after the next start"
             );
         }
         Verb::Rollback { plugin } => {
             post(plugin, "rollback", &Value::Null)?;
-            println!("{plugin} runs in the version before");
+            tell!("{plugin} runs in the version before");
         }
     }
     Ok(())
