@@ -75,6 +75,19 @@ fn too_long_a_body() {
 }
 
 #[test]
+fn a_body_of_any_length_is_not_a_long_head() {
+    let gateway = TestGateway::before(&TestUpstream::ok(), "");
+    let longest = u128::from(u64::MAX);
+    for (length, status) in
+        [(longest - 5, 413), (longest - 2, 413), (longest - 1, 400), (longest, 400), (longest + 1, 400)]
+    {
+        let mut client = Client::connect(gateway.addr());
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
+        assert_eq!(client.response().status, status, "{length}");
+    }
+}
+
+#[test]
 fn a_slow_head_is_408() {
     let gateway = TestGateway::before(&TestUpstream::ok(), "[limits]\nheader_time = \"100ms\"\n");
     for sent in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n"] {

@@ -6,6 +6,9 @@
 //! Transfer-Encoding, codings other than one `chunked`, lengths that are not digits, chunk sizes
 //! that are not plain hex, and fragments in the target.
 
+/// The longest body that the parser counts: it keeps two numbers for itself, and takes longer ones for a long head.
+const MAX_LENGTH: u64 = u64::MAX - 2;
+
 /// Longest line in front of a chunk, extensions included.
 const MAX_CHUNK_LINE: usize = 4096;
 
@@ -188,8 +191,8 @@ impl Guard {
             return Err("there is more than one Content-Length");
         }
         let digits = value.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(value).ok()).flatten();
-        let length = digits.and_then(|digits| digits.parse().ok());
-        self.framing.length = Some(length.ok_or("Content-Length is not a number")?);
+        let length = digits.and_then(|digits| digits.parse().ok()).filter(|length| *length <= MAX_LENGTH);
+        self.framing.length = Some(length.ok_or("Content-Length is no number of bytes")?);
         Ok(())
     }
 
@@ -259,6 +262,7 @@ mod tests {
             "Content-Length: 0x1\r\n",
             "Content-Length:\r\n",
             "Content-Length: 99999999999999999999\r\n",
+            "Content-Length: 18446744073709551615\r\n",
             "Transfer-Encoding: xchunked\r\n",
             "Transfer-Encoding: chunked, chunked\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
