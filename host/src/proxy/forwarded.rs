@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 use ipnet::IpNet;
 
-use super::headers::{CLAIMS, Present, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::headers::{self, Present, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::{plugin::exchange::Connection, snapshot::Forwarding};
 
 /// Hops of ourselves after which a request is taken to run in a circle.
@@ -21,7 +21,7 @@ pub fn client(map: &mut HeaderMap, present: Present, peer: IpAddr, forwarding: &
         return peer;
     }
     if !is_trusted(trusted, peer) {
-        CLAIMS.iter().for_each(|name| _ = map.remove(name));
+        headers::strip_claims(map);
         return peer;
     }
     match map.contains_key(X_FORWARDED_FOR) {
@@ -160,6 +160,26 @@ mod tests {
         let (ip, map) = client_of("192.0.2.1", &claims);
         assert_eq!(ip, "192.0.2.1");
         assert!(map.is_empty());
+    }
+
+    #[test]
+    fn no_claim_of_an_untrusted_peer_passes_under_any_name() {
+        let parts = ["for", "proto", "host", "port", "prefix", "server", "ssl", "scheme"];
+        let claims = parts.map(|part| format!("x-forwarded-{part}"));
+        for name in claims.iter().map(String::as_str).chain(["x-real-ip", "forwarded"]) {
+            for name in [name.to_owned(), name.replace('-', "_"), name.replacen('-', "_", 1)] {
+                let mut map = HeaderMap::new();
+                map.insert(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_static("1.1.1.1"),
+                );
+                let present = Present::of(&map);
+                client(&mut map, present, "192.0.2.1".parse().unwrap(), &forwarding());
+                assert!(map.is_empty(), "{name}");
+            }
+        }
+        let (_, map) = client_of("192.0.2.1", &[("x-forwarded-tlsversion", "1"), ("x_real-ipx", "1")]);
+        assert_eq!(map.len(), 2);
     }
 
     #[test]

@@ -20,14 +20,17 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What proxies say about a client; only a trusted one may.
-pub const CLAIMS: [HeaderName; 7] = [
-    X_FORWARDED_FOR,
-    X_FORWARDED_PROTO,
-    X_FORWARDED_HOST,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-    header::FORWARDED,
+const CLAIMS: [&str; 10] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-real-ip",
 ];
 
 /// End-to-end fields that no Connection field may name: a client could take away what the
@@ -67,7 +70,7 @@ impl Present {
                     present.trailers = accepts_trailers(map);
                 }
                 _ if HOP_BY_HOP.contains(name) => present.hop_by_hop = true,
-                _ if CLAIMS.contains(name) => present.claims = true,
+                _ if is_claim(name) => present.claims = true,
                 _ => {}
             }
         }
@@ -85,12 +88,25 @@ impl Present {
     }
 }
 
+/// Removes what only a trusted proxy may say.
+pub fn strip_claims(map: &mut HeaderMap) {
+    let claims: Vec<HeaderName> = map.keys().filter(|name| is_claim(name)).cloned().collect();
+    claims.iter().for_each(|name| _ = map.remove(name));
+}
+
+/// With `_` for `-` too: as variables, as CGI has them, both are one.
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let same = |(found, wanted): (&u8, u8)| *found == wanted || (*found == b'_' && wanted == b'-');
+    CLAIMS.iter().any(|claim| claim.len() == name.len() && name.iter().zip(claim.bytes()).all(same))
+}
+
 fn strip_named(map: &mut HeaderMap) {
     let lines: Vec<HeaderValue> = map.get_all(header::CONNECTION).iter().cloned().collect();
     map.remove(header::CONNECTION);
     for token in lines.iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
         let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) else { continue };
-        if !KEPT.contains(&name) && !CLAIMS.contains(&name) {
+        if !KEPT.contains(&name) && !is_claim(&name) {
             map.remove(name);
         }
     }
