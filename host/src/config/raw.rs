@@ -227,7 +227,9 @@ pub struct Limits {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Forwarded {
-    /// Addresses and networks of proxies in front of the gateway, whose X-Forwarded-For is believed. Default: nobody.
+    /// Addresses and networks of proxies in front of the gateway, whose X-Forwarded-For is believed; without one, their
+    /// Forwarded. Of two that name different clients only the first goes upstream. What others say is removed.
+    /// Default: nobody.
     pub trusted_proxies: Vec<String>,
     /// Send X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host upstream.
     pub x_forwarded: bool,

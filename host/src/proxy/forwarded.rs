@@ -24,24 +24,34 @@ pub fn client(map: &mut HeaderMap, present: Present, peer: IpAddr, forwarding: &
         headers::strip_claims(map);
         return peer;
     }
-    match map.contains_key(X_FORWARDED_FOR) {
-        true => walk(peer, trusted, elements(map, X_FORWARDED_FOR), address),
-        false => walk(peer, trusted, elements(map, header::FORWARDED), forwarded_for),
+    let told = |map: &HeaderMap, name| {
+        let hops = chain(map, name);
+        client_place(&hops, trusted).and_then(|place| hops[place]).unwrap_or(peer)
+    };
+    if !map.contains_key(X_FORWARDED_FOR) {
+        return told(map, header::FORWARDED);
     }
+    let client = told(map, X_FORWARDED_FOR);
+    // Of two stories the other one may be the client's own.
+    if map.contains_key(header::FORWARDED) && told(map, header::FORWARDED) != client {
+        map.remove(header::FORWARDED);
+    }
+    client
 }
 
-/// From the right, past trusted addresses; what cannot be read ends the walk at the last good one.
-fn walk<'a>(
-    peer: IpAddr,
-    trusted: &[IpNet],
-    elements: impl DoubleEndedIterator<Item = &'a str>,
-    read: fn(&str) -> Option<IpAddr>,
-) -> IpAddr {
-    let mut client = peer;
-    for element in elements.rev() {
-        let Some(address) = read(element) else { break };
-        client = address;
-        if !is_trusted(trusted, address) {
+/// The hops that one of the fields tells of, the first one first; none for an address that cannot be read.
+fn chain(map: &HeaderMap, name: HeaderName) -> Vec<Option<IpAddr>> {
+    let read = if name == header::FORWARDED { forwarded_for } else { address };
+    elements(map, name).map(read).collect()
+}
+
+/// The client's: from the right, past trusted addresses; what cannot be read ends the walk at the last good one.
+fn client_place(hops: &[Option<IpAddr>], trusted: &[IpNet]) -> Option<usize> {
+    let mut client = None;
+    for (place, address) in hops.iter().enumerate().rev() {
+        let Some(address) = address else { break };
+        client = Some(place);
+        if !is_trusted(trusted, *address) {
             break;
         }
     }
@@ -70,9 +80,14 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// The `for` parameter of one element of Forwarded.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
+    address(parameter(element, "for")?)
+}
+
+/// A parameter of one element of Forwarded, without quotes.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
-    address(value)
+    let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+    Some(value.trim_matches('"'))
 }
 
 /// Tells the upstream about the client. `authority` is what the client asked for.
@@ -83,22 +98,77 @@ pub fn announce(
     scheme: &'static str,
     authority: &HeaderValue,
 ) {
+    if !forwarding.rule.trusted_proxies.is_empty() {
+        translate(map, forwarding);
+    }
     if forwarding.rule.x_forwarded {
         append_to_list(map, X_FORWARDED_FOR, &connection.peer_ip);
         map.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
         map.entry(X_FORWARDED_HOST).or_insert_with(|| authority.clone());
     }
     if forwarding.rule.forwarded {
-        let peer = match connection.peer.ip().to_canonical() {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("\"[{v6}]\""),
-        };
+        let peer = node(Some(connection.peer.ip().to_canonical()));
         let host = authority.to_str().unwrap_or_default();
         let element = HeaderValue::from_str(&format!("for={peer};proto={scheme};host=\"{host}\""));
         if let Ok(element) = element {
             append_to_list(map, header::FORWARDED, &element);
         }
     }
+}
+
+/// What a trusted proxy has told in one of the fields only is told in the other as well, where that is sent.
+fn translate(map: &mut HeaderMap, forwarding: &Forwarding) {
+    let rule = &forwarding.rule;
+    match (map.contains_key(X_FORWARDED_FOR), map.contains_key(header::FORWARDED)) {
+        (false, true) if rule.x_forwarded => {
+            let hops = chain(map, header::FORWARDED);
+            let place = client_place(&hops, &rule.trusted_proxies);
+            let element = place.and_then(|place| elements(map, header::FORWARDED).nth(place));
+            let told = |name| HeaderValue::from_str(parameter(element?, name)?).ok();
+            let (proto, host) = (told("proto"), told("host"));
+            let hops = hops.iter().map(|hop| hop.map_or("unknown".to_owned(), |address| address.to_string()));
+            let list = HeaderValue::from_str(&hops.collect::<Vec<_>>().join(", "));
+            for (name, value) in
+                [(X_FORWARDED_FOR, list.ok()), (X_FORWARDED_PROTO, proto), (X_FORWARDED_HOST, host)]
+            {
+                if let Some(value) = value {
+                    map.entry(name).or_insert(value);
+                }
+            }
+        }
+        (true, false) if rule.forwarded => {
+            let hops = chain(map, X_FORWARDED_FOR);
+            let client = client_place(&hops, &rule.trusted_proxies);
+            let element = |(place, hop): (usize, &Option<IpAddr>)| match Some(place) == client {
+                true => format!("for={}{}", node(*hop), asked_for(map)),
+                false => format!("for={}", node(*hop)),
+            };
+            let list = hops.iter().enumerate().map(element).collect::<Vec<_>>().join(", ");
+            if let Ok(list) = HeaderValue::from_str(&list) {
+                map.insert(header::FORWARDED, list);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An address as Forwarded has it.
+fn node(address: Option<IpAddr>) -> String {
+    match address {
+        None => "unknown".to_owned(),
+        Some(IpAddr::V4(v4)) => v4.to_string(),
+        Some(IpAddr::V6(v6)) => format!("\"[{v6}]\""),
+    }
+}
+
+/// The parameters of Forwarded for what X-Forwarded-Proto and -Host say.
+fn asked_for(map: &HeaderMap) -> String {
+    let parameter = |parameter: &str, name| {
+        let value = map.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let value = value.filter(|value| !value.contains(['"', '\\', ',']));
+        value.map_or(String::new(), |value| format!(";{parameter}=\"{value}\""))
+    };
+    parameter("proto", X_FORWARDED_PROTO) + &parameter("host", X_FORWARDED_HOST)
 }
 
 /// Adds our hop. The version is that of the message as it was received.
@@ -208,7 +278,35 @@ mod tests {
         assert_eq!(map["x-forwarded-for"], "203.0.113.7, 10.0.0.1");
         assert_eq!(map["x-forwarded-proto"], "https");
         assert_eq!(map["x-forwarded-host"], "a.test");
-        assert_eq!(map["forwarded"], "for=10.0.0.1;proto=http;host=\"a.test\"");
+        let first = "for=203.0.113.7;proto=\"https\"";
+        assert_eq!(map["forwarded"], format!("{first}, for=10.0.0.1;proto=http;host=\"a.test\""));
+    }
+
+    #[test]
+    fn both_fields_tell_of_the_same_hops() {
+        let address = "10.0.0.1:80".parse().unwrap();
+        let connection = Connection::new(address, address, None);
+        let announced = |lines: &[(&'static str, &str)]| {
+            let (_, mut map) = client_of("10.0.0.1", lines);
+            announce(&mut map, &forwarding(), &connection, "http", &HeaderValue::from_static("own.test"));
+            map
+        };
+        let map = announced(&[("forwarded", "for=8.8.8.8;proto=https;host=foo, for=\"[2001:db8::1]:80\"")]);
+        assert_eq!(map["x-forwarded-for"], "8.8.8.8, 2001:db8::1, 10.0.0.1");
+        assert!(map["x-forwarded-proto"] == "http" && map["x-forwarded-host"] == "own.test");
+
+        let told = "for=_hidden, for=8.8.8.8;proto=https;host=foo, for=10.0.0.2;proto=ftp";
+        let map = announced(&[("forwarded", told)]);
+        assert_eq!(map["x-forwarded-for"], "unknown, 8.8.8.8, 10.0.0.2, 10.0.0.1");
+        assert!(map["x-forwarded-proto"] == "https" && map["x-forwarded-host"] == "foo");
+        assert_eq!(map["forwarded"], format!("{told}, for=10.0.0.1;proto=http;host=\"own.test\""));
+
+        let map = announced(&[("x-forwarded-for", "junk, 2001:db8::1"), ("x-forwarded-host", "foo")]);
+        let own = "for=10.0.0.1;proto=http;host=\"own.test\"";
+        assert_eq!(map["forwarded"], format!("for=unknown, for=\"[2001:db8::1]\";host=\"foo\", {own}"));
+
+        let map = announced(&[("x-forwarded-for", "8.8.8.8"), ("forwarded", "for=9.9.9.9")]);
+        assert_eq!(map["forwarded"], format!("for=8.8.8.8, {own}"));
     }
 
     #[test]
