@@ -10,7 +10,7 @@ use super::problem::nearest;
 pub enum LineFormat {
     /// A JSON object with these fields in this order.
     Json(Vec<Field>),
-    /// Combined log format.
+    /// Combined log format, and more behind it.
     Combined,
     Template(Vec<Piece>),
 }
@@ -42,6 +42,7 @@ pub enum Field {
     BytesIn,
     BytesOut,
     UserAgent,
+    Referer,
     RequestId,
     Consumer,
     /// Where traces are on.
@@ -49,7 +50,7 @@ pub enum Field {
 }
 
 impl Field {
-    pub const ALL: [Field; 18] = [
+    pub const ALL: [Field; 19] = [
         Field::Time,
         Field::Client,
         Field::Method,
@@ -65,6 +66,7 @@ impl Field {
         Field::BytesIn,
         Field::BytesOut,
         Field::UserAgent,
+        Field::Referer,
         Field::RequestId,
         Field::Consumer,
         Field::TraceId,
@@ -88,6 +90,7 @@ impl Field {
             Field::BytesIn => "bytes_in",
             Field::BytesOut => "bytes_out",
             Field::UserAgent => "user_agent",
+            Field::Referer => "referer",
             Field::RequestId => "request_id",
             Field::Consumer => "consumer",
             Field::TraceId => "trace_id",

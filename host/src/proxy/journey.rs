@@ -294,6 +294,7 @@ fn entry(exchange: &Exchange, summary: &Summary) -> Box<Entry> {
         bytes_in: summary.bytes_in,
         bytes_out: summary.bytes_out,
         user_agent: request.headers.get(header::USER_AGENT).cloned(),
+        referer: request.headers.get(header::REFERER).cloned(),
         request_id: exchange.var("request-id").map(text),
         consumer: exchange.var("consumer").map(text),
         trace: exchange.trace.as_ref().map(|trace| trace.id),

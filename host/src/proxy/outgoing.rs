@@ -34,10 +34,12 @@ pub async fn request(
         false => std::mem::take(&mut head.headers),
     };
     let snapshot = journey.snapshot();
-    if (snapshot.access_log.is_some() || snapshot.tracer.is_some())
-        && let Some(agent) = headers.get(header::USER_AGENT)
-    {
-        head.headers.insert(header::USER_AGENT, agent.clone());
+    if snapshot.access_log.is_some() || snapshot.tracer.is_some() {
+        for name in [header::USER_AGENT, header::REFERER] {
+            if let Some(value) = headers.get(&name) {
+                head.headers.insert(name, value.clone());
+            }
+        }
     }
 
     let forwarding = &snapshot.forwarding;

@@ -36,6 +36,7 @@ pub struct Entry {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub user_agent: Option<HeaderValue>,
+    pub referer: Option<HeaderValue>,
     pub request_id: Option<String>,
     pub consumer: Option<String>,
     pub trace: Option<TraceId>,
@@ -126,13 +127,16 @@ fn value(entry: &Entry, field: Field) -> Value {
         Field::DurationMs => millis(entry.duration).into(),
         Field::BytesIn => entry.bytes_in.into(),
         Field::BytesOut => entry.bytes_out.into(),
-        Field::UserAgent => {
-            entry.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())).into()
-        }
+        Field::UserAgent => readable(&entry.user_agent).into(),
+        Field::Referer => readable(&entry.referer).into(),
         Field::RequestId => entry.request_id.as_deref().into(),
         Field::Consumer => entry.consumer.as_deref().into(),
         Field::TraceId => entry.trace.map(|trace| trace.to_string()).into(),
     }
+}
+
+fn readable(value: &Option<HeaderValue>) -> Option<Cow<'_, str>> {
+    value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 /// Written by hand, because a map of `serde_json` sorts its keys.
@@ -144,9 +148,8 @@ fn json_line(entry: &Entry, fields: &[Field]) -> String {
 fn template_line(entry: &Entry, pieces: &[Piece]) -> String {
     let text = |piece: &Piece| match piece {
         Piece::Literal(literal) => literal.clone(),
-        Piece::Field(Field::UserAgent) => {
-            entry.user_agent.as_ref().map_or_else(|| "-".to_owned(), |agent| escaped(agent.as_bytes()))
-        }
+        Piece::Field(Field::UserAgent) => field_value(&entry.user_agent),
+        Piece::Field(Field::Referer) => field_value(&entry.referer),
         Piece::Field(field) => match value(entry, *field) {
             Value::Null => "-".to_owned(),
             Value::String(text) => escaped(text.as_bytes()),
@@ -159,24 +162,28 @@ fn template_line(entry: &Entry, pieces: &[Piece]) -> String {
 /// The combined format of Apache and nginx, then route, code, duration in milliseconds, endpoint, request id.
 fn combined_line(entry: &Entry) -> String {
     let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
-    let agent = entry.user_agent.as_ref();
-    let agent = agent.map_or_else(|| "-".to_owned(), |v| escaped(v.as_bytes()));
     format!(
-        "{} - {} [{}] \"{} {} {:?}\" {} {} \"-\" \"{agent}\" {} {} {:.3} {} {}",
+        "{} - {} [{}] \"{} {} {:?}\" {} {} \"{}\" \"{}\" {} {} {:.3} {} {}",
         entry.client,
         escaped(or_dash(entry.consumer.as_deref()).as_bytes()),
-        timestamp(entry.time),
+        clf_time(entry.time),
         entry.method,
         escaped(entry.target.as_str().as_bytes()),
         entry.version,
         entry.status,
         entry.bytes_out,
+        field_value(&entry.referer),
+        field_value(&entry.user_agent),
         entry.route,
         or_dash(entry.code.as_deref()),
         millis(entry.duration),
         or_dash(entry.endpoint.as_deref()),
         escaped(or_dash(entry.request_id.as_deref()).as_bytes()),
     )
+}
+
+fn field_value(value: &Option<HeaderValue>) -> String {
+    value.as_ref().map_or_else(|| "-".to_owned(), |value| escaped(value.as_bytes()))
 }
 
 /// Quotes, backslashes and bytes that are not printable ASCII as \xNN, so that a client cannot forge a line.
@@ -193,6 +200,16 @@ fn escaped(bytes: &[u8]) -> String {
 
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// As Apache and nginx write it, in UTC: `21/Nov/2026:23:36:02 +0000`.
+fn clf_time(time: SystemTime) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // Always YYYY-MM-DDThh:mm:ssZ.
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let month = text[5..7].parse().map_or(0, |month: usize| month - 1);
+    format!("{}/{}/{}:{} +0000", &text[8..10], MONTHS[month], &text[..4], &text[11..19])
 }
 
 /// RFC 3339 in UTC with milliseconds.
@@ -221,6 +238,7 @@ mod tests {
             bytes_in: 0,
             bytes_out: 17,
             user_agent: Some(HeaderValue::from_bytes(b"a \"b\" \xff").unwrap()),
+            referer: Some(HeaderValue::from_static("http://b.test/\"")),
             request_id: None,
             consumer: None,
             trace: None,
@@ -231,7 +249,7 @@ mod tests {
     fn lines() {
         assert_eq!(
             line(&entry(), &LineFormat::Combined),
-            "192.0.2.1 - - [2024-02-29T12:34:56.007Z] \"GET /x?y=1 HTTP/1.1\" 429 17 \"-\" \
+            "192.0.2.1 - - [29/Feb/2024:12:34:56 +0000] \"GET /x?y=1 HTTP/1.1\" 429 17 \"http://b.test/\\x22\" \
              \"a \\x22b\\x22 \\xff\" all rate_limited 1.234 - -"
         );
         let json: serde_json::Value =
@@ -239,6 +257,7 @@ mod tests {
         assert_eq!(json["time"], "2024-02-29T12:34:56.007Z");
         assert_eq!(json["code"], "rate_limited");
         assert_eq!(json["duration_ms"], 1.234);
+        assert_eq!(json["referer"], "http://b.test/\"");
         assert_eq!(json["endpoint"], Value::Null);
         let chosen = LineFormat::Json(vec![Field::Status, Field::Path, Field::Client]);
         assert_eq!(line(&entry(), &chosen), r#"{"status":429,"path":"/x?y=1","client":"192.0.2.1"}"#);
