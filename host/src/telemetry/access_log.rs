@@ -1,10 +1,10 @@
 //! One line per request, as JSON or text. Workers put entries into a bounded queue and never wait;
-//! a thread writes them. What does not fit is dropped and counted.
+//! a thread writes them. What does not fit, or cannot be written, is dropped and counted.
 
 use std::{
     borrow::Cow,
     fs::OpenOptions,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     net::IpAddr,
     path::Path,
     sync::{Arc, mpsc},
@@ -65,9 +65,10 @@ impl AccessLog {
             None => Box::new(io::stdout()),
         };
         let (sender, receiver) = mpsc::sync_channel(queue);
-        let writer = thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write_all(&receiver, &format, BufWriter::new(sink)))?;
+        let writer = thread::Builder::new().name("access-log".to_owned()).spawn({
+            let dropped = dropped.clone();
+            move || write_all(&receiver, &format, sink, &dropped)
+        })?;
         let log = AccessLog { queue: sender, dropped };
         Ok((log, Writer(Some(writer))))
     }
@@ -87,17 +88,30 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(entries: &mpsc::Receiver<Box<Entry>>, format: &LineFormat, mut sink: impl Write) {
-    let mut failed = false;
+/// Lines that wait are written at once, up to so many.
+const BURST: usize = 64;
+
+fn write_all(
+    entries: &mpsc::Receiver<Box<Entry>>,
+    format: &LineFormat,
+    mut sink: impl Write,
+    dropped: &Counter,
+) {
+    let (mut failed, mut text) = (false, String::new());
     while let Ok(first) = entries.recv() {
-        let burst = std::iter::once(first).chain(entries.try_iter());
-        let result = burst
-            .map(|entry| writeln!(sink, "{}", line(&entry, format)))
-            .chain(std::iter::once_with(|| Ok(())))
-            .collect::<io::Result<()>>()
-            .and_then(|()| sink.flush());
-        if let (Err(error), false) = (&result, failed) {
-            tracing::error!("the access log cannot be written: {error}");
+        let mut count = 0;
+        for entry in std::iter::once(first).chain(entries.try_iter()).take(BURST) {
+            text.push_str(&line(&entry, format));
+            text.push('\n');
+            count += 1;
+        }
+        let result = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+        text.clear();
+        if let Err(error) = &result {
+            dropped.inc_by(count);
+            if !failed {
+                tracing::error!("the access log cannot be written: {error}");
+            }
         }
         failed = result.is_err();
     }
@@ -266,6 +280,28 @@ mod tests {
         let mut template = pieces.to_vec();
         template.extend([Piece::Literal(" ".into()), Piece::Field(Field::Upstream)]);
         assert_eq!(line(&entry(), &LineFormat::Template(template)), r#"429 a \x22b\x22 \xff -"#);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, receiver) = mpsc::sync_channel(3 * BURST);
+        (0..3 * BURST).for_each(|_| sender.send(entry()).unwrap());
+        drop(sender);
+        let dropped = Counter::default();
+        let format = LineFormat::Json(vec![Field::Status]);
+        let room = BURST * "{\"status\":429}\n".len();
+        write_all(&receiver, &format, Full(room), &dropped);
+        assert_eq!(dropped.get(), 2 * BURST as u64);
     }
 
     #[test]
