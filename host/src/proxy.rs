@@ -9,6 +9,7 @@ mod headers;
 mod journey;
 mod outgoing;
 mod target;
+mod unread;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -36,6 +37,7 @@ pub use admission::Admission;
 pub use body::Outgoing;
 pub use journey::{Ended, Journal};
 pub use target::normalise;
+pub use unread::{Unread, unread};
 
 /// Answers one request. The only way a request goes: checks and route, plugins forward, upstream,
 /// plugins reversed, answer. The log comes when the last byte is sent or the client is gone.

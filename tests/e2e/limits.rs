@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use wasmgate_tests::{Client, Gate, TestGateway, TestUpstream, request};
+use wasmgate_tests::{Client, Gate, TestGateway, TestUpstream, eventually, request};
 
 #[test]
 fn too_many_headers() {
@@ -145,6 +145,41 @@ fn a_slow_client_is_not_a_slow_upstream() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
     let response = client.response();
     assert_eq!((response.status, response.code().as_str()), (408, "request_timeout"));
+}
+
+/// (status, code, method, path) in the access log.
+#[test]
+fn what_never_becomes_a_request_is_told_too() {
+    let limits = "[limits]\nheader_time = \"300ms\"\nheader_bytes = \"1MiB\"\nuri = \"65534B\"\n";
+    let gateway = TestGateway::before(&TestUpstream::ok(), limits);
+    let many: String = (0..500).map(|n| format!("X-{n}: v\r\n")).collect();
+    let long = "x".repeat(2 << 20);
+    let refused = [
+        (
+            "GET /folded HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n".to_owned(),
+            (400, "bad_request", "GET", "/folded"),
+        ),
+        (
+            "POST http://b.test/two?x HTTP/1.0\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n".to_owned(),
+            (400, "bad_request", "POST", "/two?x"),
+        ),
+        ("\u{16}\u{3}\u{1}\r\n\r\n".to_owned(), (400, "bad_request", "-", "/")),
+        (format!("GET /many HTTP/1.1\r\n{many}\r\n"), (431, "headers_too_large", "GET", "/many")),
+        (format!("PUT /long HTTP/1.1\r\nX: {long}\r\n\r\n"), (431, "headers_too_large", "PUT", "/long")),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", &long[..70_000]), (414, "uri_too_long", "GET", "/")),
+        ("GET /slow HTTP/1.1\r\nHost".to_owned(), (408, "request_timeout", "GET", "/slow")),
+    ];
+    for (number, (text, (status, code, method, path))) in refused.iter().enumerate() {
+        let mut client = Client::connect(gateway.addr());
+        assert_eq!(client.try_send(text).response().status, *status, "{path}");
+        drop(client);
+        let line = &gateway.access_lines(number + 1)[number];
+        assert_eq!((&line["status"], &line["code"]), (&(*status).into(), &(*code).into()), "{line}");
+        assert_eq!((&line["method"], &line["path"]), (&(*method).into(), &(*path).into()), "{line}");
+        assert_eq!((&line["client"], &line["route"]), (&"127.0.0.1".into(), &"-".into()), "{line}");
+    }
+    let bad = "wasmgate_requests_total{route=\"-\",status=\"4xx\",reason=\"bad_request\"}";
+    eventually!(gateway.metric(bad) == 3.0);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::{
     body::BodyError,
     drain,
     plugin::exchange::Connection,
-    proxy::{self, Closed, Outgoing},
+    proxy::{self, Closed, Outgoing, Unread},
 };
 
 /// Headers that the parser takes without being told; fewer are counted by the proxy.
@@ -79,24 +79,32 @@ pub async fn serve(
         builder.max_headers(header_count);
     }
     let mut connection = builder.serve_connection(TokioIo::new(guarded), service);
-    loop {
+    let why = loop {
         tokio::select! {
             biased;
             result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%peer, "connection: {error}");
+                let Err(error) = result else { return };
+                tracing::debug!(%peer, "connection: {error}");
+                match error.is_parse() {
+                    true if error.is_parse_too_large() => break Unread::TooLarge,
+                    true => break Unread::Malformed,
+                    false => return,
                 }
-                return;
             }
             verdict = watch.verdict() => match verdict {
                 Verdict::ShutDown => Pin::new(&mut connection).graceful_shutdown(),
                 Verdict::Idle => return,
-                Verdict::SlowHead => break,
+                Verdict::SlowHead => break Unread::TooSlow,
             },
         }
+    };
+    let parts = connection.into_parts();
+    proxy::unread(&site.worker.view(), &facts, why, &parts.read_buf, watch.waited());
+    // To anything else the parser has answered.
+    if why == Unread::TooSlow {
+        let stream = parts.io.into_inner().stream;
+        let _ = tokio::time::timeout(Duration::from_secs(1), refuse(stream)).await;
     }
-    let stream = connection.into_parts().io.into_inner().stream;
-    let _ = tokio::time::timeout(Duration::from_secs(1), refuse(stream)).await;
 }
 
 async fn refuse(mut stream: TcpStream) -> io::Result<()> {

@@ -137,6 +137,11 @@ impl Watch {
         }
     }
 
+    /// How long the connection has been in the state in which it is, by the coarse clock.
+    pub fn waited(&self) -> Duration {
+        clock::now().saturating_duration_since(self.since.get())
+    }
+
     /// A request is being answered until the returned value is dropped.
     pub fn busy(self: &Rc<Self>) -> Busy {
         self.in_flight.update(|count| count + 1);
