@@ -113,7 +113,7 @@ impl Table {
 
     /// The preferred rule among those that match, in this order: `priority`; host (exact, longest wildcard, any); path
     /// (exact; parameters, more literal segments first; longest prefix; regular expressions as declared); number of
-    /// header predicates; number of query predicates; methods given; declaration.
+    /// header predicates; number of query predicates; listeners given; methods given; declaration.
     pub fn find<'a>(&'a self, query: &Query<'a>) -> Option<Match<'a>> {
         let host = host::fold(query.host);
         let best = self.hosts.trees(&host).fold(NO_RANK, |best, tree| {

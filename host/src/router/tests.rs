@@ -221,6 +221,16 @@ fn rules_with_one_expression_differ_by_their_predicates() {
 }
 
 #[test]
+fn a_rule_for_a_listener_goes_before_one_for_all() {
+    let own = Rule { listeners: vec![1], ..rule("own", &[], &[]) };
+    let read = Rule { methods: vec![Method::GET], ..rule("read", &[], &[]) };
+    let table = Table::build(vec![rule("all", &[], &[]), read, own]).unwrap();
+    let headers = HeaderMap::new();
+    assert_eq!(found(&table, &request("a", "/", &headers)), "read");
+    assert_eq!(found(&table, &Query { listener: 1, ..request("a", "/", &headers) }), "own");
+}
+
+#[test]
 fn explains_every_rule() {
     let name = HeaderName::from_static("x-a");
     let mut urgent = Rule { listeners: vec![1, 2], ..rule("urgent", &[], &[]) };

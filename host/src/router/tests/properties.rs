@@ -113,7 +113,7 @@ fn linear(specs: &[Spec], asked: &Asked) -> Option<usize> {
             let rest = (
                 Reverse(spec.header.iter().count()),
                 Reverse(spec.query.iter().count()),
-                spec.methods.is_empty(),
+                (spec.listeners.is_empty(), spec.methods.is_empty()),
                 index,
             );
             Some((Reverse(spec.priority), hosts?, path?, rest))
