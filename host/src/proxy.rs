@@ -33,10 +33,9 @@ use crate::{
 use error::ProxyError;
 use journey::Journey;
 
-pub use admission::Admission;
+pub use admission::{Admission, read_target};
 pub use body::Outgoing;
 pub use journey::{Ended, Journal};
-pub use target::normalise;
 pub use unread::{Unread, unread};
 
 /// Answers one request. The only way a request goes: checks and route, plugins forward, upstream,

@@ -20,7 +20,7 @@ mod specificity;
 mod tests;
 mod tree;
 
-pub use explain::Candidate;
+pub use explain::{Candidate, Standing};
 pub use host::HostPattern;
 pub use params::Params;
 pub use path::PathPattern;

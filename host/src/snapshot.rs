@@ -8,7 +8,7 @@ use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 use http::HeaderValue;
 
 use crate::{
-    config::{FailurePolicy, Forwarded, Limits, Template},
+    config::{FailurePolicy, Forwarded, Limits, Rewrite, Template},
     plugin::{
         Factory, Filter, Stock,
         chain::{Chain, Use},
@@ -82,6 +82,37 @@ pub enum PathRule {
     /// Cuts this many bytes from the front; what is left begins with a slash or gets one.
     Strip(usize),
     Rewrite(Template),
+}
+
+impl PathRule {
+    /// The path to send for one that was received, and that plugins may have changed since. The rule knows the received
+    /// path: a prefix that a plugin took away is not cut again, and a template keeps its values.
+    pub fn apply<'v>(
+        &self,
+        received: &str,
+        current: &str,
+        param: impl Fn(&str) -> Option<&'v str>,
+    ) -> Option<String> {
+        match self {
+            PathRule::Keep => Some(current.to_owned()),
+            PathRule::Strip(length) => {
+                let rest = current.strip_prefix(received.get(..*length)?).unwrap_or(current);
+                let slash = if rest.starts_with('/') { "" } else { "/" };
+                Some(format!("{slash}{rest}"))
+            }
+            PathRule::Rewrite(template) => Some(template.fill(param)),
+        }
+    }
+}
+
+impl From<&Rewrite> for PathRule {
+    fn from(rewrite: &Rewrite) -> Self {
+        match rewrite {
+            Rewrite::Keep => PathRule::Keep,
+            Rewrite::StripPrefix(prefix) => PathRule::Strip(prefix.trim_end_matches('/').len()),
+            Rewrite::Template(template) => PathRule::Rewrite(template.clone()),
+        }
+    }
 }
 
 /// The rule of the config with the values that every message gets, made once.

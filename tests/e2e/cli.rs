@@ -144,6 +144,9 @@ fn explain_shows_the_route_and_the_reasons() {
     ] {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
+    for line in ["\n> user: matches, and wins\n", "\n  all: matches, but user has a more specific host\n"] {
+        assert!(text.contains(line), "{line:?} is missing:\n{text}");
+    }
     assert!(explain(&["POST", "http://a.test/users/7"]).contains("route     all"));
     assert!(explain(&["GET", "/users/7"]).contains("route     all"));
     assert!(explain(&["GET", "/users/7", "-H", "Host: a.test"]).contains("route     user"));
@@ -151,6 +154,28 @@ fn explain_shows_the_route_and_the_reasons() {
     assert_eq!((output.code, output.err.contains("none")), (Some(1), true), "{output:?}");
     let output = run_in(directory.path(), &["explain", "gateway.toml", "GET", "/%zz"]);
     assert_eq!(output.code, Some(1), "{output:?}");
+}
+
+#[test]
+fn explain_agrees_with_the_gateway() {
+    let routes = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"inner\"\n\
+        address = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [\"127.0.0.1:9\"]\n[[route]]\nname = \"all\"\nupstream = \"app\"\n\
+        [[route]]\nname = \"stripped\"\nmatch = { path = \"/api/*\" }\nstrip_prefix = \"/api\"\nupstream = \"app\"\n\
+        [[route]]\nname = \"filled\"\nmatch = { path = \"/v1/{id}\" }\nrewrite = \"/v2/{id}/x\"\nupstream = \"app\"\n\
+        [[route]]\nname = \"inner\"\nmatch = { listener = \"inner\" }\nupstream = \"app\"\n";
+    let directory = folder(&[("gateway.toml", routes)]);
+    let explain =
+        |arguments: &[&str]| run_in(directory.path(), &[&["explain", "gateway.toml"], arguments].concat());
+    for method in ["TRACE", "CONNECT"] {
+        let output = explain(&[method, "/"]);
+        assert!(output.code == Some(1) && output.err.starts_with("405"), "{output:?}");
+    }
+    assert!(explain(&["OPTIONS", "*"]).out.contains("route     all"));
+    assert!(explain(&["GET", "*"]).err.starts_with("400"));
+    assert!(explain(&["GET", "/api/a?b"]).out.contains("path      /a\n"));
+    assert!(explain(&["GET", "/v1/7"]).out.contains("path      /v2/7/x\n"));
+    assert!(explain(&["GET", "/"]).out.contains("inner: listener public is not one of inner"));
+    assert!(explain(&["GET", "/", "--listener", "inner"]).out.contains("route     inner"));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use crate::{
     config::{self, Config, Rewrite},
-    proxy::normalise,
-    router::Query,
+    proxy,
+    router::{Match, Query, Standing},
+    snapshot::PathRule,
 };
 
 #[derive(Args)]
@@ -20,14 +21,14 @@ pub struct Arguments {
     /// The URL, such as http://api.example.com/users/1?x=y; or a path alone.
     url: Uri,
     /// A header, as "Name: value". Can be given several times.
-    #[arg(short = 'H', long = "header", value_parser = header)]
+    #[arg(short = 'H', long = "header", value_parser = header_line)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The listener that takes the request, by name. Default: the first one.
     #[arg(long)]
     listener: Option<String>,
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn header_line(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a header is written as \"Name: value\"")?;
     let name = name.trim().parse().map_err(|_| format!("{name:?} is not a header name"))?;
     let value = value.trim().parse().map_err(|_| format!("{value:?} cannot stand in a header"))?;
@@ -36,35 +37,32 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 pub fn run(arguments: &Arguments) -> Result<(), String> {
     let config = config::load(&arguments.config).map_err(|problems| problems.to_string())?;
-    let headers: HeaderMap = arguments.headers.iter().cloned().collect();
-    let host = arguments.url.authority().map(|authority| authority.as_str());
-    let host = host.or_else(|| headers.get(http::header::HOST)?.to_str().ok()).unwrap_or("localhost");
-    let path = normalise(arguments.url.path()).ok_or("400: the path is malformed")?;
+    let mut headers: HeaderMap = arguments.headers.iter().cloned().collect();
+    if !headers.contains_key(header::HOST) {
+        let host = arguments.url.authority().map_or("localhost", |authority| authority.as_str());
+        headers.insert(header::HOST, host.parse().map_err(|_| format!("{host:?} cannot stand in a header"))?);
+    }
+    let target = proxy::read_target(&arguments.method, &arguments.url, Version::HTTP_11, &headers);
+    let (authority, target) = target.map_err(|(status, detail)| format!("{}: {detail}", status.as_u16()))?;
     let query = Query {
         listener: listener(&config, arguments.listener.as_deref())?,
         method: &arguments.method,
-        host,
-        path: &path,
-        query: arguments.url.query(),
+        host: authority.as_str(),
+        path: target.path(),
+        query: target.query(),
         headers: &headers,
     };
-    tell!(
-        "{} {path} on host {host}, listener {}",
-        arguments.method,
-        config.listeners[usize::from(query.listener)].name
-    );
-    tell!("");
+    let listeners: Vec<_> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
+    let listener = listeners[usize::from(query.listener)];
+    tell!("{} {} on host {authority}, listener {listener}\n", arguments.method, query.path);
     match config.table.find(&query) {
-        Some(found) => {
-            let params: Vec<_> =
-                found.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-            winner(&config, found.rule, &params);
-        }
+        Some(found) => winner(&config, &found, query.path),
         None => tell!("404: no route matches"),
     }
     tell!("\nroutes, in the order in which they are preferred:");
-    for candidate in config.table.explain(&query) {
-        tell!("  {candidate}");
+    for candidate in config.table.explain(&query, &listeners) {
+        let mark = if candidate.standing == Standing::Wins { '>' } else { ' ' };
+        tell!("{mark} {candidate}");
     }
     Ok(())
 }
@@ -79,9 +77,10 @@ fn listener(config: &Config, name: Option<&str>) -> Result<u16, String> {
     place.ok_or_else(|| format!("no listener is called {:?}", name.unwrap_or_default()))
 }
 
-fn winner(config: &Config, place: usize, params: &[String]) {
-    let route = &config.routes[place];
+fn winner(config: &Config, found: &Match, path: &str) {
+    let route = &config.routes[found.rule];
     tell!("route     {}", route.name);
+    let params: Vec<_> = found.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     if !params.is_empty() {
         tell!("params    {}", params.join(", "));
     }
@@ -94,10 +93,9 @@ fn winner(config: &Config, place: usize, params: &[String]) {
         }
         None => tell!("upstream  none: a plugin has to answer"),
     }
-    match &route.rewrite {
-        Rewrite::Keep => {}
-        Rewrite::StripPrefix(prefix) => tell!("path      without the prefix {prefix}"),
-        Rewrite::Template(_) => tell!("path      rewritten"),
+    if route.rewrite != Rewrite::Keep {
+        let path = PathRule::from(&route.rewrite).apply(path, path, |name| found.params.get(name));
+        tell!("path      {}", path.as_deref().unwrap_or("400: cannot be rewritten"));
     }
     tell!("body      at most {} bytes", route.body);
     tell!("plugins, in the order in which they see the request:");

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     capability::Capabilities,
-    config::{self, Config, OnLoadError, Plugin, Problem, Problems, Rewrite},
-    snapshot::{Forwarding, PathRule, PluginUse, RouteSpec, Service, Snapshot},
+    config::{self, Config, OnLoadError, Plugin, Problem, Problems},
+    snapshot::{Forwarding, PluginUse, RouteSpec, Service, Snapshot},
     telemetry::metrics::Metrics,
     upstream,
     wasm::{self, compile::Cache},
@@ -123,11 +123,7 @@ impl Loader {
             disabled: plugins.is_none(),
             name: route.name.as_str().into(),
             upstream: route.upstream.map(|place| config.upstreams[place].name.as_str().into()),
-            path: match &route.rewrite {
-                Rewrite::Keep => PathRule::Keep,
-                Rewrite::StripPrefix(prefix) => PathRule::Strip(prefix.trim_end_matches('/').len()),
-                Rewrite::Template(template) => PathRule::Rewrite(template.clone()),
-            },
+            path: (&route.rewrite).into(),
             plugins: plugins.unwrap_or_default(),
             body_limit: route.body,
         }

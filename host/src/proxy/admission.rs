@@ -75,7 +75,7 @@ impl Admission {
 type Refusal = (StatusCode, &'static str);
 
 /// Authority and path of the request (RFC 9112, section 3.2), or what is wrong with them.
-fn read_target(
+pub fn read_target(
     method: &Method,
     uri: &Uri,
     version: Version,

@@ -108,20 +108,13 @@ fn host_value(authority: &str) -> HeaderValue {
     HeaderValue::from_str(authority).unwrap_or(HeaderValue::from_static("localhost"))
 }
 
-/// The received target, or the one that a plugin has set, by the route's rule. The rule knows the
-/// received path: a prefix that a plugin took away is not cut again, and a template keeps its values.
+/// The received target, or the one that a plugin has set, by the route's rule.
 fn target(state: &State, rule: &PathRule) -> Option<PathAndQuery> {
-    let received = state.request.target.path();
     let target = state.request.current_target();
-    let path = match rule {
-        PathRule::Keep => return Some(target.clone()),
-        PathRule::Strip(length) => {
-            let rest = target.path().strip_prefix(received.get(..*length)?).unwrap_or(target.path());
-            let slash = if rest.starts_with('/') { "" } else { "/" };
-            format!("{slash}{rest}")
-        }
-        PathRule::Rewrite(template) => template.fill(|name| state.param(name)),
-    };
+    if *rule == PathRule::Keep {
+        return Some(target.clone());
+    }
+    let path = rule.apply(state.request.target.path(), target.path(), |name| state.param(name))?;
     let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
     PathAndQuery::try_from(format!("{path}{query}")).ok()
 }

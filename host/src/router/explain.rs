@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::predicate::list;
 use super::tree::{NO_RANK, Rank};
-use super::{Query, Rule, Table, host};
+use super::{Query, Rule, Table, host, specificity};
 
 /// A rule as seen by one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,13 +12,25 @@ pub struct Candidate<'a> {
     /// Its index in what [`Table::build`] was given.
     pub rule: usize,
     pub name: &'a str,
-    /// The first predicate that fails, in words; none if the rule matches.
-    pub failure: Option<String>,
+    pub standing: Standing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    Wins,
+    /// It matches, and why another one wins.
+    Beaten(String),
+    /// The first predicate that fails, in words.
+    Fails(String),
 }
 
 impl fmt::Display for Candidate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.failure.as_deref().unwrap_or("matches"))
+        match &self.standing {
+            Standing::Wins => write!(f, "{}: matches, and wins", self.name),
+            Standing::Beaten(why) => write!(f, "{}: matches, but {why}", self.name),
+            Standing::Fails(why) => write!(f, "{}: {why}", self.name),
+        }
     }
 }
 
@@ -31,21 +43,29 @@ enum Stage {
 }
 
 impl Table {
-    /// Every rule: the winner first, the others in the order of selection.
-    pub fn explain(&self, query: &Query<'_>) -> Vec<Candidate<'_>> {
+    /// Every rule, in the order of selection: the first one that matches wins. `listeners` are their names.
+    pub fn explain(&self, query: &Query<'_>, listeners: &[&str]) -> Vec<Candidate<'_>> {
         let host = host::fold(query.host);
         let stages = self.rule_stages(&host, query.path).into_iter().enumerate();
-        let mut ranked: Vec<_> = stages
-            .map(|(rule, (stage, rank))| {
-                let failure = self.rules[rule].words(stage, &host, query);
-                (failure.is_some(), rank, Candidate { rule, name: &self.rules[rule].name, failure })
-            })
-            .collect();
-        ranked.sort_unstable_by_key(|(_, rank, _)| *rank);
-        if let Some(winner) = ranked.iter().position(|(failed, ..)| !failed) {
-            ranked[..=winner].rotate_right(1);
-        }
-        ranked.into_iter().map(|(_, _, candidate)| candidate).collect()
+        let mut ranked: Vec<_> = stages.map(|(rule, (stage, rank))| (rank, rule, stage)).collect();
+        ranked.sort_unstable();
+        let order = specificity::sorted(&self.rules);
+        let mut winner: Option<(Rank, &str)> = None;
+        let candidates = ranked.into_iter().map(|(rank, rule, stage)| {
+            let name = &*self.rules[rule].name;
+            let standing = match (self.rules[rule].words(stage, &host, query, listeners), winner) {
+                (Some(failure), _) => Standing::Fails(failure),
+                (None, Some((first, better))) => {
+                    Standing::Beaten(format!("{better} {}", order[first].advantage(&order[rank])))
+                }
+                (None, None) => {
+                    winner = Some((rank, name));
+                    Standing::Wins
+                }
+            };
+            Candidate { rule, name, standing }
+        });
+        candidates.collect()
     }
 
     /// For each rule, the entry that came farthest.
@@ -78,11 +98,11 @@ impl Table {
 }
 
 impl Rule {
-    fn words(&self, stage: Stage, host: &str, query: &Query<'_>) -> Option<String> {
+    fn words(&self, stage: Stage, host: &str, query: &Query<'_>, listeners: &[&str]) -> Option<String> {
         match stage {
             Stage::Host => Some(format!("host {host} is not one of {}", list(&self.hosts))),
             Stage::Path => Some(format!("path {} matches none of {}", query.path, list(&self.paths))),
-            Stage::Predicates => self.failure(query).map(|failure| failure.to_string()),
+            Stage::Predicates => self.failure(query).map(|failure| failure.words(listeners)),
         }
     }
 }

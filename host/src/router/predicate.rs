@@ -135,17 +135,21 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-impl fmt::Display for Failure<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Failure<'_> {
+    /// `listeners` are the names by which listeners go.
+    pub(super) fn words(&self, listeners: &[&str]) -> String {
+        let listener = |index: &u16| match listeners.get(usize::from(*index)) {
+            Some(name) => (*name).to_owned(),
+            None => index.to_string(),
+        };
         match self {
             Self::Listener { found, expected } => {
-                write!(f, "listener {found} is not one of {}", list(expected))
+                let expected: Vec<_> = expected.iter().map(listener).collect();
+                format!("listener {} is not one of {}", listener(found), list(&expected))
             }
-            Self::Method { found, expected } => {
-                write!(f, "method {found} is not one of {}", list(expected))
-            }
-            Self::Header(name, mismatch) => write!(f, "header {name} {mismatch}"),
-            Self::Query(name, mismatch) => write!(f, "query parameter {name} {mismatch}"),
+            Self::Method { found, expected } => format!("method {found} is not one of {}", list(expected)),
+            Self::Header(name, mismatch) => format!("header {name} {mismatch}"),
+            Self::Query(name, mismatch) => format!("query parameter {name} {mismatch}"),
         }
     }
 }

@@ -89,6 +89,32 @@ impl Specificity {
     }
 }
 
+impl Specificity {
+    /// What puts this one before another, as a predicate of its rule.
+    pub(super) fn advantage(&self, other: &Self) -> &'static str {
+        let first = "stands earlier in the file";
+        let path = match (&self.path_form, &other.path_form) {
+            (PathForm::Prefix { segments, .. }, PathForm::Prefix { segments: others, .. })
+                if segments != others =>
+            {
+                "has a longer path"
+            }
+            (PathForm::Regex { .. }, PathForm::Regex { .. }) => first,
+            _ => "has a more specific path",
+        };
+        let criteria = [
+            (self.priority != other.priority, "has a higher priority"),
+            (self.host_form != other.host_form, "has a more specific host"),
+            (self.path_form != other.path_form, path),
+            (self.headers != other.headers, "has more header predicates"),
+            (self.query != other.query, "has more query predicates"),
+            (self.listeners_given != other.listeners_given, "names a listener"),
+            (self.methods_given != other.methods_given, "names methods"),
+        ];
+        criteria.into_iter().find_map(|(differs, words)| differs.then_some(words)).unwrap_or(first)
+    }
+}
+
 impl HostForm {
     fn of(pattern: &HostPattern) -> Self {
         match pattern {

@@ -40,7 +40,7 @@ fn found(table: &Table, query: &Query<'_>) -> String {
 fn an_empty_table_finds_nothing() {
     let table = Table::build(Vec::new()).unwrap();
     assert_eq!(found(&table, &request("a", "/", &HeaderMap::new())), "-");
-    assert!(table.explain(&request("a", "/", &HeaderMap::new())).is_empty());
+    assert!(table.explain(&request("a", "/", &HeaderMap::new()), &[]).is_empty());
 }
 
 #[test]
@@ -248,18 +248,46 @@ fn explains_every_rule() {
     .unwrap();
     let headers = HeaderMap::new();
     let query = Query { method: &Method::POST, query: Some("v=1"), ..request("A:80", "/a", &headers) };
-    let said: Vec<_> = table.explain(&query).iter().map(Candidate::to_string).collect();
+    let said: Vec<_> =
+        table.explain(&query, &["public", "b.test:80"]).iter().map(Candidate::to_string).collect();
     assert_eq!(
         said,
         [
-            "users: matches",
-            "urgent: listener 0 is not one of 1, 2",
+            "urgent: listener public is not one of b.test:80, 2",
             "header: header x-a is absent",
             "query: query parameter v is not \"2\"",
             "read: method POST is not one of GET, PUT",
             "elsewhere: host a is not one of b, *.b",
             "below: path /a matches none of /x/*, /{y}/z",
-            "all: matches",
+            "users: matches, and wins",
+            "all: matches, but users has a more specific host",
         ]
     );
+}
+
+#[test]
+fn explains_what_has_decided() {
+    let plain = rule("plain", &["a"], &["/a/*"]);
+    let header = vec![(HeaderName::from_static("x-a"), ValueMatch::Absent)];
+    let why = |winner: Rule, other: Rule| {
+        let headers = HeaderMap::new();
+        let table = Table::build(vec![winner, other]).unwrap();
+        let said = table.explain(&request("a", "/a/b", &headers), &[])[1].to_string();
+        said.split_once(": matches, but ").unwrap().1.to_owned()
+    };
+    let one = |change: fn(&mut Rule)| {
+        let mut rule = rule("one", &["a"], &["/a/*"]);
+        change(&mut rule);
+        rule
+    };
+    assert_eq!(why(one(|rule| rule.priority = 1), plain.clone()), "one has a higher priority");
+    assert_eq!(why(rule("one", &["a"], &["/a/b/*"]), plain.clone()), "one has a longer path");
+    assert_eq!(why(rule("one", &["a"], &["/a/b"]), plain.clone()), "one has a more specific path");
+    assert_eq!(why(Rule { headers: header, ..one(|_| ()) }, plain.clone()), "one has more header predicates");
+    let query = vec![("q".to_owned(), ValueMatch::Absent)];
+    assert_eq!(why(Rule { query, ..one(|_| ()) }, plain.clone()), "one has more query predicates");
+    assert_eq!(why(one(|rule| rule.listeners = vec![0]), plain.clone()), "one names a listener");
+    assert_eq!(why(one(|rule| rule.methods = vec![Method::GET]), plain), "one names methods");
+    let (first, second) = (rule("one", &[], &["~ /a.*"]), rule("two", &[], &["~ /.*"]));
+    assert_eq!(why(first, second), "one stands earlier in the file");
 }
