@@ -51,6 +51,16 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 
 /// The same with changes that the file does not have.
 pub fn load_with(path: &Path, overlay: Overlay) -> Result<Config, Problems> {
+    without_faults(read(path, overlay)?)
+}
+
+/// What a file says and what is wrong with it, to look for further faults in the rest. An error where nothing can be
+/// read from it.
+pub fn survey(path: &Path) -> Result<(Config, Problems), Problems> {
+    read(path, Overlay::default())
+}
+
+fn read(path: &Path, overlay: Overlay) -> Result<(Config, Problems), Problems> {
     let name = path.display().to_string();
     let own = Files::from_iter([path.to_owned()]);
     let text = fs::read_to_string(path).map_err(|error| {
@@ -58,25 +68,35 @@ pub fn load_with(path: &Path, overlay: Overlay) -> Result<Config, Problems> {
         Problems::of_text(&name, "", vec![problem]).with_files(&own)
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let mut config = parse_with(&text, &name, base, overlay).map_err(|problems| problems.with_files(&own))?;
+    let parsed = parse_with(&text, &name, base, overlay);
+    let (mut config, problems) = parsed.map_err(|problems| problems.with_files(&own))?;
     config.files.extend(&own);
-    Ok(config)
+    Ok((config, problems.with_files(&own)))
+}
+
+fn without_faults((config, problems): (Config, Problems)) -> Result<Config, Problems> {
+    if problems.list().is_empty() { Ok(config) } else { Err(problems) }
 }
 
 /// The same for a text. `name` is what messages call it; paths in it are relative to `base`.
 pub fn parse(text: &str, name: &str, base: &Path) -> Result<Config, Problems> {
-    parse_with(text, name, base, Overlay::default())
+    without_faults(parse_with(text, name, base, Overlay::default())?)
 }
 
-fn parse_with(text: &str, name: &str, base: &Path, mut overlay: Overlay) -> Result<Config, Problems> {
+fn parse_with(
+    text: &str,
+    name: &str,
+    base: &Path,
+    mut overlay: Overlay,
+) -> Result<(Config, Problems), Problems> {
     let (mut source, problems) = Source::parse(text, name, base);
     overlay.apply(source.value_mut());
-    let mut config = check::config(source, problems, base)?;
+    let (mut config, problems) = check::config(source, problems, base)?;
     config.overlay = overlay;
-    Ok(config)
+    Ok((config, problems))
 }
 
-/// A configuration without faults.
+/// A configuration; one without faults, unless [`survey`] has it.
 pub struct Config {
     pub server: Server,
     /// Rules name listeners by their index here.

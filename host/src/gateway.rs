@@ -44,6 +44,7 @@ use crate::{
     drain::{self, Controller, Drain},
     runtime::Current,
     telemetry::{self, metrics::Metrics},
+    wasm::compile::Cache,
 };
 use admin_listener::AdminListener;
 use control::Control;
@@ -96,15 +97,23 @@ impl From<Problems> for Error {
     }
 }
 
-/// Loads all that the config names without opening anything: what `wasmgate check` does. Returns
-/// the config for a summary.
+/// Loads all that the config names without opening anything: what `wasmgate check` does. What one fault does not touch
+/// is looked at in spite of it. Returns the config for a summary.
 pub fn check(path: &Path) -> Result<Config, Error> {
-    let config = config::load(path)?;
-    let metrics = Arc::new(Metrics::default());
-    let loader = Loader::new(&config, metrics)?;
-    let loaded = local_runtime()?.block_on(loader.load(&config, &Plugins::default()))?;
-    tell_disabled(&loaded.disabling);
-    Ok(config)
+    let (config, problems) = config::survey(path)?;
+    let mut faults = problems.list().to_vec();
+    faults.extend(records::fault(&config));
+    let cache = load::open_cache(&config).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Cache::default()
+    });
+    let loader = Loader::new(cache, Arc::new(Metrics::default()))?;
+    let disabling = local_runtime()?.block_on(loader.check(&config, &mut faults));
+    tell_disabled(&disabling);
+    match faults.is_empty() {
+        true => Ok(config),
+        false => Err(Problems::new(&config.source, faults).into()),
+    }
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -113,7 +122,8 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let config = config::load(path)?;
     telemetry::init_log(config.log);
     let metrics = Arc::new(Metrics::new(&config.metrics));
-    let loader = Arc::new(Loader::new(&config, metrics.clone())?);
+    let cache = load::open_cache(&config).map_err(|fault| Problems::new(&config.source, vec![fault]))?;
+    let loader = Arc::new(Loader::new(cache, metrics.clone())?);
     let runtime = local_runtime()?;
     let records = Records::start(&config, &metrics, None)?;
     let mut inherited = Inherited::from_environment();

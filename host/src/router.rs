@@ -71,7 +71,7 @@ pub struct Match<'a> {
 }
 
 /// All rules of a gateway, ready to be asked. Immutable.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Table {
     rules: Vec<Rule>,
     /// By rank.

@@ -47,6 +47,39 @@ fn all_faults_are_printed_with_their_places() {
 }
 
 #[test]
+fn faults_of_all_kinds_are_told_at_once() {
+    let bad = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n[plugins]\ncache = \"open\"\n\
+        [access_log]\nfile = \"nowhere/access.log\"\n[plugin.rogue]\nfile = \"{rogue}\"\n\
+        [plugin.garbage]\nfile = \"garbage.wasm\"\n[plugin.missing]\nfile = \"missing.wasm\"\n\
+        [plugin.small]\nfile = \"{rogue}\"\nlimits = { memory = \"much\" }\n[[route]]\nname = \"all\"\nupstream = \"none\"\n\
+        plugins = [{ name = \"rogue\", config = { name = 5 } }, { name = \"rogue\", config = { name = \"${env:NOT_SET}\" } }]\n\
+        [[route]]\nname = \"b\"\nmatch = { path = \"/b\" }\nplugins = [\"garbage\", \"missing\", \"small\"]\n";
+    let directory = folder(&[("gateway.toml", bad), ("garbage.wasm", "garbage")]);
+    fs::create_dir(directory.path().join("open")).unwrap();
+    fs::set_permissions(directory.path().join("open"), fs::Permissions::from_mode(0o777)).unwrap();
+    let output = run_in(directory.path(), &["check", "gateway.toml"]);
+    assert_eq!(output.code, Some(1));
+    let mut told: Vec<_> = output
+        .err
+        .lines()
+        .filter_map(|line| line.strip_prefix("gateway.toml:")?.split_once(": error: "))
+        .collect();
+    told.iter_mut().for_each(|(_, what)| *what = what.split(": ").next().unwrap());
+    let expected = [
+        ("5:9", "plugins.cache"),
+        ("7:8", "access_log.file"),
+        ("10:1", "plugin.garbage"),
+        ("13:8", "plugin.missing.file"),
+        ("16:21", "plugin.small.limits.memory"),
+        ("19:12", "route[0].upstream"),
+        ("20:49", "route[0].plugins[0].config.name"),
+        ("20:97", "route[0].plugins[1].config.name"),
+    ];
+    assert_eq!(told, expected, "{}", output.err);
+    assert!(!directory.path().join("nowhere").exists());
+}
+
+#[test]
 fn faults_in_a_plugins_config_are_found_by_its_own_schema() {
     let bad = GOOD.replace("{ name = \"x\" }", "{ name = 5, requst = [], request = [\"dance\"] }");
     let output = check(&bad);

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::router::Table;
 
-/// `problems` are those that reading the source has found.
-pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Config, Problems> {
+/// `problems` are those that reading the source has found. What is at fault has a default in the config.
+pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<(Config, Problems), Problems> {
     if source.value().is_null() {
         return Err(Problems::new(&source, problems).with_files(source.files()));
     }
@@ -38,7 +38,7 @@ pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<Con
     let file = raw::File::deserialize(check.source.value());
     let file = Section(file.map_err(|error| error.to_string()));
     match check.section(&KeyPath::root(), file) {
-        Some(file) => check.file(file),
+        Some(file) => Ok(check.file(file)),
         None => {
             let files = check.files();
             Err(Problems::new(&check.source, check.problems).with_files(&files))
@@ -77,7 +77,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn file(mut self, file: raw::File) -> Result<Config, Problems> {
+    fn file(mut self, file: raw::File) -> (Config, Problems) {
         let root = KeyPath::root();
         let server = self.or_default(&root.key("server"), file.server);
         let server = self.server(server);
@@ -102,30 +102,29 @@ impl<'a> Check<'a> {
         let defaults = self.plugin_defaults(&plugins);
         self.declared_plugins(file.plugin, &defaults);
         let (routes, rules) = self.routes(file.route, &limits, &defaults);
-        let (table, files) = (self.table(rules), self.files());
-        match table {
-            Some(table) if self.problems.is_empty() => Ok(Config {
-                server,
-                listeners,
-                reload,
-                admin,
-                log,
-                access_log,
-                metrics,
-                traces,
-                limits,
-                forwarded,
-                cache,
-                upstreams,
-                routes,
-                table: table.into(),
-                files,
-                plugins: self.plugins,
-                source: self.source,
-                overlay: Overlay::default(),
-            }),
-            _ => Err(Problems::new(&self.source, self.problems).with_files(&files)),
-        }
+        let (table, files) = (self.table(rules).unwrap_or_default(), self.files());
+        let problems = Problems::new(&self.source, self.problems).with_files(&files);
+        let config = Config {
+            server,
+            listeners,
+            reload,
+            admin,
+            log,
+            access_log,
+            metrics,
+            traces,
+            limits,
+            forwarded,
+            cache,
+            upstreams,
+            routes,
+            table: table.into(),
+            files,
+            plugins: self.plugins,
+            source: self.source,
+            overlay: Overlay::default(),
+        };
+        (config, problems)
     }
 
     fn server(&mut self, raw: raw::Server) -> Server {

@@ -1,11 +1,7 @@
 //! From the checked config to a snapshot: plugins compiled, their configs held against their own
 //! schemas, each started once. All faults are reported, not the first.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{env, path::PathBuf, sync::Arc};
 
 use super::{
     Error,
@@ -13,7 +9,7 @@ use super::{
 };
 use crate::{
     capability::Capabilities,
-    config::{self, Config, OnLoadError, Plugin, Problem, Problems},
+    config::{self, Config, KeyPath, OnLoadError, Plugin, Problem, Problems},
     snapshot::{Forwarding, PluginUse, RouteSpec, Service, Snapshot},
     telemetry::metrics::Metrics,
     upstream,
@@ -34,9 +30,8 @@ pub struct Loaded {
 }
 
 impl Loader {
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Loader, Error> {
+    pub fn new(cache: Cache, metrics: Arc<Metrics>) -> Result<Loader, Error> {
         let engine = wasm::engine::build().map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let cache = open_cache(config.cache.as_deref())?;
         let capabilities = Arc::new(Capabilities::new(metrics.clone()));
         let workshop = Workshop { engine, cache, capabilities, rollouts: metrics.rollouts.clone() };
         Ok(Loader { workshop, metrics })
@@ -49,8 +44,51 @@ impl Loader {
     /// Everything but sockets and logs. Waits for the compiler; the thread is busy meanwhile.
     pub async fn load(&self, config: &Config, before: &Plugins) -> Result<Loaded, Problems> {
         let mut faults = Faults::default();
+        let (plugins, services, routes) = self.parts(config, before, &[], &mut faults).await;
+        if !faults.refusing.is_empty() {
+            return Err(Problems::new(&config.source, faults.refusing));
+        }
+        let disabling = faults.disabling(config);
+        let plugins = Plugins::new(plugins.into_iter().flatten());
+        let snapshot = Snapshot {
+            services,
+            doors: Vec::new(),
+            table: config.table.clone(),
+            routes,
+            upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
+            limits: config.limits.clone(),
+            drain_timeout: config.server.drain_timeout,
+            forwarding: Forwarding::new(config.forwarded.clone()),
+            access_log: None,
+            tracer: None,
+            metrics: self.metrics.clone(),
+        };
+        Ok(Loaded { snapshot, plugins, disabling })
+    }
+
+    /// Adds the faults of plugins to those that the config has. Returns those that disable routes, a line each.
+    pub async fn check(&self, config: &Config, known: &mut Vec<Problem>) -> Vec<String> {
+        let mut faults = Faults::default();
+        self.parts(config, &Plugins::default(), known, &mut faults).await;
+        let disabling = faults.disabling(config);
+        known.extend(faults.refusing);
+        disabling
+    }
+
+    /// Plugins, services and routes, so far as the config has no `known` faults where it tells of them.
+    async fn parts(
+        &self,
+        config: &Config,
+        before: &Plugins,
+        known: &[Problem],
+        faults: &mut Faults,
+    ) -> (Vec<Option<Ready>>, Vec<Service>, Vec<RouteSpec>) {
         let mut plugins = Vec::new();
         for plugin in &config.plugins {
+            if is_faulty(known, &plugin.path) || is_faulty(known, &KeyPath::root().key("plugins")) {
+                plugins.push(None);
+                continue;
+            }
             match Ready::load(&self.workshop, config, plugin, before).await {
                 Ok(ready) => plugins.push(Some(ready)),
                 Err(text) => {
@@ -73,28 +111,10 @@ impl Loader {
         }
         let mut routes = Vec::new();
         for route in &config.routes {
-            let uses = self.chain(config, route, &mut plugins, &mut faults).await;
+            let uses = self.chain(config, route, &mut plugins, known, faults).await;
             routes.push(self.route(config, route, uses));
         }
-        if !faults.refusing.is_empty() {
-            return Err(Problems::new(&config.source, faults.refusing));
-        }
-        let disabling = Problems::new(&config.source, faults.disabling).lines().collect();
-        let plugins = Plugins::new(plugins.into_iter().flatten());
-        let snapshot = Snapshot {
-            services,
-            doors: Vec::new(),
-            table: config.table.clone(),
-            routes,
-            upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
-            limits: config.limits.clone(),
-            drain_timeout: config.server.drain_timeout,
-            forwarding: Forwarding::new(config.forwarded.clone()),
-            access_log: None,
-            tracer: None,
-            metrics: self.metrics.clone(),
-        };
-        Ok(Loaded { snapshot, plugins, disabling })
+        (plugins, services, routes)
     }
 
     /// The route's plugins; none where one of them is at fault.
@@ -103,12 +123,16 @@ impl Loader {
         config: &Config,
         route: &config::Route,
         plugins: &mut [Option<Ready>],
+        known: &[Problem],
         faults: &mut Faults,
     ) -> Option<Vec<PluginUse>> {
         let mut uses = Vec::new();
         for used in &route.plugins {
             let plugin = &config.plugins[used.plugin];
             let Some(ready) = &mut plugins[used.plugin] else { continue };
+            if is_faulty(known, &used.path) {
+                continue;
+            }
             let given = (used.config.as_ref().map(|config| &config.0), &used.path);
             match ready.factory(&self.workshop, config, plugin, given).await {
                 Ok(factory) => uses.push(PluginUse { factory, policy: used.failure_policy }),
@@ -144,6 +168,15 @@ impl Faults {
             OnLoadError::DisableRoute => self.disabling.push(problem),
         }
     }
+
+    fn disabling(&mut self, config: &Config) -> Vec<String> {
+        Problems::new(&config.source, std::mem::take(&mut self.disabling)).lines().collect()
+    }
+}
+
+/// Whether something is wrong there, and so with what was made of it.
+fn is_faulty(known: &[Problem], place: &KeyPath) -> bool {
+    known.iter().any(|problem| problem.path.is_within(place))
 }
 
 fn spec(upstream: &config::Upstream) -> upstream::Spec {
@@ -161,10 +194,12 @@ fn endpoint(endpoint: &config::Endpoint) -> upstream::EndpointSpec {
 }
 
 /// The directory of the config, or the user's cache. Only the first must work.
-fn open_cache(chosen: Option<&Path>) -> Result<Cache, Error> {
-    if let Some(directory) = chosen {
-        let failed = |error| Error::Io(format!("plugins.cache: {}", directory.display()), error);
-        return Cache::open(directory).map_err(failed);
+pub fn open_cache(config: &Config) -> Result<Cache, Problem> {
+    if let Some(directory) = &config.cache {
+        let place = KeyPath::root().key("plugins").key("cache");
+        let failed = |error| format!("{} cannot be used: {error}", directory.display());
+        return Cache::open(directory)
+            .map_err(|error| Problem::at_value(&config.source, &place, failed(error)));
     }
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let directory = variable("CACHE_DIRECTORY")

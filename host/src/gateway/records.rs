@@ -1,11 +1,19 @@
 //! What requests leave behind, access log and traces: each is started with a config and goes on for as
 //! long as configs say the same of it.
 
-use std::{sync::Arc, thread};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    sync::Arc,
+    thread,
+};
+
+use rustix::fs::{Access, access};
 
 use super::Error;
 use crate::{
-    config::Config,
+    config::{Config, KeyPath, Problem, Problems},
     snapshot::Snapshot,
     telemetry::{
         access_log::{AccessLog, Writer},
@@ -54,11 +62,38 @@ impl Records {
     }
 }
 
+/// Why the file of the access log could not be written, without making one.
+pub fn fault(config: &Config) -> Option<Problem> {
+    let file = config.access_log.as_ref()?.file.as_deref()?;
+    let tried = match fs::metadata(file) {
+        Ok(found) if found.is_file() || found.is_dir() => {
+            OpenOptions::new().append(true).open(file).map(drop)
+        }
+        // Opening a pipe could wait for its reader.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let wanted = Access::WRITE_OK | Access::EXEC_OK;
+            access(folder.unwrap_or(Path::new(".")), wanted).map_err(io::Error::from)
+        }
+        Err(error) => Err(error),
+    };
+    tried.err().map(|error| unwritable(config, file, &error))
+}
+
+fn unwritable(config: &Config, file: &Path, error: &io::Error) -> Problem {
+    let place = KeyPath::root().key("access_log").key("file");
+    Problem::at_value(&config.source, &place, format!("{} cannot be written: {error}", file.display()))
+}
+
 fn access_log(config: &Config, metrics: &Metrics) -> Result<Option<(AccessLog, Arc<Writer>)>, Error> {
     let Some(log) = &config.access_log else { return Ok(None) };
     let dropped = metrics.access_log_dropped.clone();
     let started = AccessLog::start(log.format.clone(), log.file.as_deref(), log.queue, dropped);
-    let (log, writer) = started.map_err(|error| Error::Io("access_log.file".to_owned(), error))?;
+    let (log, writer) = started.map_err(|error| {
+        let file = log.file.as_deref().unwrap_or(Path::new("standard output"));
+        Problems::new(&config.source, vec![unwritable(config, file, &error)])
+    })?;
     Ok(Some((log, Arc::new(writer))))
 }
 
