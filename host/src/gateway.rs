@@ -103,12 +103,13 @@ pub fn check(path: &Path) -> Result<Config, Error> {
     let (config, problems) = config::survey(path)?;
     let mut faults = problems.list().to_vec();
     faults.extend(records::fault(&config));
-    let cache = load::open_cache(&config).unwrap_or_else(|fault| {
-        faults.push(fault);
-        Cache::default()
-    });
+    let (cache, no_cache) = match load::open_cache(&config) {
+        Ok(cache) => (cache, None),
+        Err(fault) => (Cache::default(), Some(fault)),
+    };
     let loader = Loader::new(cache, Arc::new(Metrics::default()))?;
     let disabling = local_runtime()?.block_on(loader.check(&config, &mut faults));
+    faults.extend(no_cache.map(|fault| *fault));
     tell_disabled(&disabling);
     match faults.is_empty() {
         true => Ok(config),
@@ -122,13 +123,16 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let config = config::load(path)?;
     telemetry::init_log(config.log);
     let metrics = Arc::new(Metrics::new(&config.metrics));
-    let cache = load::open_cache(&config).map_err(|fault| Problems::new(&config.source, vec![fault]))?;
+    let cache = load::open_cache(&config).map_err(|fault| Problems::new(&config.source, vec![*fault]))?;
     let loader = Arc::new(Loader::new(cache, metrics.clone())?);
     let runtime = local_runtime()?;
     let records = Records::start(&config, &metrics, None)?;
     let mut inherited = Inherited::from_environment();
-    let admin =
-        config.admin.as_ref().map(|admin| AdminListener::open(admin.address, &mut inherited)).transpose()?;
+    let admin = config
+        .admin
+        .as_ref()
+        .map(|admin| AdminListener::open(&config, admin.address, &mut inherited))
+        .transpose()?;
     let loading = {
         let loader = loader.clone();
         on_a_thread(move || {
@@ -154,7 +158,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
     let mut listeners = Listeners::new(orders, inherited);
-    let opening = listeners.prepare(&config.listeners)?;
+    let opening = listeners.prepare(&config)?;
     snapshot.doors = opening.doors();
     records.put_into(&mut snapshot);
     let (controller, drain) = drain::channel();

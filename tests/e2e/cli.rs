@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use tempfile::TempDir;
-use wasmgate_tests::{Output, binary, guest, plugin, run, run_in};
+use wasmgate_tests::{Output, TestGateway, binary, guest, plugin, run, run_in};
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -25,6 +25,32 @@ const GOOD: &str = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n
     [plugin.rogue]\nfile = \"{rogue}\"\n\
     [[route]]\nname = \"user\"\nmatch = { host = \"a.test\", path = \"/users/{id}\", methods = [\"GET\"] }\nupstream = \"app\"\n\
     plugins = [{ name = \"rogue\", config = { name = \"x\" } }]\n[[route]]\nname = \"all\"\nupstream = \"app\"\n";
+
+#[test]
+fn what_cannot_be_opened_is_told_with_its_place() {
+    let run = |config: &str| TestGateway::refused(config);
+    let busy: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let address = |place: usize| busy[place].local_addr().unwrap();
+    let listeners =
+        format!("[[listener]]\naddress = \"{}\"\n[[listener]]\naddress = \"{}\"\n", address(0), address(1));
+    let route = "[[route]]\nname = \"all\"\nplugins = []\nupstream = \"app\"\n[upstream.app]\nendpoints = [\"127.0.0.1:9\"]\n";
+    let told = run(&format!("{listeners}{route}"));
+    for place in [
+        "gateway.toml:2:11: error: listener[0].address: cannot listen",
+        "gateway.toml:4:11: error: listener[1]",
+    ] {
+        assert!(told.contains(place), "{place} is missing:\n{told}");
+    }
+    let told = run(&format!("admin.address = \"{}\"\n{listeners}{route}", address(2)));
+    assert!(told.contains("gateway.toml:1:17: error: admin.address: cannot listen"), "{told}");
+    let told = run(&format!("access_log.file = \"nowhere/access.log\"\n{listeners}{route}"));
+    assert!(
+        told.contains("gateway.toml:1:19: error: access_log.file: nowhere/access.log cannot be written"),
+        "{told}"
+    );
+    let told = run(&format!("[plugins]\ncache = \"/dev/null/x\"\n{listeners}{route}"));
+    assert!(told.contains("gateway.toml:2:9: error: plugins.cache: /dev/null/x cannot be used"), "{told}");
+}
 
 #[test]
 fn a_good_config_is_told_to_be_good() {
@@ -72,8 +98,8 @@ fn faults_of_all_kinds_are_told_at_once() {
         ("13:8", "plugin.missing.file"),
         ("16:21", "plugin.small.limits.memory"),
         ("19:12", "route[0].upstream"),
-        ("20:49", "route[0].plugins[0].config.name"),
-        ("20:97", "route[0].plugins[1].config.name"),
+        ("20:48", "route[0].plugins[0].config.name"),
+        ("20:91", "route[0].plugins[1].config.name"),
     ];
     assert_eq!(told, expected, "{}", output.err);
     assert!(!directory.path().join("nowhere").exists());

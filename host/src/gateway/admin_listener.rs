@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
 };
@@ -10,7 +11,10 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{Error, handover::Inherited};
-use crate::admin::{self, Control, Controlled};
+use crate::{
+    admin::{self, Control, Controlled},
+    config::{Config, KeyPath, Problem, Problems},
+};
 
 pub struct AdminListener {
     socket: TcpListener,
@@ -21,8 +25,16 @@ pub struct AdminListener {
 }
 
 impl AdminListener {
-    pub fn open(address: SocketAddr, inherited: &mut Inherited) -> Result<AdminListener, Error> {
-        let failed = |error| Error::Io(format!("admin.address: cannot listen on {address}"), error);
+    pub fn open(
+        config: &Config,
+        address: SocketAddr,
+        inherited: &mut Inherited,
+    ) -> Result<AdminListener, Problems> {
+        let failed = |error: io::Error| {
+            let (place, text) =
+                (KeyPath::root().key("admin").key("address"), format!("cannot listen on {address}: {error}"));
+            Problems::new(&config.source, vec![Problem::at_value(&config.source, &place, text)])
+        };
         let socket = match inherited.take(address).pop() {
             Some(socket) => socket,
             None => TcpListener::bind(address).map_err(failed)?,
@@ -57,7 +69,7 @@ impl AdminListener {
     }
 
     /// A copy of the socket.
-    pub fn socket(&self) -> std::io::Result<TcpListener> {
+    pub fn socket(&self) -> io::Result<TcpListener> {
         self.socket.try_clone()
     }
 

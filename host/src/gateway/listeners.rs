@@ -9,8 +9,11 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Error, handover::Inherited};
-use crate::{config, server::bind};
+use super::handover::Inherited;
+use crate::{
+    config::{self, Config, KeyPath, Problem, Problems},
+    server::bind,
+};
 
 /// What a worker is told about its sockets.
 pub enum Order {
@@ -57,20 +60,34 @@ impl Listeners {
     }
 
     /// Binds what is new; nothing happens to what is open.
-    pub fn prepare(&mut self, wanted: &[config::Listener]) -> Result<Change, Error> {
+    pub fn prepare(&mut self, config: &Config) -> Result<Change, Problems> {
         let mut change = Change { open: Vec::new(), new: Vec::new(), gone: Vec::new() };
-        for listener in wanted {
+        let mut faults = Vec::new();
+        for (place, listener) in config.listeners.iter().enumerate() {
             if let Some(open) = self.open.iter().find(|open| open.listener == *listener) {
                 change.open.push(open.clone());
                 continue;
             }
             let door = self.next;
             self.next += 1;
-            let (sockets, address) = self.sockets(listener)?;
-            let kept = sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>();
-            let kept = Arc::new(kept.map_err(|error| failed(listener, error))?);
-            change.new.push((door, listener.name.as_str().into(), sockets));
-            change.open.push(Open { listener: listener.clone(), address, door, sockets: kept });
+            let opened = self.sockets(listener).and_then(|(sockets, address)| {
+                let kept: io::Result<Vec<_>> = sockets.iter().map(TcpListener::try_clone).collect();
+                Ok((sockets, Arc::new(kept?), address))
+            });
+            match opened {
+                Ok((own, sockets, address)) => {
+                    change.new.push((door, listener.name.as_str().into(), own));
+                    change.open.push(Open { listener: listener.clone(), address, door, sockets });
+                }
+                Err(error) => {
+                    let place = KeyPath::root().key("listener").index(place).key("address");
+                    let text = format!("cannot listen on {}: {error}", listener.address);
+                    faults.push(Problem::at_value(&config.source, &place, text));
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Problems::new(&config.source, faults));
         }
         let kept = change.doors();
         change.gone = self.open.iter().map(|open| open.door).filter(|door| !kept.contains(door)).collect();
@@ -83,20 +100,19 @@ impl Listeners {
     }
 
     /// At least one for each worker, all on the same address.
-    fn sockets(&mut self, listener: &config::Listener) -> Result<(Vec<TcpListener>, SocketAddr), Error> {
-        let failed = |error| failed(listener, error);
+    fn sockets(&mut self, listener: &config::Listener) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
         let workers = self.workers.len();
         let mut sockets = self.inherited.take(listener.address);
         match sockets.len() {
-            0 => sockets = bind::bind(listener.address, workers).map_err(failed)?,
+            0 => sockets = bind::bind(listener.address, workers)?,
             // A service manager has one for all; a predecessor may have had another number of workers.
             count => {
                 for place in count..workers {
-                    sockets.push(sockets[place % count].try_clone().map_err(failed)?);
+                    sockets.push(sockets[place % count].try_clone()?);
                 }
             }
         }
-        let address = sockets[0].local_addr().map_err(failed)?;
+        let address = sockets[0].local_addr()?;
         Ok((sockets, address))
     }
 
@@ -132,8 +148,4 @@ impl Listeners {
         }
         self.open = change.open;
     }
-}
-
-fn failed(listener: &config::Listener, error: io::Error) -> Error {
-    Error::Io(format!("listener {}: cannot listen on {}", listener.name, listener.address), error)
 }

@@ -44,17 +44,18 @@ impl Loader {
     /// Everything but sockets and logs. Waits for the compiler; the thread is busy meanwhile.
     pub async fn load(&self, config: &Config, before: &Plugins) -> Result<Loaded, Problems> {
         let mut faults = Faults::default();
-        let (plugins, services, routes) = self.parts(config, before, &[], &mut faults).await;
+        let (plugins, services, chains) = self.parts(config, before, &[], &mut faults).await;
         if !faults.refusing.is_empty() {
             return Err(Problems::new(&config.source, faults.refusing));
         }
         let disabling = faults.disabling(config);
         let plugins = Plugins::new(plugins.into_iter().flatten());
+        let routes = config.routes.iter().zip(chains).map(|(route, chain)| self.route(config, route, chain));
         let snapshot = Snapshot {
             services,
             doors: Vec::new(),
             table: config.table.clone(),
-            routes,
+            routes: routes.collect(),
             upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
             limits: config.limits.clone(),
             drain_timeout: config.server.drain_timeout,
@@ -75,14 +76,14 @@ impl Loader {
         disabling
     }
 
-    /// Plugins, services and routes, so far as the config has no `known` faults where it tells of them.
+    /// Plugins, services and the chains of routes, so far as the config has no `known` faults where it tells of them.
     async fn parts(
         &self,
         config: &Config,
         before: &Plugins,
         known: &[Problem],
         faults: &mut Faults,
-    ) -> (Vec<Option<Ready>>, Vec<Service>, Vec<RouteSpec>) {
+    ) -> (Vec<Option<Ready>>, Vec<Service>, Vec<Option<Vec<PluginUse>>>) {
         let mut plugins = Vec::new();
         for plugin in &config.plugins {
             if is_faulty(known, &plugin.path) || is_faulty(known, &KeyPath::root().key("plugins")) {
@@ -109,12 +110,11 @@ impl Loader {
                 Err(wrong) => wrong.into_iter().for_each(|problem| faults.add(plugin, problem)),
             }
         }
-        let mut routes = Vec::new();
+        let mut chains = Vec::new();
         for route in &config.routes {
-            let uses = self.chain(config, route, &mut plugins, known, faults).await;
-            routes.push(self.route(config, route, uses));
+            chains.push(self.chain(config, route, &mut plugins, known, faults).await);
         }
-        (plugins, services, routes)
+        (plugins, services, chains)
     }
 
     /// The route's plugins; none where one of them is at fault.
@@ -194,12 +194,12 @@ fn endpoint(endpoint: &config::Endpoint) -> upstream::EndpointSpec {
 }
 
 /// The directory of the config, or the user's cache. Only the first must work.
-pub fn open_cache(config: &Config) -> Result<Cache, Problem> {
+pub fn open_cache(config: &Config) -> Result<Cache, Box<Problem>> {
     if let Some(directory) = &config.cache {
         let place = KeyPath::root().key("plugins").key("cache");
         let failed = |error| format!("{} cannot be used: {error}", directory.display());
         return Cache::open(directory)
-            .map_err(|error| Problem::at_value(&config.source, &place, failed(error)));
+            .map_err(|error| Problem::at_value(&config.source, &place, failed(error)).into());
     }
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let directory = variable("CACHE_DIRECTORY")

@@ -221,8 +221,9 @@ impl Build {
         code: Code,
         known: Option<&Build>,
     ) -> Result<Build, String> {
-        let upstreams = plugin.upstreams.iter().map(|&place| config.upstreams[place].name.as_str());
-        let upstreams: Vec<Arc<str>> = upstreams.map(Arc::from).collect();
+        // One of a config with faults may be missing.
+        let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
+        let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| Arc::from(upstream.name.as_str())).collect();
         let Plugin { limits, breaker, isolation, smoke, proxy_wasm, .. } = plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =

@@ -176,7 +176,7 @@ impl Reloader {
         let started = Instant::now();
         let overlay = self.config().overlay.clone();
         let (config, loaded) = self.load(overlay).await?;
-        self.running.borrow_mut().listeners.prepare(&config.listeners)?;
+        self.running.borrow_mut().listeners.prepare(&config)?;
         let (routes, disabling) = (config.routes.len(), loaded.disabling);
         Ok(Applied { took: started.elapsed(), routes, disabling })
     }
@@ -203,7 +203,7 @@ impl Reloader {
     async fn attempt(&self, overlay: Overlay) -> Result<(), Error> {
         let (config, loaded) = self.load(overlay).await?;
         let mut running = self.running.borrow_mut();
-        let opening = running.listeners.prepare(&config.listeners)?;
+        let opening = running.listeners.prepare(&config)?;
         let before = Some((&*running.config, &running.records));
         let records = Records::start(&config, &self.metrics, before)?;
         tell_what_stays(&running.config, &config);
