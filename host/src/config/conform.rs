@@ -102,6 +102,11 @@ impl Wording<'_> {
         if !choices.is_empty() && only_choices {
             return self.expected(error, &one_of(&choices), near_choice(error, &choices));
         }
+        if let Some(keys) = alternative_keys(&fitting, here) {
+            let message = format!("missing key: one of {}", quoted(keys));
+            self.problems.push(Problem::at_value(self.source, &self.path(error), message));
+            return;
+        }
         // A branch whose tag differs is further off than any number of faults under the right tag.
         let distance = |errors: &&&Vec<ValidationError<'static>>| {
             (errors.iter().any(|e| !choices_of(e).is_empty()), errors.len())
@@ -238,6 +243,23 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// The keys of which each branch lacks another one, where they lack nothing else.
+fn alternative_keys<'e>(
+    branches: &[&'e Vec<ValidationError<'static>>],
+    here: &Location,
+) -> Option<Vec<&'e str>> {
+    let lacking = |errors: &&'e Vec<ValidationError<'static>>| match &errors[..] {
+        [error] if error.instance_path() == here => match error.kind() {
+            Kind::Required { property } => property.as_str(),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut keys = branches.iter().map(lacking).collect::<Option<Vec<_>>>()?;
+    keys.dedup();
+    (keys.len() > 1).then_some(keys)
+}
+
 /// The values that an enumeration or constant at `here` would have accepted.
 fn choices<'e>(error: &'e ValidationError<'_>, here: &Location) -> Vec<&'e Value> {
     match error.kind() {
@@ -365,6 +387,13 @@ mod tests {
         let schema = json!({ "oneOf": [branch("header", "name"), branch("cookie", "jar")] });
         let found = messages("by = \"cookie\"\njr = \"x\"", schema.clone());
         assert_eq!(found, [": missing key `jar`", "jr: unknown key `jr`, did you mean `jar`?"]);
+    }
+
+    #[test]
+    fn one_of_several_keys_is_missing() {
+        let branch = |key: &str| json!({ "type": "object", "required": [key], "properties": { key: {} } });
+        let schema = json!({ "properties": { "a": { "oneOf": [branch("header"), branch("query")] } } });
+        assert_eq!(messages("a = {}", schema), ["a: missing key: one of `header`, `query`"]);
     }
 
     #[test]

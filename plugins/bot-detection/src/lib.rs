@@ -89,6 +89,9 @@ fn ambiguous() -> Verdict {
 }
 
 fn compile(key: &str, patterns: &[String]) -> Result<RegexSet> {
+    if let Some(place) = patterns.iter().position(String::is_empty) {
+        return Err(Error::msg(format_args!("{key}[{place}]: is empty, which is found in every User-Agent")));
+    }
     set(patterns).map_err(|error| {
         let guilty = patterns.iter().position(|pattern| set(std::slice::from_ref(pattern)).is_err());
         let place = guilty.map_or(String::new(), |index| format!("[{index}]"));

@@ -180,8 +180,8 @@ fn own_patterns_match_in_any_case_and_anywhere() {
 #[test]
 fn a_missing_agent_passes_unless_denied() {
     for request in [|| Request::get("/"), || from("")] {
-        assert!(send(json!({"deny": [""]}), request()).sent);
-        let outcome = send(json!({"missing": "deny", "allow": [""]}), request());
+        assert!(send(json!({"deny": [".*"]}), request()).sent);
+        let outcome = send(json!({"missing": "deny", "allow": [".*"]}), request());
         assert_eq!((outcome.sent, outcome.code.as_deref()), (false, Some("bot_denied")));
     }
 }
@@ -213,6 +213,9 @@ fn mistakes_name_the_key() {
     assert!(error.starts_with("deny[1]: regex parse error"), "{error}");
     let error = refused(json!({"allow": ["x{99999}{99999}"]}));
     assert!(error.starts_with("allow[0]: "), "{error}");
+    let everything = "is empty, which is found in every User-Agent";
+    assert_eq!(refused(json!({"deny": ["fine", ""]})), format!("deny[1]: {everything}"));
+    assert_eq!(refused(json!({"allow": [""]})), format!("allow[0]: {everything}"));
     assert_eq!(refused(json!({"status": 200})), "status: must be 400 to 599");
     assert_eq!(refused(json!({"status": 600})), "status: must be 400 to 599");
     assert!(refused(json!({"missing": "drop"})).starts_with("missing: unknown variant `drop`"));

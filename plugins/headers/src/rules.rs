@@ -1,8 +1,14 @@
 //! The rules as an operator writes them, and the changes that they come to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
-use wasmgate_sdk::{Error, HeaderName, HostError, Result, config};
+use wasmgate_sdk::{
+    Error, HeaderName, HostError, Result, config,
+    serde::{
+        Deserialize, Deserializer,
+        de::{Error as _, MapAccess, Visitor},
+    },
+};
 
 use crate::message::Message;
 use crate::template::Template;
@@ -16,15 +22,50 @@ pub struct Rules {
     /// Takes all values away.
     remove: Vec<HeaderName>,
     /// Moves all values to another name, whose own values are lost.
+    #[serde(deserialize_with = "distinct")]
     rename: BTreeMap<HeaderName, HeaderName>,
     /// Puts the value in place of all others, only where there are some.
+    #[serde(deserialize_with = "distinct")]
     replace: BTreeMap<HeaderName, Template>,
     /// Puts the value, only where there is none.
+    #[serde(deserialize_with = "distinct")]
     add: BTreeMap<HeaderName, Template>,
     /// Puts the value after the others.
+    #[serde(deserialize_with = "distinct")]
     append: BTreeMap<HeaderName, Template>,
     /// Puts the value in place of all others.
+    #[serde(deserialize_with = "distinct")]
     set: BTreeMap<HeaderName, Template>,
+}
+
+/// A name twice, in two cases, is a mistake: only one of its values would count.
+fn distinct<'de, D, T>(deserializer: D) -> Result<BTreeMap<HeaderName, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Names<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Names<T> {
+        type Value = BTreeMap<HeaderName, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table of header names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut values = BTreeMap::new();
+            while let Some((name, value)) = entries.next_entry::<HeaderName, T>()? {
+                if values.contains_key(&name) {
+                    return Err(A::Error::custom(format_args!("`{name}` is given twice")));
+                }
+                values.insert(name, value);
+            }
+            Ok(values)
+        }
+    }
+
+    deserializer.deserialize_map(Names(PhantomData))
 }
 
 /// One operation on one name.

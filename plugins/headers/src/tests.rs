@@ -296,6 +296,8 @@ fn bad_rules_are_refused() {
         (json!({"set": {"host": "a"}}), "set.host: `host` is the gateway's to set"),
         (json!({"rename": {"x": "connection"}}), "rename.x: `connection` is the gateway's to set"),
         (json!({"set": {"x": 1}}), "set.x: invalid type: integer `1`, expected a string"),
+        (json!({"set": {"a": "1", "A": "2"}}), "set: `a` is given twice"),
+        (json!({"rename": {"X-a": "b", "x-A": "c"}}), "rename: `x-a` is given twice"),
         (json!({"delete": ["x"]}), "delete: unknown field `delete`"),
     ] {
         let message = refused(json!({ "response": rules }));

@@ -33,6 +33,9 @@ impl Places {
                 return Err(Error::msg(format_args!("{key}: is empty")));
             }
         }
+        if cookie.as_ref().is_some_and(|name| !is_cookie_name(name)) {
+            return Err(Error::msg("cookie: is not the name of a cookie"));
+        }
         Ok(Places { headers, prefix, query, cookie })
     }
 
@@ -93,6 +96,11 @@ impl OneOrMore {
             }
         }
     }
+}
+
+/// What can stand before the first `=` of a pair.
+fn is_cookie_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b','))
 }
 
 /// The other parameters stay as they were written.

@@ -243,6 +243,7 @@ fn mistakes_are_named() {
         (r#", "header": []"#, "header: is empty, and neither query nor cookie is given"),
         (r#", "query": """#, "query: is empty"),
         (r#", "cookie": """#, "cookie: is empty"),
+        (r#", "cookie": "a=b; c""#, "cookie: is not the name of a cookie"),
         (r#", "realm": "\"""#, "realm: holds a quote, a backslash or a control character"),
     ] {
         assert_eq!(with(config), expected);
