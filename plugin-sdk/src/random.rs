@@ -2,7 +2,7 @@
 
 use crate::host::random;
 
-/// So many random bytes, at most 64 KiB at once: the host ends a call that asks for more.
+/// So many random bytes, but no more than 64 KiB at once.
 ///
 /// ```
 /// fn nonce() -> Vec<u8> {

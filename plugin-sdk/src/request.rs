@@ -87,7 +87,8 @@ impl<'a> Request<'a> {
         Ok(self.raw.set_authority(authority)?)
     }
 
-    /// Path and query as received, percent-encoded.
+    /// Path and query, percent-encoded, or what a plugin before has set. The path is normalised, as routes see it: dot
+    /// segments are resolved. The query is as received.
     ///
     /// ```
     /// fn key(request: &wasmgate_sdk::Request) -> String {

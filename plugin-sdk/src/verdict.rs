@@ -67,7 +67,7 @@ pub use types::Client;
 pub struct LocalResponse {
     /// 200 to 599.
     pub status: u16,
-    /// Set on the answer in this order. A bad or forbidden one makes the call fail.
+    /// Set on the answer in this order. With a bad or forbidden one the phase that responds counts as failed.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body. Without one, and with a status of 400 or more, the gateway writes its own error
     /// body in the form that the client accepts (RFC 9457 problem+json by default).
@@ -147,7 +147,7 @@ impl LocalResponse {
         LocalResponse { status, headers: Vec::new(), body: None, code: None, detail: None }
     }
 
-    /// Adds a header after the others. A bad or forbidden one makes the call of the plugin fail.
+    /// Adds a header after the others. With a bad or forbidden one the phase that responds counts as failed.
     ///
     /// ```
     /// let answer = wasmgate_sdk::LocalResponse::new(302).header("location", "/new");

@@ -214,9 +214,10 @@ pub struct Limits {
     pub uri: SizeText,
     /// The body of a request; a route may set its own. Longer: 413.
     pub body: SizeText,
-    /// From the first byte of a request to the end of its header fields. Longer: 408.
+    /// From the first byte of a request, and of a new connection from its beginning, to the end of the header fields.
+    /// Longer: 408.
     pub header_time: DurationText,
-    /// A connection without a request.
+    /// A connection between two requests. Longer: it is closed.
     pub idle_time: DurationText,
     /// The pause between two pieces of a request's body. Longer: 408.
     pub body_time: DurationText,
@@ -228,8 +229,9 @@ pub struct Limits {
 #[schemars(deny_unknown_fields)]
 pub struct Forwarded {
     /// Addresses and networks of proxies in front of the gateway, whose X-Forwarded-For is believed; without one, their
-    /// Forwarded. Of two that name different clients only the first goes upstream. What others say is removed.
-    /// Default: nobody.
+    /// Forwarded. Default: nobody.
+    ///
+    /// Of two that name different clients only the first goes upstream. What others say is removed.
     pub trusted_proxies: Vec<String>,
     /// Send X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host upstream.
     pub x_forwarded: bool,
