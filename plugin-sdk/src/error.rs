@@ -5,6 +5,14 @@ use std::fmt;
 use crate::host::types;
 
 /// The result of a plugin's function.
+///
+/// ```
+/// use wasmgate_sdk::{Request, Result};
+///
+/// fn version(request: &Request) -> Result<u32> {
+///     Ok(request.header_str("x-version").unwrap_or_default().parse()?)
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure of the plugin, as one line of text for the gateway's log. The client never sees it:

@@ -49,6 +49,64 @@ use crate::{BodyVerdict, Phases, Request, Response, Result, Summary, Verdict};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// All phases, in a plugin that counts what passes and does nothing else:
+///
+/// ```
+/// use std::cell::Cell;
+///
+/// use wasmgate_sdk::{
+///     BodyMode, BodyVerdict, Phases, Plugin, Request, Response, Result, Summary, Verdict, log, plugin,
+/// };
+///
+/// struct Count {
+///     bytes: Cell<usize>,
+/// }
+///
+/// #[plugin]
+/// impl Plugin for Count {
+///     type Config = ();
+///
+///     fn new(_: ()) -> Result<Self> {
+///         Ok(Count { bytes: Cell::new(0) })
+///     }
+///
+///     fn phases(&self) -> Phases {
+///         Phases::all()
+///     }
+///
+///     fn on_request(&self, request: &Request) -> Result<Verdict> {
+///         request.set_body_mode(BodyMode::Stream)?;
+///         Ok(Verdict::Next)
+///     }
+///
+///     fn on_request_body(&self, _: &Request, chunk: Vec<u8>, _: bool) -> Result<BodyVerdict> {
+///         self.bytes.update(|bytes| bytes + chunk.len());
+///         Ok(BodyVerdict::Pass)
+///     }
+///
+///     fn on_response(&self, _: &Request, response: &Response) -> Result<Verdict> {
+///         response.set_body_mode(BodyMode::Stream)?;
+///         Ok(Verdict::Next)
+///     }
+///
+///     fn on_response_body(&self, _: &Request, _: &Response, chunk: Vec<u8>, _: bool) -> Result<BodyVerdict> {
+///         self.bytes.update(|bytes| bytes + chunk.len());
+///         Ok(BodyVerdict::Pass)
+///     }
+///
+///     fn on_log(&self, request: &Request, _: &Response, summary: &Summary) {
+///         log::info!("{}: {}, {} bytes so far", request.path(), summary.status, self.bytes.get());
+///     }
+/// }
+/// # fn main() -> Result<()> {
+/// use wasmgate_sdk::testing;
+/// let count = testing::Host::new().load::<Count>("null")?;
+/// count.exchange(testing::Request::new("POST", "/").body("abc"), testing::Response::new(200).body("de"));
+/// assert_eq!(count.plugin().bytes.get(), 5);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Plugin: Sized + 'static {
     /// What a use in a route may configure, usually a struct with [`#[config]`](macro@crate::config).
     /// Where the route gives no config, an empty one is read: with `#[serde(default)]` all keys

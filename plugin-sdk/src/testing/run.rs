@@ -13,6 +13,32 @@ const REQUEST_TOO_LARGE: (u16, &str) = (413, "payload_too_large");
 const RESPONSE_TOO_LARGE: (u16, &str) = (502, "response_too_large");
 
 /// An instance of a plugin on a fake host, made by [`Host::load`].
+///
+/// ```
+/// # use wasmgate_sdk::{Plugin, Result, plugin, testing};
+/// struct Greeter;
+///
+/// impl Greeter {
+///     fn greeting(&self, name: &str) -> String {
+///         format!("hello {name}")
+///     }
+/// }
+///
+/// #[plugin]
+/// impl Plugin for Greeter {
+///     type Config = ();
+///
+///     fn new(_: ()) -> Result<Self> {
+///         Ok(Greeter)
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let greeter = testing::Host::new().load::<Greeter>("null")?;
+/// assert_eq!(greeter.plugin().greeting("you"), "hello you");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Loaded<P> {
     host: Host,
     plugin: P,
@@ -67,7 +93,7 @@ impl<P: Plugin> Loaded<P> {
     }
 
     /// The instance itself, for its own functions. Those that call the host want
-    /// [`Host::enter`].
+    /// [`Host::enter`]. The example of [`Loaded`] shows it.
     pub fn plugin(&self) -> &P {
         &self.plugin
     }
@@ -124,11 +150,42 @@ pub struct Outcome {
 impl Outcome {
     /// The request as the upstream got it, or as it was when the plugin answered; also its
     /// variables.
+    ///
+    /// ```
+    /// # use wasmgate_sdk::{Plugin, Request, Response, Result, Verdict, plugin, testing};
+    /// struct Tag;
+    ///
+    /// #[plugin]
+    /// impl Plugin for Tag {
+    ///     type Config = ();
+    ///
+    ///     fn new(_: ()) -> Result<Self> {
+    ///         Ok(Tag)
+    ///     }
+    ///
+    ///     fn on_request(&self, request: &Request) -> Result<Verdict> {
+    ///         request.set_header("x-tag", "1")?;
+    ///         Ok(Verdict::Next)
+    ///     }
+    ///
+    ///     fn on_response(&self, _: &Request, response: &Response) -> Result<Verdict> {
+    ///         response.set_status(203)?;
+    ///         Ok(Verdict::Next)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let outcome = testing::Host::new().load::<Tag>("null")?.send(testing::Request::get("/"));
+    /// assert_eq!(outcome.request().header_str("x-tag").as_deref(), Some("1"));
+    /// assert_eq!(outcome.response().status(), 203);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn request(&self) -> crate::Request<'_> {
         self.exchange.request()
     }
 
-    /// The response as the client got it.
+    /// The response as the client got it; the example is that of [`Outcome::request`].
     pub fn response(&self) -> crate::Response<'_> {
         self.exchange.response()
     }
