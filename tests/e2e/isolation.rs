@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use wasmgate_tests::{Client, TestGateway, TestUpstream, eventually, guest, run_in};
+use wasmgate_tests::{Client, TestGateway, TestUpstream, eventually, garbled, guest, run_in};
 
 const LIMITS: &str = "limits = { time = \"100ms\", memory = \"32MiB\" }\n";
 
@@ -165,16 +165,9 @@ fn garbage_from_a_guest_is_a_failure() {
 
 #[test]
 fn strings_that_are_not_text_are_a_failure() {
-    let mark = b"these bytes are made invalid";
-    let mut bytes = fs::read(guest("rogue")).unwrap();
-    let at = bytes
-        .windows(mark.len())
-        .position(|window| window == mark)
-        .expect("the mark lies in the data section");
-    bytes[at..at + 5].fill(0xff);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("garbled.wasm");
-    fs::write(&file, bytes).unwrap();
+    fs::write(&file, garbled()).unwrap();
     let gateway = TestGateway::before(
         &TestUpstream::ok(),
         &format!(

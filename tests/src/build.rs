@@ -49,6 +49,16 @@ pub fn guest(name: &str) -> PathBuf {
     guest_directory().join(name).with_extension("wasm")
 }
 
+/// The bytes of guest `rogue`, of whose strings one is no text.
+pub fn garbled() -> Vec<u8> {
+    let mark = b"these bytes are made invalid";
+    let mut bytes = std::fs::read(guest("rogue")).expect("the guest can be read");
+    let at = bytes.windows(mark.len()).position(|window| window == mark);
+    let at = at.expect("the mark lies in the data section");
+    bytes[at..at + 5].fill(0xff);
+    bytes
+}
+
 /// A build that failed is not tried again for the next test.
 fn once(built: &'static Built, build: fn() -> io::Result<PathBuf>) -> &'static Path {
     match built.get_or_init(build) {

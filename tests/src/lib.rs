@@ -21,7 +21,7 @@ mod upstream;
 
 use std::time::{Duration, Instant};
 
-pub use build::{binary, guest, plugin, version};
+pub use build::{binary, garbled, guest, plugin, version};
 pub use client::{Client, get, request};
 pub use collector::{Collector, attribute, spans};
 pub use config::{before, fill};
