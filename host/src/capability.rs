@@ -14,7 +14,7 @@ pub struct Capabilities {
     pub metrics: Arc<Metrics>,
     pub counters: counters::Counters,
     pub key_value: key_value::KeyValue,
-    pub shared: shared::Shared,
+    pub shared: Arc<shared::Shared>,
 }
 
 impl Capabilities {
@@ -23,7 +23,7 @@ impl Capabilities {
             metrics,
             counters: counters::Counters::default(),
             key_value: key_value::KeyValue::default(),
-            shared: shared::Shared::default(),
+            shared: Arc::default(),
         }
     }
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::router::Table;
 
@@ -259,6 +259,7 @@ pub struct Plugin {
     pub service: Option<Service>,
     /// Where the file says anything that only proxy-wasm filters have.
     pub proxy_wasm: Option<ProxyWasm>,
+    pub node: Arc<Node>,
     /// Its table, or else the first route that uses it.
     pub path: KeyPath,
 }
@@ -274,6 +275,22 @@ pub struct ProxyWasm {
     pub clusters: Vec<(String, String)>,
     pub reroute: bool,
     pub vms_per_worker: Option<usize>,
+}
+
+/// Who this gateway is: the properties `xds.node.id`, `xds.node.cluster` and `xds.node.metadata.KEY` of proxy-wasm
+/// filters.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Node {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Values of any kind.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schemars(extend("examples" = [{ "REGION": "eu" }]))]
+    pub metadata: Map<String, Value>,
 }
 
 /// A value from the file that may hold secrets, and so is not shown.

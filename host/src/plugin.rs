@@ -209,6 +209,9 @@ pub struct LocalResponse {
 }
 
 impl LocalResponse {
+    /// The word for answers that have none of their own.
+    pub const PLUGIN: &str = "plugin_response";
+
     pub fn error(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
         LocalResponse {
             status,

@@ -121,7 +121,7 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     }
     present.strip_hop_by_hop(&mut map);
     forwarded::append_via(&mut map, head.version, &journey.snapshot().forwarding);
-    exchange.response = Some(ResponseHead { status, headers: map, from_upstream: true });
+    exchange.response = Some(ResponseHead { status, headers: map, local: None });
     Ok(body)
 }
 

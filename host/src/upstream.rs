@@ -37,7 +37,7 @@ pub struct EndpointSpec {
 /// An upstream on one worker.
 pub struct Cluster {
     pub spec: Arc<Spec>,
-    endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Endpoint>,
     balance: RefCell<RoundRobin>,
     pub numbers: Arc<UpstreamNumbers>,
 }

@@ -1,10 +1,10 @@
 //! Values with versions, and queues, for proxy-wasm filters: each belongs to a `vm_id`, whose filters share them
-//! on all workers.
+//! on all workers. They are there as long as any filter with that `vm_id` is.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -24,6 +24,14 @@ pub struct Shared {
     /// The version of the next value that is stored.
     version: AtomicU32,
     queues: Mutex<Queues>,
+    /// How many leases there are of each `vm_id`.
+    leases: Mutex<HashMap<String, usize>>,
+}
+
+/// Keeps what belongs to a `vm_id`.
+pub struct Lease {
+    shared: Arc<Shared>,
+    vm: String,
 }
 
 /// A `vm_id`, NUL, and the name.
@@ -34,9 +42,12 @@ struct Queues {
     ids: HashMap<Key, u32>,
     /// By id, which begins at 1.
     queues: Vec<Queue>,
+    /// Ids that nobody has any more.
+    free: Vec<u32>,
     bytes: usize,
 }
 
+#[derive(Default)]
 struct Queue {
     items: VecDeque<Bytes>,
     reader: Option<UnboundedSender<u32>>,
@@ -57,6 +68,7 @@ impl Default for Shared {
             bytes: AtomicUsize::new(0),
             version: AtomicU32::new(1),
             queues: Mutex::default(),
+            leases: Mutex::default(),
         }
     }
 }
@@ -107,13 +119,45 @@ impl Shared {
             *known = reader.or(known.take());
             return Some(id);
         }
-        if queues.queues.len() >= MAX_QUEUES {
+        if queues.ids.len() >= MAX_QUEUES {
             return None;
         }
-        queues.queues.push(Queue { items: VecDeque::new(), reader });
-        let id = queues.queues.len() as u32;
+        let id = queues.free.pop().unwrap_or_else(|| {
+            queues.queues.push(Queue::default());
+            queues.queues.len() as u32
+        });
+        queues.get(id)?.reader = reader;
         queues.ids.insert(key, id);
         Some(id)
+    }
+
+    pub fn lease(self: Arc<Self>, vm: &str) -> Lease {
+        *self.leases().entry(vm.to_owned()).or_default() += 1;
+        Lease { shared: self, vm: vm.to_owned() }
+    }
+
+    fn forget(&self, vm: &str) {
+        let prefix = key(vm, b"");
+        self.values.pin().retain(|key, (value, _)| {
+            let stays = !key.starts_with(&prefix);
+            if !stays {
+                self.bytes.fetch_sub(key.len() + value.len(), Relaxed);
+            }
+            stays
+        });
+        let mut queues = self.queues();
+        let gone: Vec<_> =
+            queues.ids.extract_if(|key, _| key.starts_with(&prefix)).map(|(_, id)| id).collect();
+        for id in gone {
+            let queue = queues.get(id).map(std::mem::take).unwrap_or_default();
+            queues.bytes -= queue.items.iter().map(Bytes::len).sum::<usize>();
+            queues.free.push(id);
+        }
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        // Nothing panics while it is held.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn resolve(&self, vm: &str, name: &[u8]) -> Option<u32> {
@@ -151,6 +195,20 @@ impl Shared {
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.shared.leases();
+        let left = leases.get_mut(&self.vm).map_or(0, |count| {
+            *count -= 1;
+            *count
+        });
+        if left == 0 {
+            leases.remove(&self.vm);
+            self.shared.forget(&self.vm);
+        }
+    }
+}
+
 impl Queues {
     fn get(&mut self, id: u32) -> Option<&mut Queue> {
         self.queues.get_mut((id as usize).checked_sub(1)?)
@@ -178,6 +236,31 @@ mod tests {
         assert_eq!(shared.get("other", b"k"), None);
         assert_eq!(shared.bytes.load(Relaxed), "vm-k4".len());
         assert_eq!(shared.set("vm", b"k", vec![0; CAPACITY].into(), 0), Err(NotStored::Full));
+    }
+
+    #[test]
+    fn what_belongs_to_nobody_is_forgotten() {
+        let shared = Arc::new(Shared::default());
+        let (one, other) = (shared.clone().lease("vm"), shared.clone().lease("vm"));
+        let neighbour = shared.clone().lease("v");
+        for vm in ["v", "vm"] {
+            shared.set(vm, b"k", "1".into(), 0).unwrap();
+            let id = shared.register(vm, b"q", None).unwrap();
+            shared.enqueue(id, "item".into());
+        }
+        drop(one);
+        assert!(shared.get("vm", b"k").is_some() && shared.resolve("vm", b"q").is_some());
+        drop(other);
+        assert!(shared.get("vm", b"k").is_none() && shared.resolve("vm", b"q").is_none());
+        let id = shared.register("new", b"q", None).unwrap();
+        assert_eq!(
+            (shared.dequeue(id), shared.queues().queues.len()),
+            (Some(None), 2),
+            "its place is used again"
+        );
+        assert_eq!((shared.bytes.load(Relaxed), shared.queues().bytes), ("v-k1".len(), "item".len()));
+        drop(neighbour);
+        assert_eq!((shared.bytes.load(Relaxed), shared.queues().bytes), (0, 0));
     }
 
     #[test]

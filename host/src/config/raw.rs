@@ -13,7 +13,9 @@ use serde_json::Value;
 mod schema;
 mod section;
 
-use super::{AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, OnLoadError, OtlpProtocol, Service};
+use super::{
+    AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, Node, OnLoadError, OtlpProtocol, Service,
+};
 
 pub use schema::schema;
 pub use section::Section;
@@ -258,6 +260,8 @@ pub struct Plugins {
     pub failure_policy: FailurePolicy,
     /// What becomes of plugins that cannot be loaded and do not set their own.
     pub on_load_error: OnLoadError,
+    /// What proxy-wasm filters get to know as the node that they run on.
+    pub node: Node,
 }
 
 /// One plugin.
@@ -696,6 +700,7 @@ impl Default for Plugins {
             limits: PluginLimits::default(),
             failure_policy: FailurePolicy::default(),
             on_load_error: OnLoadError::default(),
+            node: Node::default(),
         }
     }
 }

@@ -64,6 +64,7 @@ impl Loader {
             tracer: None,
             metrics: self.metrics.clone(),
         };
+        tracing::debug!(routes = snapshot.routes.len(), "loaded");
         Ok(Loaded { snapshot, plugins, disabling })
     }
 

@@ -224,7 +224,7 @@ impl Build {
         // One of a config with faults may be missing.
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| Arc::from(upstream.name.as_str())).collect();
-        let Plugin { limits, breaker, isolation, smoke, proxy_wasm, .. } = plugin;
+        let Plugin { limits, breaker, isolation, smoke, proxy_wasm, node, .. } = plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =
             proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
@@ -233,7 +233,7 @@ impl Build {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope} {proxy_wasm:?} {vm_config:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -320,6 +320,7 @@ impl Build {
             breaker: plugin.breaker.clone(),
             fresh: plugin.isolation == Isolation::Request,
             proxy_wasm: plugin.proxy_wasm.clone().unwrap_or_default(),
+            node: plugin.node.clone(),
             digest: self.identity.digest,
         };
         let factory = self.program.start(self.context.clone(), settings, config, hasher.finish()).await;

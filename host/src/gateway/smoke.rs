@@ -30,7 +30,7 @@ async fn pass(factory: &dyn Factory, smoke: &Smoke) -> Result<(), String> {
     let phases = filter.phases();
     let mut exchange = Exchange::new(Box::new(state(smoke)));
     exchange.ends = true;
-    let upstream = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), from_upstream: true };
+    let upstream = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), local: None };
     exchange.response = Some(upstream);
     if phases.request {
         let verdict = filter.request(&mut exchange).await;
@@ -55,8 +55,8 @@ fn answer(exchange: &mut Exchange, verdict: Result<Verdict, Failure>) -> Result<
         Verdict::Next => Ok(()),
         Verdict::Close => Err("closes the connection".to_owned()),
         Verdict::Respond(local) => {
-            let LocalResponse { status, headers, .. } = *local;
-            exchange.response = Some(ResponseHead { status, headers, from_upstream: false });
+            let LocalResponse { status, headers, code, .. } = *local;
+            exchange.response = Some(ResponseHead { status, headers, local: Some(code) });
             Ok(())
         }
     }

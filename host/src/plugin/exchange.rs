@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     ops::{Deref, DerefMut, Range},
     rc::Rc,
@@ -31,9 +32,15 @@ const MAX_VARS: usize = 64;
 pub struct Exchange {
     state: Option<Box<State>>,
     /// What filters keep with the request until it is over, each under a key of its own.
-    kept: Vec<(Key, Rc<dyn Any>)>,
+    kept: Vec<(Key, Rc<dyn Kept>)>,
     /// Where a filter has asked for it.
     interrupt: Option<Rc<Interrupt>>,
+}
+
+/// What a filter keeps with a request.
+pub trait Kept: Any {
+    /// The request is over, and this the last look at it.
+    fn end(&self, exchange: &mut Exchange);
 }
 
 /// A filter's identity and its place in the chain.
@@ -112,7 +119,14 @@ pub struct RequestHead {
 pub struct ResponseHead {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub from_upstream: bool,
+    /// Why it is not the upstream's: a word for it, or what the plugin that answered had to say.
+    pub local: Option<Cow<'static, str>>,
+}
+
+impl ResponseHead {
+    pub fn from_upstream(&self) -> bool {
+        self.local.is_none()
+    }
 }
 
 /// Facts of a client's connection.
@@ -171,13 +185,14 @@ impl Exchange {
         self.interrupt.clone()
     }
 
-    pub fn keep(&mut self, key: Key, value: Rc<dyn Any>) {
+    pub fn keep(&mut self, key: Key, value: Rc<dyn Kept>) {
         self.kept.push((key, value));
     }
 
     pub fn kept<T: Any>(&self, key: Key) -> Option<Rc<T>> {
         let (_, value) = self.kept.iter().find(|(known, _)| *known == key)?;
-        value.clone().downcast().ok()
+        let value: Rc<dyn Any> = value.clone();
+        value.downcast().ok()
     }
 
     /// Another one that looks the same, to be changed without consequence.
@@ -191,9 +206,20 @@ impl Exchange {
 
     /// Keeps on what filters began to keep with a copy.
     pub fn keep_on(&mut self, copy: Exchange) {
-        let new = copy.kept.into_iter().filter(|(key, _)| !self.kept.iter().any(|(known, _)| known == key));
-        let new: Vec<_> = new.collect();
+        let is_new = |(key, _): &&(Key, Rc<dyn Kept>)| !self.kept.iter().any(|(known, _)| known == key);
+        let new: Vec<_> = copy.kept.iter().filter(is_new).cloned().collect();
         self.kept.extend(new);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.state.is_some() {
+            // Those that are shared with a copy end with the last of both.
+            let kept = std::mem::take(&mut self.kept).into_iter();
+            let last = kept.filter(|(_, value)| Rc::strong_count(value) == 1);
+            last.for_each(|(_, value)| value.end(self));
+        }
     }
 }
 
@@ -280,14 +306,23 @@ impl State {
         Some(value)
     }
 
+    pub fn vars(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.vars.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     pub fn same_vars(&self, other: &State) -> bool {
         self.vars == other.vars
     }
 
     pub fn set_var(&mut self, name: String, value: Vec<u8>) -> Result<(), Refusal> {
-        if self.phase == Phase::Log {
-            return Err(Refusal::Immutable);
+        match self.phase {
+            Phase::Log => Err(Refusal::Immutable),
+            _ => self.put_var(name, value),
         }
+    }
+
+    /// In any phase: those that come after the one for the log see it.
+    pub fn put_var(&mut self, name: String, value: Vec<u8>) -> Result<(), Refusal> {
         if name.len() + value.len() > MAX_VAR {
             return Err(Refusal::TooLarge);
         }

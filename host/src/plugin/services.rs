@@ -24,6 +24,9 @@ pub trait Upstreams {
 pub trait Upstream {
     /// Sends to the endpoint whose turn it is, and comes back with the head of the answer.
     fn send(self: Rc<Self>, request: Request<Body>, protocol: Protocol) -> Sending;
+
+    /// How many endpoints it has.
+    fn endpoints(&self) -> usize;
 }
 
 pub type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, CallError>>>>;
@@ -42,12 +45,16 @@ pub enum CallError {
     Connect(String),
     /// The connection ended before the answer.
     Reset(String),
+    /// What came is no HTTP.
+    Protocol(String),
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Connect(text) | CallError::Reset(text) => f.write_str(text),
+            CallError::Connect(text) | CallError::Reset(text) | CallError::Protocol(text) => {
+                f.write_str(text)
+            }
         }
     }
 }
@@ -94,5 +101,9 @@ impl Upstreams for Nobody {
 impl Upstream for Nobody {
     fn send(self: Rc<Self>, _: Request<Body>, _: Protocol) -> Sending {
         Box::pin(std::future::pending())
+    }
+
+    fn endpoints(&self) -> usize {
+        0
     }
 }

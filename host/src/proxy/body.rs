@@ -254,12 +254,18 @@ impl Tapped {
     }
 
     /// Holds what passes to the length that the head has promised: what is beyond would be taken for another
-    /// message.
-    fn keep_promise(&mut self, bytes: Bytes) -> Result<Bytes, BodyError> {
+    /// message, and is dropped.
+    fn keep_promise(&mut self, mut bytes: Bytes) -> Bytes {
         if let Some(left) = &mut self.promised {
-            *left = left.checked_sub(bytes.len() as u64).ok_or(BodyError::Cut)?;
+            let fits = usize::try_from(*left).unwrap_or(usize::MAX);
+            if bytes.len() > fits {
+                let route = &*self.journey.route().name;
+                tracing::debug!(route, "a plugin's body is longer than its Content-Length");
+                bytes.truncate(fits);
+            }
+            *left -= bytes.len() as u64;
         }
-        Ok(bytes)
+        bytes
     }
 }
 
@@ -274,7 +280,7 @@ impl HttpBody for Tapped {
                 let (verdict, trailers) = ready!(call.as_mut().poll(cx));
                 let chunk = std::mem::take(chunk);
                 (this.asked, this.trailers) = (None, trailers);
-                match this.settle(chunk, verdict).and_then(|bytes| this.keep_promise(bytes)) {
+                match this.settle(chunk, verdict).map(|bytes| this.keep_promise(bytes)) {
                     Ok(bytes) if bytes.is_empty() => {}
                     result => return Poll::Ready(Some(result.map(Frame::data))),
                 }

@@ -106,7 +106,7 @@ impl ProxyError {
                 (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer has two lengths.")
             }
             E::ResponseBroken => (S::BAD_GATEWAY, "upstream_reset", "The upstream's answer broke off."),
-            E::Local(local) => (local.status, "plugin_response", ""),
+            E::Local(local) => (local.status, LocalResponse::PLUGIN, ""),
             E::Closed => (S::INTERNAL_SERVER_ERROR, "plugin_closed", "A plugin ended the connection."),
         }
     }
@@ -166,9 +166,20 @@ pub fn render(local: LocalResponse, state: &State) -> (ResponseHead, Body) {
         }
         body => body.unwrap_or_default(),
     };
-    let has_body = !matches!(local.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let body = if has_body { Body::Full(body) } else { Body::Empty };
-    (ResponseHead { status: local.status, headers, from_upstream: false }, body)
+    let has_body =
+        !matches!(local.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && !body.is_empty();
+    let body = if has_body {
+        headers.insert(header::CONTENT_LENGTH, body.len().into());
+        Body::Full(body)
+    } else {
+        headers.remove(header::CONTENT_LENGTH);
+        Body::Empty
+    };
+    let why = match local.code == LocalResponse::PLUGIN {
+        true => local.detail.unwrap_or_default(),
+        false => local.code,
+    };
+    (ResponseHead { status: local.status, headers, local: Some(why) }, body)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

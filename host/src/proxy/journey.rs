@@ -84,7 +84,7 @@ impl Ended {
         self.exchange.response.get_or_insert_with(|| ResponseHead {
             status: StatusCode::from_u16(self.summary.status).unwrap_or_default(),
             headers: HeaderMap::new(),
-            from_upstream: false,
+            local: Some(Cow::Borrowed("")),
         });
         let route = self.route.map_or(&self.view.unmatched, |place| &self.view.routes[place]);
         route.chain.log(&mut self.exchange, &self.summary).await;
@@ -211,14 +211,14 @@ impl Journey {
             None => ResponseHead {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 headers: Default::default(),
-                from_upstream: false,
+                local: Some(Cow::Borrowed("")),
             },
         };
         if keep || self.chain().has_log() {
             exchange.response = Some(ResponseHead {
                 status: head.status,
                 headers: head.headers.clone(),
-                from_upstream: head.from_upstream,
+                local: head.local.clone(),
             });
         }
         (head, method)

@@ -43,9 +43,14 @@ impl Upstream for Callee {
                 Some(Err(error @ (Error::Connect(_) | Error::ConnectTimeout))) => {
                     Err(CallError::Connect(error.to_string()))
                 }
+                Some(Err(error @ Error::Protocol(_))) => Err(CallError::Protocol(error.to_string())),
                 Some(Err(error)) => Err(CallError::Reset(error.to_string())),
                 None => Err(CallError::Connect("there is no endpoint".to_owned())),
             }
         })
+    }
+
+    fn endpoints(&self) -> usize {
+        self.0.endpoints.len()
     }
 }

@@ -12,7 +12,7 @@ use super::{
     store::PluginContext,
 };
 use crate::{
-    config::{Breaker, ProxyWasm},
+    config::{Breaker, Node, ProxyWasm},
     plugin::{Factory, Failure, Phases},
 };
 
@@ -28,6 +28,7 @@ pub struct Settings {
     /// A fresh instance for every call.
     pub fresh: bool,
     pub proxy_wasm: ProxyWasm,
+    pub node: Arc<Node>,
     /// Of the plugin's file.
     pub digest: Sha256Digest,
 }
@@ -89,12 +90,13 @@ impl Program {
                 Ok(Arc::new(NativeFactory { template, identity }))
             }
             Program::ProxyWasm(linked) => {
-                let Settings { breaker, proxy_wasm, digest, .. } = settings;
+                let Settings { breaker, proxy_wasm, node, digest, .. } = settings;
                 let clusters = proxy_wasm.clusters.into_iter();
                 let root = RootSettings {
                     root_id: proxy_wasm.root_id,
                     config: config.into(),
                     reroute: proxy_wasm.reroute,
+                    node,
                     clusters: clusters.map(|(name, upstream)| (name, upstream.into())).collect(),
                 };
                 let guest = Guest {

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use super::{compile::Sha256Digest, fuse::Fuse, store::PluginContext};
 use crate::{
+    capability::shared::Lease,
     config::Breaker,
     plugin::{
         BodyVerdict, Call, Factory, Failure, Filter, Phases, Stage, Stock, Summary, Verdict,
@@ -55,6 +56,8 @@ pub struct Template {
     key: share::Key,
     /// It does something without requests.
     is_lively: bool,
+    /// What filters with its `vm_id` share.
+    _lease: Lease,
 }
 
 impl Template {
@@ -64,6 +67,7 @@ impl Template {
         context: Arc<PluginContext>,
         settings: Settings,
     ) -> Result<Arc<Self>, Failure> {
+        let lease = context.capabilities.shared.clone().lease(&settings.guest.vm_id);
         let vm = Vm::start(&linked, settings.guest.clone(), &context, Arc::default())?;
         let root = vm.add_root(context.clone(), settings.root.clone(), Services::none())?;
         let is_lively = vm.is_lively(root);
@@ -72,7 +76,7 @@ impl Template {
         key.update(settings.digest);
         key.update(format!("{vm_id:?} {vm_config:?} {environment:?} {:?}", context.limits));
         let key = key.finalize().into();
-        Ok(Arc::new(Template { context, settings, linked, key, is_lively }))
+        Ok(Arc::new(Template { context, settings, linked, key, is_lively, _lease: lease }))
     }
 }
 
@@ -279,6 +283,8 @@ impl Filter for ProxyWasmFilter {
     }
 
     fn start(self: Rc<Self>) {
+        // What fails is tried again with the first request, which its failure answers.
+        (0..self.slots.len()).for_each(|number| _ = self.seat(number));
         if self.template.is_lively {
             self.services.tasks.spawn(Self::keep_alive(Rc::downgrade(&self)));
         }

@@ -13,13 +13,13 @@ use super::{
     route::{self, Scope, VirtualHost},
     tree::{Notes, Table},
 };
-use crate::config::KeyPath;
+use crate::config::{KeyPath, Node};
 
 /// The error is the reason why there is no config.
 pub fn config(tree: Value, notes: &Notes) -> Result<Output, &'static str> {
     let Value::Object(entries) = tree else { return Err("this is no config of Envoy") };
     let mut root = Table::new(KeyPath::root(), entries, notes);
-    root.skip(&["node"]);
+    let node = root.table("node").and_then(node);
     let admin = root.table("admin").and_then(admin);
     let mut resources = root.table("static_resources").ok_or(NO_LISTENER)?;
     let mut migration = Migration {
@@ -36,7 +36,7 @@ pub fn config(tree: Value, notes: &Notes) -> Result<Output, &'static str> {
     for extension in root.tables("bootstrap_extensions") {
         migration.plugins.service(extension);
     }
-    migration.output(admin, notes)
+    migration.output(node, admin, notes)
 }
 
 const NO_LISTENER: &str = "it holds no static listener for HTTP";
@@ -83,7 +83,7 @@ impl Migration {
         }
     }
 
-    fn output(self, admin: Option<Admin>, notes: &Notes) -> Result<Output, &'static str> {
+    fn output(self, node: Option<Node>, admin: Option<Admin>, notes: &Notes) -> Result<Output, &'static str> {
         if self.listeners.is_empty() {
             return Err(NO_LISTENER);
         }
@@ -96,7 +96,8 @@ impl Migration {
         }
         let plugins = self.plugins.all(&self.upstreams.renamed());
         let upstreams = self.upstreams.all();
-        Ok(Output { listeners: self.listeners, admin, plugins, upstreams, routes })
+        let node = node.filter(|node| !plugins.is_empty() && *node != Node::default());
+        Ok(Output { listeners: self.listeners, admin, node, plugins, upstreams, routes })
     }
 }
 
@@ -127,6 +128,28 @@ fn connection_manager<'n>(listener: &mut Table<'n>) -> Option<Table<'n>> {
         }
     }
     found
+}
+
+/// Who Envoy is, for the control plane and for filters.
+fn node(mut table: Table) -> Option<Node> {
+    let (id, cluster) = (table.text("id").unwrap_or_default(), table.text("cluster").unwrap_or_default());
+    let metadata = table.take("metadata", |value| match without_nulls(value)? {
+        Value::Object(map) => Some(map),
+        _ => None,
+    });
+    Some(Node { id, cluster, metadata: metadata.unwrap_or_default() })
+}
+
+/// TOML has none.
+fn without_nulls(value: &Value) -> Option<Value> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Object(map) => {
+            map.iter().filter_map(|(key, value)| Some((key.clone(), without_nulls(value)?))).collect()
+        }
+        Value::Array(values) => values.iter().filter_map(without_nulls).collect(),
+        value => value.clone(),
+    })
 }
 
 /// What can be reached from other machines needs a token, which Envoy's has not.

@@ -6,11 +6,12 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use toml::{Table, ser::Error};
 
-use crate::config::{self, KeyPath};
+use crate::config::{self, KeyPath, Node};
 
 pub struct Output {
     pub listeners: Vec<Listener>,
     pub admin: Option<Admin>,
+    pub node: Option<Node>,
     pub plugins: Vec<(String, Plugin)>,
     pub upstreams: Vec<(String, Upstream)>,
     pub routes: Vec<Route>,
@@ -144,6 +145,9 @@ impl Output {
         }
         if let Some(admin) = &self.admin {
             section(&mut text, "[admin]", admin)?;
+        }
+        if let Some(node) = &self.node {
+            section(&mut text, "[plugins]", &BTreeMap::from([("node", node)]))?;
         }
         for (name, plugin) in &self.plugins {
             section(&mut text, &header("plugin", name), plugin)?;

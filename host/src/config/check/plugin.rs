@@ -1,12 +1,12 @@
 //! Plugins: those with a table of their own and those that routes name.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use http::{Method, uri::PathAndQuery};
 
 use super::{Check, KeyPath, Problem, Section, raw};
 use crate::config::{
-    Breaker, FailurePolicy, OnLoadError, Plugin, PluginLimits, PluginUse, ProxyWasm, Rollback, Rollout,
+    Breaker, FailurePolicy, Node, OnLoadError, Plugin, PluginLimits, PluginUse, ProxyWasm, Rollback, Rollout,
     RolloutTo, Secret, Smoke, Sticky,
 };
 
@@ -21,6 +21,7 @@ pub(super) struct Defaults {
     limits: PluginLimits,
     failure_policy: FailurePolicy,
     on_load_error: OnLoadError,
+    node: Arc<Node>,
 }
 
 impl Check<'_> {
@@ -31,6 +32,7 @@ impl Check<'_> {
             limits: self.plugin_limits(&path, &raw.limits, &PluginLimits::default()),
             failure_policy: raw.failure_policy,
             on_load_error: raw.on_load_error,
+            node: Arc::new(raw.node.clone()),
         }
     }
 
@@ -71,6 +73,7 @@ impl Check<'_> {
             config: raw.config.take().map(|payload| Secret(payload.0)),
             service: raw.service,
             proxy_wasm: self.proxy_wasm(&path, raw),
+            node: defaults.node.clone(),
             name,
             path,
         }

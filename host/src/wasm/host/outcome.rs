@@ -81,7 +81,7 @@ fn local_response(answer: types::LocalResponse) -> Result<Box<LocalResponse>, St
         status,
         headers: map,
         body: answer.body.map(Into::into),
-        code: answer.code.map_or("plugin_response".into(), Into::into),
+        code: answer.code.map_or(LocalResponse::PLUGIN.into(), Into::into),
         detail: answer.detail.map(Into::into),
     }))
 }

@@ -39,7 +39,7 @@ impl response::Host for Host {
     }
 
     fn from_upstream(&mut self) -> Result<bool> {
-        Ok(self.response()?.from_upstream)
+        Ok(self.response()?.from_upstream())
     }
 
     fn header(&mut self, name: String) -> Result<Option<Vec<u8>>> {

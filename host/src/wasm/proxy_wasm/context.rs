@@ -2,7 +2,7 @@
 //! runs.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     rc::{Rc, Weak},
     sync::Arc,
@@ -15,11 +15,12 @@ use wasmtime::{Memory, TypedFunc};
 
 use super::{
     abi::{Answer, Fault, Status},
-    imports::grpc::Conversation,
+    imports::{foreign::expression::Expressions, grpc::Conversation},
     module::Guest,
     vm::Vm,
 };
 use crate::{
+    config::Node,
     plugin::{
         LocalResponse, Summary,
         exchange::State,
@@ -87,13 +88,10 @@ pub struct VmData {
     pub conversations: HashMap<u32, Conversation>,
     /// What a call was answered with, for the time of its callback.
     pub reply: Reply,
-    /// As `proxy_get_status` tells it.
-    pub status: (u32, Bytes),
     /// By place.
     pub metrics: Vec<Series>,
-    /// Properties that were declared, and those of them that can be set once only.
-    pub declared: HashSet<String>,
-    pub read_only: HashSet<String>,
+    /// Properties that were declared, and of what kind.
+    pub declared: HashMap<String, i32>,
     /// What was written to standard output and error since the last end of a line.
     pub output: [Vec<u8>; 2],
     /// The plugin that the VM was started for.
@@ -119,6 +117,8 @@ pub struct Reply {
     pub initial: Option<Pairs>,
     pub message: Option<Bytes>,
     pub trailing: Option<Pairs>,
+    /// What is to be said of its status.
+    pub status_message: Bytes,
 }
 
 /// A configured filter in its VM.
@@ -126,13 +126,16 @@ pub struct Root {
     pub plugin: Arc<PluginContext>,
     pub settings: Arc<RootSettings>,
     pub services: Services,
-    /// Only while the root is created and configured.
+    /// Only while the root is configured.
     pub configuring: bool,
     pub tick: Option<Duration>,
     /// The timer that counts; the ones before end.
     pub timer: u32,
+    /// That of the last call that failed, or of the last gRPC call: as in Envoy, no HTTP call that goes well changes it.
+    pub status: u32,
     /// It takes items from queues.
     pub has_queue: bool,
+    pub expressions: Expressions,
     pub ending: Ending,
     pub ended: Rc<Notify>,
 }
@@ -154,6 +157,7 @@ pub struct RootSettings {
     pub clusters: Vec<(String, Arc<str>)>,
     /// The route is looked up again where the guest changes a request's head.
     pub reroute: bool,
+    pub node: Arc<Node>,
 }
 
 /// One request and its response.
@@ -173,8 +177,29 @@ pub struct Stream {
     pub response_reached: bool,
     /// Once the exchange is over.
     pub summary: Option<Summary>,
+    /// For the time of the log callback.
+    pub log_open: bool,
     /// The guest has changed what the route was found by.
     pub reroute: bool,
+}
+
+/// Where a head is not what it is in the gateway: calls of the guest succeed as in Envoy, and what cannot be sent is
+/// told once the head is to go on.
+#[derive(Default)]
+pub struct Flaws {
+    /// Pseudo headers that the guest has removed.
+    pub missing: Vec<&'static str>,
+    /// The guest has put in what is no HTTP.
+    pub broken: bool,
+    /// The scheme is the connection's; the guest sees the one that it has set.
+    pub scheme: Option<String>,
+}
+
+impl Flaws {
+    /// Envoy too can do without a scheme.
+    pub fn are_fatal(&self) -> bool {
+        self.broken || self.missing.iter().any(|name| *name != ":scheme")
+    }
 }
 
 /// One direction of a stream.
@@ -184,8 +209,8 @@ pub struct Side {
     pub head_open: bool,
     pub body_open: bool,
     pub trailers_open: bool,
-    /// What is missing of the head since the guest removed it.
-    pub missing: Option<&'static str>,
+    /// What the guest has made of the head that cannot be said in a head.
+    pub flaws: Flaws,
     pub paused: bool,
     /// The guest has asked to go on.
     pub resumed: bool,
@@ -224,22 +249,24 @@ impl Side {
         }
     }
 
-    /// Puts bytes in the place of what stands before this one; or behind all, as Envoy does.
+    /// See [`replaced`].
     pub fn replace(&mut self, start: usize, size: usize, bytes: &[u8]) -> Answer {
-        let length = self.data().len();
-        let rest = match start {
-            0 => &self.data()[size.min(length)..],
-            _ if start >= length => &[],
-            _ => return Err(Status::BadArgument.into()),
-        };
-        let front = if start == 0 { &[] } else { self.data() };
-        let new = [front, bytes, rest].concat();
+        let new = replaced(self.data(), start, size, bytes)?;
         self.changed = true;
         match self.kept.is_empty() {
             true => self.chunk = new.into(),
             false => self.kept = BytesMut::from(&new[..]),
         }
         Ok(())
+    }
+}
+
+/// With bytes before all, in the place of what is in front, or behind all; not in the middle, as in Envoy.
+pub fn replaced(data: &[u8], start: usize, size: usize, bytes: &[u8]) -> Answer<Vec<u8>> {
+    match start {
+        0 => Ok([bytes, &data[size.min(data.len())..]].concat()),
+        _ if start >= data.len() => Ok([data, bytes].concat()),
+        _ => Err(Status::BadArgument.into()),
     }
 }
 
@@ -264,10 +291,8 @@ impl VmData {
             http_calls: HashMap::new(),
             conversations: HashMap::new(),
             reply: Reply::default(),
-            status: (0, Bytes::new()),
             metrics: Vec::new(),
-            declared: HashSet::new(),
-            read_only: HashSet::new(),
+            declared: HashMap::new(),
             output: Default::default(),
             plugin,
         }
@@ -316,6 +341,14 @@ impl VmData {
         self.roots.get_mut(&id).ok_or(Fault::Status(Status::BadArgument))
     }
 
+    /// What `proxy_get_status` tells.
+    pub fn set_status(&mut self, root: Id, code: u32, message: Bytes) {
+        self.reply.status_message = message;
+        if let Some(root) = self.roots.get_mut(&root) {
+            root.status = code;
+        }
+    }
+
     /// The plugin that speaks; the VM's first one where no context was called.
     pub fn plugin(&self) -> &Arc<PluginContext> {
         let root = self.root_of(self.current).and_then(|id| self.roots.get(&id));
@@ -349,6 +382,7 @@ impl Stream {
             interrupt,
             response_reached: false,
             summary: None,
+            log_open: false,
             reroute: false,
         }
     }

@@ -1,6 +1,7 @@
 //! The host functions that filters import, one file for each group. All versions' functions are there for
 //! every module: what a version does not have its modules do not import.
 
+mod attribute;
 pub mod buffers;
 pub mod foreign;
 pub mod grpc;

@@ -1,20 +1,20 @@
 //! One request and its response in a filter: how phases of the gateway become callbacks of the guest, and what
 //! the guest may answer with: go on, wait, keep the body, end the request.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{StatusCode, header};
 
 use super::{
     abi::{Action, DataAction},
-    context::{Id, Side, Stream},
-    imports::maps::{Map, request},
+    context::{Flaws, Id, Side, Stream},
+    imports::maps::Map,
     vm::Vm,
 };
 use crate::plugin::{
     BodyMode, BodyVerdict, Failure, LocalResponse, Summary, Verdict,
-    exchange::{Exchange, State},
+    exchange::{Exchange, Kept, State},
     interrupt::{Interrupt, Ruling},
 };
 
@@ -41,11 +41,25 @@ impl Drop for Seat {
 pub struct Context {
     pub seat: Rc<Seat>,
     id: Id,
+    ended: Cell<bool>,
+}
+
+impl Kept for Context {
+    fn end(&self, exchange: &mut Exchange) {
+        let lent = Lent::new(self, exchange, |stream| stream.log_open = false);
+        self.vm().finish_stream(self.id);
+        drop(lent);
+        self.vm().forget_stream(self.id);
+        self.ended.set(true);
+    }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
-        self.seat.vm.end_stream(self.id);
+        if !self.ended.get() {
+            self.vm().finish_stream(self.id);
+            self.vm().forget_stream(self.id);
+        }
     }
 }
 
@@ -75,7 +89,7 @@ impl Direction {
 impl Context {
     pub fn open(seat: Rc<Seat>, interrupt: Rc<Interrupt>) -> Result<Self, Failure> {
         let id = seat.vm.add_stream(seat.root, interrupt)?;
-        Ok(Context { seat, id })
+        Ok(Context { seat, id, ended: Cell::new(false) })
     }
 
     /// The callback for a head, and waiting until it may go on. `taps`: whether the guest wants bodies.
@@ -192,6 +206,8 @@ impl Context {
     }
 
     fn trailers(&self, lent: &Lent<'_>, direction: Direction, count: u32) -> Result<(), Failure> {
+        // Of the body, only what is kept can still be changed.
+        lent.with(|stream| direction.side(stream).body_open &= direction.side(stream).paused);
         let called = match direction {
             Direction::Request => {
                 self.vm().call(self.id, |exports| &exports.request_trailers, (self.id, count))
@@ -200,7 +216,8 @@ impl Context {
                 self.vm().call(self.id, |exports| &exports.response_trailers, (self.id, count))
             }
         };
-        let pauses = called?.is_some_and(|action| Action::of(action) == Action::Pause);
+        // Of trailers, there is only one way to go on.
+        let pauses = called?.is_some_and(|action| action != 0);
         lent.with(|stream| direction.side(stream).pause(pauses));
         Ok(())
     }
@@ -209,6 +226,7 @@ impl Context {
     pub fn log(&self, exchange: &mut Exchange, summary: &Summary) -> Result<(), Failure> {
         let _lent = Lent::new(self, exchange, |stream| {
             (stream.summary, stream.response_reached) = (Some(summary.clone()), true);
+            stream.log_open = true;
             (stream.request.body_open, stream.response.body_open) = (false, false);
         });
         self.vm().call(self.id, |exports| &exports.log, self.id).map(|_| ())
@@ -233,8 +251,7 @@ impl Stream {
         }
         let side = direction.side(self);
         side.head_open = false;
-        let missing = side.missing.take();
-        (false, missing.map(|name| Ruling::Respond(incomplete(direction, name))))
+        (false, side.flaws.are_fatal().then(|| Ruling::Respond(unfit(direction))))
     }
 }
 
@@ -246,12 +263,12 @@ impl Side {
 }
 
 fn count(direction: Direction, state: &State) -> u32 {
-    let map = match (direction, &state.response) {
-        (Direction::Request, _) => request(state),
-        (Direction::Response, Some(head)) => Map::Response(head),
-        (Direction::Response, None) => return 0,
+    let flaws = Flaws::default();
+    let map = match direction {
+        Direction::Request => Some(Map::request(state, &flaws)),
+        Direction::Response => Map::response(state, &flaws),
     };
-    map.len() as u32
+    map.map_or(0, |map| map.len() as u32)
 }
 
 /// A length that the guest lets stand is one that it keeps to.
@@ -273,13 +290,12 @@ fn ended(ruling: Ruling) -> BodyVerdict {
     }
 }
 
-/// As Envoy answers where a filter removes what a message must have.
-fn incomplete(direction: Direction, name: &'static str) -> Box<LocalResponse> {
+/// The guest has left a head that cannot be sent.
+fn unfit(direction: Direction) -> Box<LocalResponse> {
     let (status, detail) = match direction {
-        Direction::Request => (StatusCode::INTERNAL_SERVER_ERROR, "A plugin removed a part of the request."),
-        Direction::Response => (StatusCode::BAD_GATEWAY, "A plugin removed a part of the response."),
+        Direction::Request => (StatusCode::INTERNAL_SERVER_ERROR, "A plugin left no valid request."),
+        Direction::Response => (StatusCode::BAD_GATEWAY, "A plugin left no valid response."),
     };
-    tracing::debug!("a filter removed {name}");
     Box::new(LocalResponse::error(status, "plugin_failed", detail))
 }
 
@@ -338,7 +354,7 @@ impl<'a> Lent<'a> {
         self.with(|stream| {
             let side = direction.side(stream);
             let paused = side.paused;
-            side.body_open = paused;
+            (side.body_open, side.trailers_open) = (paused, paused && side.trailers_open);
             stream.waits = paused;
             match paused {
                 true => BodyVerdict::Hold(stream.wake.clone()),

@@ -43,6 +43,9 @@ pub struct CallAnswer {
     pub trailers: Pairs,
 }
 
+/// The status of calls that broke off.
+const BROKEN_CONNECTION: u32 = 11;
+
 /// How long a root that says it is not done may take until it says so.
 const PARKED: Duration = Duration::from_secs(10);
 
@@ -111,10 +114,12 @@ impl Vm {
                 plugin,
                 settings,
                 services,
-                configuring: true,
+                configuring: false,
                 tick: None,
                 timer: 0,
+                status: 0,
                 has_queue: false,
+                expressions: Default::default(),
                 ending: Ending::No,
                 ended: Rc::default(),
             };
@@ -126,20 +131,14 @@ impl Vm {
             if self.call(id, |exports| &exports.vm_start, (id, vm_size))? == Some(0) {
                 return Err(Failure::Error("proxy_on_vm_start is false".to_owned()));
             }
+            self.with_root(id, |root| root.configuring = true);
             if self.call(id, |exports| &exports.configure, (id, size))? == Some(0) {
                 return Err(Failure::Error("proxy_on_configure is false".to_owned()));
             }
             Ok(())
         })();
-        self.with(|data| {
-            if let Some(root) = data.roots.get_mut(&id) {
-                root.configuring = false;
-            }
-            if started.is_err() {
-                data.roots.remove(&id);
-            }
-        });
-        started.map(|()| id)
+        self.with_root(id, |root| root.configuring = false);
+        started.inspect_err(|_| _ = self.with(|data| data.roots.remove(&id))).map(|()| id)
     }
 
     /// A new stream context; the guest learns of it at once.
@@ -157,13 +156,15 @@ impl Vm {
     }
 
     /// The end of a stream context: done, then delete.
-    pub fn end_stream(&self, id: Id) {
-        if !self.is_alive() {
-            return;
+    pub fn finish_stream(&self, id: Id) {
+        if self.is_alive() {
+            let ended = self.call(id, |exports| &exports.done, id);
+            let ended = ended.and_then(|_| self.call(id, |exports| &exports.delete, id));
+            self.report(ended, id);
         }
-        let ended = self.call(id, |exports| &exports.done, id);
-        let ended = ended.and_then(|_| self.call(id, |exports| &exports.delete, id));
-        self.report(ended, id);
+    }
+
+    pub fn forget_stream(&self, id: Id) {
         self.with(|data| data.streams.remove(&id));
     }
 
@@ -217,6 +218,10 @@ impl Vm {
     /// Looks at what the host holds for it, or changes it.
     pub fn with<T>(&self, act: impl FnOnce(&mut VmData) -> T) -> T {
         act(self.live.borrow_mut().store.data_mut())
+    }
+
+    fn with_root<T>(&self, id: Id, act: impl FnOnce(&mut Root) -> T) -> Option<T> {
+        self.with(|data| data.roots.get_mut(&id).map(act))
     }
 
     pub fn with_stream<T>(&self, id: Id, act: impl FnOnce(&mut Stream) -> T) -> Option<T> {
@@ -346,13 +351,13 @@ impl Vm {
         let sizes = self.with(|data| match answer {
             Some(CallAnswer { headers, body, trailers }) => {
                 let sizes = (headers.len() as u32, body.len() as u32, trailers.len() as u32);
-                data.status = (0, Bytes::new());
-                let (headers, body, trailers) = (Some(headers), Some(body), Some(trailers));
+                let (headers, body) = (Some(headers), Some(body));
+                let trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
                 data.reply = Reply { headers, body, trailers, ..Reply::default() };
                 sizes
             }
             None => {
-                data.status = (11, Bytes::from_static(b"reset"));
+                data.set_status(root, BROKEN_CONNECTION, Bytes::from_static(b"reset"));
                 (0, 0, 0)
             }
         });
@@ -365,6 +370,7 @@ impl Vm {
 
     /// Something has come of a gRPC call.
     pub fn grpc_event(&self, token: u32, event: Event) {
+        let is_last = event.is_last(token);
         let Some(root) = self.with(|data| data.grpc_root(token, &event)) else { return };
         let called = match event {
             Event::Initial(pairs) => {
@@ -383,11 +389,14 @@ impl Vm {
                 self.call(root, |exports| &exports.grpc_trailing_metadata, (root, token, count))
             }
             Event::Close(code, message) => {
-                self.with(|data| data.status = (code, message));
+                self.with(|data| data.set_status(root, code, message));
                 self.call(root, |exports| &exports.grpc_close, (root, token, code))
             }
         };
         self.report(called, root);
+        if is_last {
+            self.with(|data| data.conversations.remove(&token));
+        }
         self.forget_reply();
     }
 

@@ -4,7 +4,7 @@ use super::functions;
 use crate::wasm::proxy_wasm::{
     abi::{Answer, BufferType, Status},
     call::{Call, slice},
-    context::{Side, VmData},
+    context::{Side, VmData, replaced},
 };
 
 functions! {
@@ -42,30 +42,41 @@ fn set(call: &mut Call<'_>, kind: u32, start: u32, size: u32, at: u32, length: u
     let bytes = slice(memory, at, length)?;
     data.account(length)?;
     let limit = data.plugin().limits.host_bytes;
-    let side = open_side(data, kind).ok_or(Status::BadArgument)?;
-    if side.data().len() + bytes.len() > limit {
+    let length = buffer(data, kind).ok_or(Status::NotFound)?.len();
+    if length + bytes.len() > limit {
         return Err(Status::InternalFailure.into());
     }
-    side.replace(start as usize, size as usize, bytes)
+    let (start, size) = (start as usize, size as usize);
+    match (kind, &mut data.reply.message) {
+        (BufferType::GrpcMessage, Some(message)) => {
+            *message = replaced(message, start, size, bytes)?.into();
+            Ok(())
+        }
+        _ => open_side(data, kind).ok_or(Status::BadArgument)?.replace(start, size, bytes),
+    }
 }
 
-/// Of version 0.1.0.
+/// Of version 0.1.0: nothing but while the filter is configured.
 fn get_configuration(call: &mut Call<'_>, at_out: u32, size_out: u32) -> Answer {
-    get(call, BufferType::PluginConfiguration as u32, 0, u32::MAX, at_out, size_out)
+    match buffer(call.data(), BufferType::PluginConfiguration) {
+        Some(_) => get(call, BufferType::PluginConfiguration as u32, 0, u32::MAX, at_out, size_out),
+        None => call.give(&[], at_out, size_out),
+    }
 }
 
 fn buffer(data: &mut VmData, kind: BufferType) -> Option<&[u8]> {
     match kind {
-        BufferType::RequestBody => data.stream().map(|stream| stream.request.data()),
-        BufferType::ResponseBody => data.stream().map(|stream| stream.response.data()),
+        BufferType::RequestBody => Some(data.stream().map_or(&[], |stream| stream.request.data())),
+        BufferType::ResponseBody => Some(data.stream().map_or(&[], |stream| stream.response.data())),
         BufferType::CallBody => data.reply.body.as_deref(),
-        BufferType::GrpcMessage => data.reply.message.as_deref(),
+        // Envoy has an empty one where there is none.
+        BufferType::GrpcMessage => Some(data.reply.message.as_deref().unwrap_or_default()),
+        BufferType::DownstreamData | BufferType::UpstreamData | BufferType::ForeignArguments => Some(&[]),
         BufferType::VmConfiguration => Some(&data.guest.vm_config),
         BufferType::PluginConfiguration => {
             let root = data.root().ok().filter(|root| root.configuring)?;
             Some(&root.settings.config)
         }
-        BufferType::DownstreamData | BufferType::UpstreamData | BufferType::ForeignArguments => None,
     }
 }
 

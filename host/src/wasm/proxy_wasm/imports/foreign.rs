@@ -1,6 +1,9 @@
 //! Foreign functions: those that Envoy offers to HTTP filters, by name.
 
-use std::io::Read;
+pub mod expression;
+mod signature;
+
+use std::{collections::hash_map::Entry, io::Read};
 
 use flate2::{
     Compression,
@@ -21,12 +24,17 @@ functions! {
 
 /// Names and what they do; nothing else is known.
 type Function = fn(&mut Call<'_>, &[u8]) -> Answer<Vec<u8>>;
-pub const FUNCTIONS: [(&str, Function); 5] = [
+pub const FUNCTIONS: [(&str, Function); 10] = [
     ("compress", compress),
     ("uncompress", uncompress),
     ("clear_route_cache", clear_route_cache),
     ("set_envoy_filter_state", set_filter_state),
     ("declare_property", declare_property),
+    ("expr_create", expression::create),
+    ("expr_evaluate", expression::evaluate),
+    ("expr_delete", expression::delete),
+    ("verify_signature", signature::verify),
+    ("sign", signature::sign),
 ];
 
 /// The result may be of no interest: then there is no place for it.
@@ -81,15 +89,13 @@ fn set_filter_state(call: &mut Call<'_>, bytes: &[u8]) -> Answer<Vec<u8>> {
     Ok(Vec::new())
 }
 
-/// How a property behaves that filters of this VM set: here, whether it can be set twice.
+/// How a property behaves that filters of this VM set. Expressions see it as text or as bytes; nothing else comes of it
+/// here, and in Envoy `readonly` keeps none from setting it twice either.
 fn declare_property(call: &mut Call<'_>, bytes: &[u8]) -> Answer<Vec<u8>> {
     let property = proto::DeclareProperty::decode(bytes).map_err(|_| Status::BadArgument)?;
-    let data = call.data();
-    if !data.declared.insert(property.name.clone()) {
-        return Err(Status::BadArgument.into());
-    }
-    if property.readonly {
-        data.read_only.insert(property.name);
+    match call.data().declared.entry(property.name) {
+        Entry::Vacant(entry) => _ = entry.insert(property.kind),
+        Entry::Occupied(_) => return Err(Status::BadArgument.into()),
     }
     Ok(Vec::new())
 }

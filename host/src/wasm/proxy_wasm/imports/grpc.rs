@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame};
@@ -15,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     functions,
-    http::{fields, status, upstream_named},
+    http::{fields, no_answer, status, upstream_named},
     stream::grpc_of_http,
 };
 use crate::{
@@ -44,13 +45,15 @@ functions! {
     proxy_grpc_close(token: u32) => close;
 }
 
+/// What Envoy says in place of a message, or adds to one, of an end that the upstream has sent.
+const VIA_UPSTREAM: &str = "via_upstream";
+
 /// The low bits of tokens.
 const CALL: u32 = 1;
 const STREAM: u32 = 2;
 
 const OK: u32 = 0;
 const UNKNOWN: u32 = 2;
-const DEADLINE_EXCEEDED: u32 = 4;
 const INTERNAL: u32 = 13;
 const UNAVAILABLE: u32 = 14;
 
@@ -72,16 +75,23 @@ pub enum Event {
 }
 
 impl VmData {
-    /// The root that an event is for; none where nobody waits for it any more.
+    /// The root that an event is for; none where nobody waits for it any more. The last event of a call is told when
+    /// there is nothing left to cancel; in that of a stream the guest may still close it.
     pub fn grpc_root(&mut self, token: u32, event: &Event) -> Option<Id> {
-        let ends = match event {
+        let root = self.conversations.get(&token)?.root;
+        if token & 3 == CALL && event.is_last(token) {
+            self.conversations.remove(&token);
+        }
+        Some(root)
+    }
+}
+
+impl Event {
+    pub fn is_last(&self, token: u32) -> bool {
+        match self {
             Event::Close(..) => true,
             Event::Message(_) => token & 3 == CALL,
             Event::Initial(_) | Event::Trailing(_) => false,
-        };
-        match ends {
-            true => self.conversations.remove(&token).map(|ended| ended.root),
-            false => self.conversations.get(&token).map(|known| known.root),
         }
     }
 }
@@ -170,9 +180,12 @@ fn begin(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     for (name, value) in pairs::decode(&metadata) {
-        let name = HeaderName::from_bytes(name).map_err(|_| Status::BadArgument)?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
-        headers.append(name, value);
+        let name = HeaderName::from_bytes(name).map_err(|_| Status::InternalFailure)?;
+        let value = match name.as_str().ends_with("-bin") {
+            true => HeaderValue::try_from(STANDARD.encode(value)).ok(),
+            false => HeaderValue::from_bytes(value).ok(),
+        };
+        headers.append(name, value.ok_or(Status::InternalFailure)?);
     }
     Ok((upstream, request))
 }
@@ -291,17 +304,20 @@ struct Talk {
 impl Talk {
     async fn run(&self, upstream: Rc<dyn Upstream>, request: Request<Body>, timeout: Option<Duration>) {
         let talk = self.talk(upstream, request);
-        let (code, message) = match timeout {
+        let end = match timeout {
             None => talk.await,
-            Some(timeout) => match tokio::time::timeout(timeout, talk).await {
-                Ok(end) => end,
-                Err(_) => (DEADLINE_EXCEEDED, Bytes::from_static(b"upstream request timeout")),
-            },
+            Some(timeout) => tokio::time::timeout(timeout, talk).await.unwrap_or_else(|_| {
+                // Not DEADLINE_EXCEEDED, as in Envoy.
+                Some((UNAVAILABLE, "upstream request timeout{response_timeout}".into()))
+            }),
         };
-        // A call that was answered has had its last callback.
-        if self.token & 3 == STREAM || code != OK {
+        if let Some((code, message)) = end {
             self.tell(Event::Close(code, message));
         }
+    }
+
+    fn is_stream(&self) -> bool {
+        self.token & 3 == STREAM
     }
 
     fn tell(&self, event: Event) {
@@ -310,60 +326,98 @@ impl Talk {
         }
     }
 
-    /// Until its end, with status and message.
-    async fn talk(&self, upstream: Rc<dyn Upstream>, request: Request<Body>) -> (u32, Bytes) {
+    /// Until its end, with status and message; none where a call was answered, which is its end.
+    async fn talk(&self, upstream: Rc<dyn Upstream>, request: Request<Body>) -> Option<(u32, Bytes)> {
         let response = match upstream.send(request, Protocol::Http2).await {
             Ok(response) => response,
-            Err(CallError::Connect(text) | CallError::Reset(text)) => return (UNAVAILABLE, text.into()),
+            Err(error) => return Some(self.unanswered(&error)),
         };
         let (head, body) = Response::into_parts(response);
+        let mut metadata = status(head.status.as_str());
+        metadata.extend(fields(&head.headers));
         if head.status != StatusCode::OK {
-            return (grpc_of_http(head.status), Bytes::new());
+            self.tell_end(Pairs::new());
+            return Some((grpc_of_http(head.status), VIA_UPSTREAM.into()));
         }
         // An answer without messages may have its trailers in the head.
-        if let Some(end) = ended(&head.headers) {
-            return end;
+        if let Some((code, message)) = ended(&head.headers) {
+            self.tell_end(metadata);
+            return Some(self.end(code, message));
         }
-        let mut initial = status(head.status.as_str());
-        initial.extend(fields(&head.headers));
-        if self.token & 3 == STREAM {
-            self.tell(Event::Initial(initial));
+        if self.is_stream() {
+            self.tell(Event::Initial(metadata));
         }
         self.receive(body).await
     }
 
-    async fn receive(&self, mut body: Body) -> (u32, Bytes) {
+    /// What a stream is told of an end that comes without an answer.
+    fn tell_end(&self, trailing: Pairs) {
+        if self.is_stream() {
+            self.tell(Event::Initial(Pairs::new()));
+            self.tell(Event::Trailing(trailing));
+        }
+    }
+
+    /// A call that came to a good end without a message has failed all the same.
+    fn end(&self, code: u32, message: Bytes) -> (u32, Bytes) {
+        match code == OK && !self.is_stream() {
+            true => (INTERNAL, Bytes::new()),
+            false => (code, message),
+        }
+    }
+
+    /// In Envoy's words.
+    fn unanswered(&self, error: &CallError) -> (u32, Bytes) {
+        tracing::debug!("a plugin's gRPC call: {error}");
+        let reason = match error {
+            CallError::Connect(_) => "remote connection failure",
+            CallError::Reset(_) => "remote reset",
+            CallError::Protocol(_) => "protocol error",
+        };
+        let message = no_answer(reason);
+        let mut trailing = status("200");
+        let field =
+            |name: &'static str, value: &str| (Bytes::from(name), Bytes::copy_from_slice(value.as_bytes()));
+        trailing.extend([
+            field("content-type", "application/grpc"),
+            field("grpc-status", &UNAVAILABLE.to_string()),
+            field("grpc-message", &message),
+        ]);
+        self.tell_end(trailing);
+        let details = format!("{{upstream_reset_before_response_started{{{}}}}}", reason.replace(' ', "_"));
+        (UNAVAILABLE, (message + &details).into())
+    }
+
+    async fn receive(&self, mut body: Body) -> Option<(u32, Bytes)> {
         let mut bytes = BytesMut::new();
         let mut answer = None;
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            let Ok(frame) = frame else { return (UNAVAILABLE, Bytes::from_static(b"the stream was reset")) };
+            let Ok(frame) = frame else { return Some((UNAVAILABLE, "the stream was reset".into())) };
             match frame.into_data() {
                 Ok(data) => bytes.extend_from_slice(&data),
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     let (code, message) = ended(&trailers).unwrap_or((UNKNOWN, Bytes::new()));
-                    if self.token & 3 == STREAM {
+                    if self.is_stream() {
                         self.tell(Event::Trailing(fields(&trailers)));
-                    } else if code == OK {
-                        match answer.take() {
-                            Some(answer) => self.tell(Event::Message(answer)),
-                            None => return (INTERNAL, Bytes::new()),
-                        }
+                    } else if let Some(answer) = answer.filter(|_| code == OK) {
+                        self.tell(Event::Message(answer));
+                        return None;
                     }
-                    return (code, message);
+                    return Some(self.end(code, message));
                 }
             }
             while let Some(message) = match message(&mut bytes, self.limit) {
                 Ok(message) => message,
-                Err(why) => return (INTERNAL, Bytes::from_static(why)),
+                Err(why) => return Some((INTERNAL, Bytes::from_static(why))),
             } {
-                match self.token & 3 {
-                    STREAM => self.tell(Event::Message(message)),
-                    _ => answer = Some(message),
+                match self.is_stream() {
+                    true => self.tell(Event::Message(message)),
+                    false => answer = Some(message),
                 }
             }
         }
-        (UNKNOWN, Bytes::new())
+        Some((UNKNOWN, Bytes::new()))
     }
 }
 
@@ -384,23 +438,14 @@ fn message(bytes: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, &'static
     Ok(Some(bytes.split_to(length).freeze()))
 }
 
-/// Status and message of trailers, if that is what they are.
+/// Status and message of trailers, if that is what they are. The message is told as it came, and where from.
 fn ended(map: &HeaderMap) -> Option<(u32, Bytes)> {
     let code = map.get("grpc-status")?.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN);
-    let message = map.get("grpc-message").map(|message| percent_decoded(message.as_bytes()));
-    Some((code, message.unwrap_or_default()))
-}
-
-fn percent_decoded(text: &[u8]) -> Bytes {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        decoded.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    decoded.into()
+    let message = match map.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default() {
+        b"" => VIA_UPSTREAM.into(),
+        message => [message, b"{", VIA_UPSTREAM.as_bytes(), b"}"].concat().into(),
+    };
+    Some((code, message))
 }
 
 #[cfg(test)]
@@ -425,7 +470,8 @@ mod tests {
         let mut map = HeaderMap::new();
         assert_eq!(ended(&map), None);
         map.insert("grpc-status", 5.into());
-        map.insert("grpc-message", HeaderValue::from_static("not%20found%2"));
-        assert_eq!(ended(&map), Some((5, "not found%2".into())));
+        assert_eq!(ended(&map), Some((5, "via_upstream".into())));
+        map.insert("grpc-message", HeaderValue::from_static("not%20found"));
+        assert_eq!(ended(&map), Some((5, "not%20found{via_upstream}".into())));
     }
 }

@@ -81,7 +81,7 @@ fn request(headers: &[u8], body: Bytes) -> Option<Request<Body>> {
         match &name.to_ascii_lowercase()[..] {
             b":method" => method = Method::from_bytes(value).ok(),
             b":path" => path = PathAndQuery::try_from(value).ok(),
-            b":authority" => authority = HeaderValue::from_bytes(value).ok(),
+            b":authority" | b"host" => authority = HeaderValue::from_bytes(value).ok(),
             name if name.starts_with(b":") => {}
             name => {
                 let name = HeaderName::from_bytes(name).ok()?;
@@ -110,22 +110,20 @@ async fn answered(
     let answer = async {
         match upstream.send(request, Protocol::Http1).await {
             Ok(response) => whole(response, limit).await,
-            Err(CallError::Connect(text)) => {
-                tracing::debug!("a plugin's call: {text}");
-                Some(CallAnswer::local(
-                    "503",
-                    "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
-                ))
+            Err(error) => {
+                tracing::debug!("a plugin's call: {error}");
+                let (status, reason) = match error {
+                    CallError::Connect(_) => ("503", "remote connection failure"),
+                    CallError::Reset(_) => ("503", "connection termination"),
+                    CallError::Protocol(_) => ("502", "protocol error"),
+                };
+                Some(CallAnswer::local(status, no_answer(reason)))
             }
-            Err(CallError::Reset(_)) => Some(CallAnswer::local(
-                "503",
-                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-            )),
         }
     };
     let Some(timeout) = timeout else { return answer.await };
     let in_time = tokio::time::timeout(timeout, answer).await;
-    in_time.unwrap_or_else(|_| Some(CallAnswer::local("504", "upstream request timeout")))
+    in_time.unwrap_or_else(|_| Some(CallAnswer::local("504", "upstream request timeout".to_owned())))
 }
 
 async fn whole(response: Response<Body>, limit: usize) -> Option<CallAnswer> {
@@ -149,17 +147,22 @@ pub fn fields(map: &HeaderMap) -> Pairs {
     map.iter().map(|(name, value)| (bytes(name.as_str().as_bytes()), bytes(value.as_bytes()))).collect()
 }
 
+/// In Envoy's words.
+pub fn no_answer(reason: &str) -> String {
+    format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}")
+}
+
 pub fn status(status: &str) -> Pairs {
     vec![(Bytes::from_static(b":status"), Bytes::copy_from_slice(status.as_bytes()))]
 }
 
 impl CallAnswer {
     /// As Envoy answers in place of an upstream.
-    fn local(code: &str, text: &'static str) -> Self {
+    fn local(code: &str, text: String) -> Self {
         let mut headers = status(code);
         let length = text.len().to_string();
         headers.push((Bytes::from_static(b"content-length"), length.into()));
         headers.push((Bytes::from_static(b"content-type"), Bytes::from_static(b"text/plain")));
-        CallAnswer { headers, body: Bytes::from_static(text.as_bytes()), trailers: Pairs::new() }
+        CallAnswer { headers, body: text.into(), trailers: Pairs::new() }
     }
 }

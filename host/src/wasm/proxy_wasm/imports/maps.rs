@@ -5,18 +5,18 @@
 //! Requests stay readable for the life of the stream; in Envoy only until they go on, and filters written with
 //! its SDKs end there when they look later.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::functions;
 use crate::{
     plugin::{
-        exchange::{RequestHead, ResponseHead, State},
+        exchange::State,
         headers::{MAX_HEADER, MAX_LINES},
     },
     wasm::proxy_wasm::{
         abi::{Answer, Fault, MapType, Status, Version},
         call::{Call, slice},
-        context::{Pairs, VmData},
+        context::{Flaws, Pairs, VmData},
         pairs,
     },
 };
@@ -33,8 +33,9 @@ functions! {
 
 /// A map as it can be read.
 pub enum Map<'a> {
-    Request(&'a RequestHead, &'static str),
-    Response(&'a ResponseHead),
+    /// With its pseudo headers, of which some may be missing. Host is shown as one of them.
+    Request([Option<Entry<'a>>; 4], &'a HeaderMap),
+    Response(Option<Entry<'a>>, &'a HeaderMap),
     Plain(&'a HeaderMap),
     Pairs(&'a Pairs),
 }
@@ -42,24 +43,32 @@ pub enum Map<'a> {
 type Entry<'a> = (&'a [u8], &'a [u8]);
 
 impl<'a> Map<'a> {
+    pub fn request(state: &'a State, flaws: &'a Flaws) -> Self {
+        let head = &state.request;
+        let authority = head.send_authority.as_ref().unwrap_or(&head.authority);
+        let pseudo = [
+            (":authority", authority.as_str()),
+            (":path", head.current_target().as_str()),
+            (":method", head.method.as_str()),
+            (":scheme", flaws.scheme.as_deref().unwrap_or(state.scheme())),
+        ];
+        Map::Request(pseudo.map(|(name, value)| flaws.seen(name, value)), &head.headers)
+    }
+
+    pub fn response(state: &'a State, flaws: &'a Flaws) -> Option<Self> {
+        let head = state.response.as_ref()?;
+        Some(Map::Response(flaws.seen(":status", head.status.as_str()), &head.headers))
+    }
+
     pub fn entries(&self) -> Vec<Entry<'a>> {
         let fields =
             |map: &'a HeaderMap| map.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         match *self {
-            Map::Request(head, scheme) => {
-                let pseudo: [Entry<'_>; 4] = [
-                    (b":authority", authority(head)),
-                    (b":path", head.current_target().as_str().as_bytes()),
-                    (b":method", head.method.as_str().as_bytes()),
-                    (b":scheme", scheme.as_bytes()),
-                ];
-                let fields = fields(&head.headers).filter(|(name, _)| *name != b"host");
-                pseudo.into_iter().chain(fields).collect()
+            Map::Request(pseudo, map) => {
+                let fields = fields(map).filter(|(name, _)| *name != b"host");
+                pseudo.into_iter().flatten().chain(fields).collect()
             }
-            Map::Response(head) => {
-                let status: Entry<'_> = (b":status", head.status.as_str().as_bytes());
-                std::iter::once(status).chain(fields(&head.headers)).collect()
-            }
+            Map::Response(status, map) => status.into_iter().chain(fields(map)).collect(),
             Map::Plain(map) => fields(map).collect(),
             Map::Pairs(pairs) => pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect(),
         }
@@ -71,17 +80,14 @@ impl<'a> Map<'a> {
             let name = HeaderName::from_bytes(name).ok()?;
             map.get(name).map(HeaderValue::as_bytes)
         };
-        match *self {
-            Map::Request(head, scheme) => match name {
-                b":authority" | b"host" => Some(authority(head)),
-                b":path" => Some(head.current_target().as_str().as_bytes()),
-                b":method" => Some(head.method.as_str().as_bytes()),
-                b":scheme" => Some(scheme.as_bytes()),
-                _ => field(&head.headers),
-            },
-            Map::Response(head) if name == b":status" => Some(head.status.as_str().as_bytes()),
-            Map::Response(head) => field(&head.headers),
-            Map::Plain(map) => field(map),
+        let of = |pseudo: &[Option<Entry<'a>>], name: &[u8]| {
+            pseudo.iter().flatten().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        };
+        match self {
+            Map::Request(pseudo, _) if name == b"host" => of(pseudo, b":authority"),
+            Map::Request(pseudo, _) if name.starts_with(b":") => of(pseudo, name),
+            Map::Response(status, _) if name.starts_with(b":") => of(&[*status], name),
+            Map::Request(_, map) | Map::Response(_, map) | Map::Plain(map) => field(map),
             Map::Pairs(pairs) => {
                 pairs.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
             }
@@ -90,33 +96,34 @@ impl<'a> Map<'a> {
 
     pub fn len(&self) -> usize {
         match self {
-            // Host is shown as :authority.
-            Map::Request(head, _) => 4 + head.headers.len() - usize::from(head.headers.contains_key("host")),
-            Map::Response(head) => 1 + head.headers.len(),
+            Map::Request(pseudo, map) => {
+                pseudo.iter().flatten().count() + map.len() - usize::from(map.contains_key("host"))
+            }
+            Map::Response(status, map) => status.iter().count() + map.len(),
             Map::Plain(map) => map.len(),
             Map::Pairs(pairs) => pairs.len(),
         }
     }
 }
 
-fn authority(head: &RequestHead) -> &[u8] {
-    head.send_authority.as_ref().unwrap_or(&head.authority).as_str().as_bytes()
-}
-
-pub fn request(state: &State) -> Map<'_> {
-    Map::Request(&state.request, state.scheme())
+impl Flaws {
+    fn seen<'a>(&self, name: &'static str, value: &'a str) -> Option<Entry<'a>> {
+        (!self.missing.contains(&name)).then_some((name.as_bytes(), value.as_bytes()))
+    }
 }
 
 /// None where it is not there, or not yet.
 fn readable(data: &mut VmData, kind: MapType) -> Option<Map<'_>> {
     match kind {
-        MapType::RequestHeaders => data.state().map(|state| request(state)),
+        MapType::RequestHeaders => {
+            let stream = data.stream()?;
+            Some(Map::request(stream.state.as_deref()?, &stream.request.flaws))
+        }
         MapType::RequestTrailers => data.state()?.request_trailers.as_deref().map(Map::Plain),
         MapType::ResponseHeaders => {
             let stream = data.stream()?;
-            let reached = stream.response_reached;
-            let state = stream.state.as_deref()?;
-            state.response.as_ref().filter(|_| reached).map(Map::Response)
+            let state = stream.state.as_deref().filter(|_| stream.response_reached)?;
+            Map::response(state, &stream.response.flaws)
         }
         MapType::ResponseTrailers => data.state()?.response_trailers.as_deref().map(Map::Plain),
         MapType::GrpcInitialMetadata => data.reply.initial.as_ref().map(Map::Pairs),
@@ -126,9 +133,10 @@ fn readable(data: &mut VmData, kind: MapType) -> Option<Map<'_>> {
     }
 }
 
-/// Envoy tells the bytes of names and values, not those of the list.
+/// Envoy tells the bytes of names and values, not those of the list; of messages of the stream only.
 fn get_size(call: &mut Call<'_>, map: u32, size_out: u32) -> Answer {
-    let map = readable(call.data(), MapType::of(map)?).ok_or(Status::BadArgument)?;
+    let map = readable(call.data(), MapType::of(map)?).filter(|map| !matches!(map, Map::Pairs(_)));
+    let map = map.ok_or(Status::BadArgument)?;
     let size: usize = map.entries().iter().map(|(name, value)| name.len() + value.len()).sum();
     call.write_u32(size_out, size as u32)
 }
@@ -144,9 +152,9 @@ fn get_value(call: &mut Call<'_>, map: u32, key: u32, key_size: u32, at_out: u32
     let mut name = [0; 128];
     let name = lower_case(call, key, key_size, &mut name)?;
     let data = call.data();
-    let (version, over) = (data.guest.version, data.stream().is_some_and(|stream| stream.summary.is_some()));
+    let (version, is_log) = (data.guest.version, data.stream().is_some_and(|stream| stream.log_open));
     let Some(map) = readable(data, kind) else {
-        return Err(if over { Status::NotFound } else { Status::BadArgument }.into());
+        return Err(if is_log { Status::NotFound } else { Status::BadArgument }.into());
     };
     match map.value(&name) {
         Some(value) => {
@@ -180,31 +188,22 @@ fn lower_case<'a>(
 }
 
 fn add_value(call: &mut Call<'_>, map: u32, key: u32, key_size: u32, value: u32, size: u32) -> Answer {
-    change(call, map, (key, key_size), (value, size), |map, name, value| {
-        map.append(name, value);
-    })
+    change(call, map, (key, key_size), (value, size), Put::Add)
 }
 
 fn replace_value(call: &mut Call<'_>, map: u32, key: u32, key_size: u32, value: u32, size: u32) -> Answer {
-    change(call, map, (key, key_size), (value, size), |map, name, value| {
-        map.insert(name, value);
-    })
+    change(call, map, (key, key_size), (value, size), Put::Replace)
 }
 
-fn change(
-    call: &mut Call<'_>,
-    map: u32,
-    key: (u32, u32),
-    value: (u32, u32),
-    put: impl FnOnce(&mut HeaderMap, HeaderName, HeaderValue),
-) -> Answer {
+fn change(call: &mut Call<'_>, map: u32, key: (u32, u32), value: (u32, u32), how: Put) -> Answer {
     let kind = MapType::of(map)?;
     let mut name = [0; 128];
     let name = lower_case(call, key.0, key.1, &mut name)?;
     let (memory, data) = call.split()?;
     let value = slice(memory, value.0, value.1)?;
     data.account(value.len() as u32)?;
-    Writable::of(data, kind)?.put(&name, value, put)
+    Writable::of(data, kind)?.put(&name, value, how);
+    Ok(())
 }
 
 /// Nothing there is nothing to do.
@@ -225,19 +224,26 @@ fn set_pairs(call: &mut Call<'_>, map: u32, at: u32, size: u32) -> Answer {
     let mut map = Writable::of(data, kind)?;
     map.clear();
     for (name, value) in pairs::decode(bytes) {
-        map.put(&name.to_ascii_lowercase(), value, |map, name, value| {
-            map.append(name, value);
-        })?;
+        map.put(&name.to_ascii_lowercase(), value, Put::Add);
     }
     Ok(())
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Put {
+    Add,
+    Replace,
+}
+
 /// A map that may be changed now.
 enum Writable<'a> {
-    Request(&'a mut State, &'a mut Option<&'static str>),
-    Response(&'a mut State, &'a mut Option<&'static str>),
+    Request(&'a mut State, &'a mut Flaws),
+    Response(&'a mut State, &'a mut Flaws),
     Plain(&'a mut HeaderMap),
 }
+
+const PSEUDO: [&str; 4] = [":authority", ":path", ":method", ":scheme"];
+const STATUS: [&str; 1] = [":status"];
 
 impl<'a> Writable<'a> {
     fn of(data: &'a mut VmData, kind: MapType) -> Answer<Self> {
@@ -251,10 +257,10 @@ impl<'a> Writable<'a> {
         Some(match kind {
             MapType::RequestHeaders if stream.request.head_open => {
                 stream.reroute |= reroute;
-                Writable::Request(state, &mut stream.request.missing)
+                Writable::Request(state, &mut stream.request.flaws)
             }
             MapType::ResponseHeaders if stream.response.head_open => {
-                Writable::Response(state, &mut stream.response.missing)
+                Writable::Response(state, &mut stream.response.flaws)
             }
             MapType::RequestTrailers if stream.request.trailers_open => {
                 Writable::Plain(state.request_trailers.get_or_insert_default())
@@ -274,70 +280,86 @@ impl<'a> Writable<'a> {
         }
     }
 
-    fn put(
-        &mut self,
-        name: &[u8],
-        value: &[u8],
-        put: impl FnOnce(&mut HeaderMap, HeaderName, HeaderValue),
-    ) -> Answer {
-        if self.is_pseudo(name) {
-            return self.put_pseudo(name, value);
-        }
-        let name = HeaderName::from_bytes(name).map_err(|_| Status::BadArgument)?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
-        let Some(map) = self.map() else { return Ok(()) };
-        if name.as_str().len() + value.len() > MAX_HEADER || map.len() >= MAX_LINES {
-            return Err(Status::BadArgument.into());
-        }
-        if !belongs_to_connection(&name) {
-            put(map, name, value);
-        }
-        Ok(())
-    }
-
-    fn is_pseudo(&self, name: &[u8]) -> bool {
+    fn pseudo(&self) -> &'static [&'static str] {
         match self {
-            Writable::Request(..) => name.starts_with(b":") || name == b"host",
-            Writable::Response(..) | Writable::Plain(_) => name.starts_with(b":"),
+            Writable::Request(..) => &PSEUDO,
+            Writable::Response(..) => &STATUS,
+            Writable::Plain(_) => &[],
         }
     }
 
-    /// The scheme is the connection's; unknown ones have no meaning.
-    fn put_pseudo(&mut self, name: &[u8], value: &[u8]) -> Answer {
-        let text = std::str::from_utf8(value).map_err(|_| Status::BadArgument)?;
-        let set = match self {
-            Writable::Request(state, missing) => {
-                if missing.is_some_and(|missing| missing.as_bytes() == name) {
-                    **missing = None;
-                }
-                match name {
-                    b":method" => {
-                        state.request.method = Method::from_bytes(value).map_err(|_| Status::BadArgument)?;
-                        Ok(())
-                    }
-                    b":path" => state.set_target(text),
-                    b":authority" | b"host" => state.set_authority(text),
-                    _ => Ok(()),
+    fn flaws(&mut self) -> Option<&mut Flaws> {
+        match self {
+            Writable::Request(_, flaws) | Writable::Response(_, flaws) => Some(flaws),
+            Writable::Plain(_) => None,
+        }
+    }
+
+    /// What is no HTTP spoils the whole head; trailers go without it.
+    fn put(&mut self, name: &[u8], value: &[u8], how: Put) {
+        if let Some(name) = self.pseudo_name(name) {
+            return self.put_pseudo(name, value, how);
+        }
+        let pair = HeaderName::from_bytes(name).ok().zip(HeaderValue::from_bytes(value).ok());
+        let length = name.len() + value.len();
+        match (pair, self.map()) {
+            (Some((name, _)), _) if belongs_to_connection(&name) => {}
+            (Some((name, value)), Some(map)) if length <= MAX_HEADER && map.len() < MAX_LINES => match how {
+                Put::Add => _ = map.append(name, value),
+                Put::Replace => _ = map.insert(name, value),
+            },
+            _ if name.starts_with(b":") => {}
+            _ => {
+                if let Some(flaws) = self.flaws() {
+                    flaws.broken = true;
                 }
             }
-            Writable::Response(state, missing) if name == b":status" => {
-                **missing = None;
-                state.set_status(text.parse().map_err(|_| Status::BadArgument)?)
+        }
+    }
+
+    /// The name of a pseudo header that this map can have.
+    fn pseudo_name(&self, name: &[u8]) -> Option<&'static str> {
+        let name = if name == b"host" { b":authority" } else { name };
+        self.pseudo().iter().find(|known| known.as_bytes() == name).copied()
+    }
+
+    /// Envoy adds to one by a comma. One that is no HTTP is as good as none.
+    fn put_pseudo(&mut self, name: &'static str, value: &[u8], how: Put) {
+        let old = self.value(name).filter(|_| how == Put::Add);
+        let text = String::from_utf8_lossy(value);
+        let text = old.map_or(text.to_string(), |old| format!("{old},{text}"));
+        let set = match (&mut *self, name) {
+            (Writable::Request(state, _), ":method") => state.set_method(&text).is_ok(),
+            (Writable::Request(state, _), ":path") => state.set_target(&text).is_ok(),
+            (Writable::Request(state, _), ":authority") => state.set_authority(&text).is_ok(),
+            (Writable::Response(state, _), _) => {
+                text.parse().is_ok_and(|status| state.set_status(status).is_ok())
             }
-            _ => Ok(()),
+            (Writable::Request(_, flaws), _) => {
+                flaws.scheme = Some(text);
+                true
+            }
+            (Writable::Plain(_), _) => true,
         };
-        set.map_err(|_| Status::BadArgument.into())
+        if let Some(flaws) = self.flaws() {
+            flaws.missing.retain(|missing| *missing != name);
+            flaws.missing.extend((!set).then_some(name));
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        let map = match self {
+            Writable::Request(state, flaws) => Map::request(state, flaws),
+            Writable::Response(state, flaws) => Map::response(state, flaws)?,
+            Writable::Plain(map) => Map::Plain(map),
+        };
+        map.value(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     fn remove(&mut self, name: &[u8]) {
-        if self.is_pseudo(name) {
-            let required = [":method", ":path", ":authority", ":status"];
-            let found = required.into_iter().find(|known| known.as_bytes() == name);
-            match self {
-                Writable::Request(_, missing) | Writable::Response(_, missing) => {
-                    **missing = found.or(**missing)
-                }
-                Writable::Plain(_) => {}
+        if let Some(name) = self.pseudo_name(name) {
+            if let Some(flaws) = self.flaws().filter(|flaws| !flaws.missing.contains(&name)) {
+                flaws.missing.push(name);
             }
         } else if let (Ok(name), Some(map)) = (HeaderName::from_bytes(name), self.map()) {
             map.remove(name);
@@ -350,10 +372,9 @@ impl<'a> Writable<'a> {
             map.clear();
             host.map(|host| map.insert(http::header::HOST, host));
         }
-        match self {
-            Writable::Request(_, missing) => **missing = Some(":path"),
-            Writable::Response(_, missing) => **missing = Some(":status"),
-            Writable::Plain(_) => {}
+        let pseudo = self.pseudo();
+        if let Some(flaws) = self.flaws() {
+            *flaws = Flaws { missing: pseudo.to_vec(), ..Flaws::default() };
         }
     }
 }
@@ -361,6 +382,6 @@ impl<'a> Writable<'a> {
 fn belongs_to_connection(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
     )
 }

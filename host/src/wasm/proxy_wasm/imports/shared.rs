@@ -1,7 +1,5 @@
 //! Values and queues that all VMs with the same `vm_id` share, on all workers.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -72,8 +70,6 @@ fn watch(data: &mut VmData, mut ready: mpsc::UnboundedReceiver<u32>) -> Answer {
     root.has_queue = true;
     root.services.tasks.spawn(async move {
         while let Some(queue) = ready.recv().await {
-            // What was enqueued by this worker's own callback comes after it.
-            tokio::time::sleep(Duration::ZERO).await;
             match vm.upgrade() {
                 Some(vm) if vm.queue_ready(root_id, queue) => {}
                 _ => return,

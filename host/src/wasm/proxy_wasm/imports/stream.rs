@@ -90,19 +90,19 @@ fn send_local_response(
         String::from_utf8_lossy(&call.copy(details_at, details_size)?).replace(char::is_whitespace, "_");
     let body = call.copy(body_at, body_size)?;
     let headers = call.copy(headers_at, headers_size)?;
-    let status = u16::try_from(status).ok().and_then(final_status).ok_or(Status::BadArgument)?;
-    let mut map = HeaderMap::new();
-    for (name, value) in pairs::decode(&headers) {
-        let name = HeaderName::from_bytes(name).map_err(|_| Status::BadArgument)?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| Status::BadArgument)?;
-        map.append(name, value);
-    }
     let Some(stream) = call.data().stream() else { return Ok(()) };
+    let status = u16::try_from(status).ok().and_then(final_status);
+    let Some((status, map)) = status.zip(header_map(&headers)) else {
+        let detail = "A plugin gave no valid answer.";
+        let local = LocalResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "plugin_failed", detail);
+        stream.respond(Box::new(local));
+        return Ok(());
+    };
     let mut local = LocalResponse {
         status,
         headers: map,
         body: Some(body.into()),
-        code: "plugin_response".into(),
+        code: LocalResponse::PLUGIN.into(),
         detail: (!details.is_empty()).then(|| details.into()),
     };
     if stream.state.as_ref().is_some_and(|state| is_grpc(state)) {
@@ -112,6 +112,15 @@ fn send_local_response(
     }
     stream.respond(Box::new(local));
     Ok(())
+}
+
+/// Without the pseudo headers that the guest gave; none where there is anything that is no HTTP.
+fn header_map(headers: &[u8]) -> Option<HeaderMap> {
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs::decode(headers).into_iter().filter(|(name, _)| !name.starts_with(b":")) {
+        map.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
+    }
+    Some(map)
 }
 
 /// Of `application/grpc` and its kinds.

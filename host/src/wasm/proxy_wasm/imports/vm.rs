@@ -112,7 +112,9 @@ fn done(call: &mut Call<'_>) -> Answer {
 }
 
 fn get_status(call: &mut Call<'_>, code_out: u32, at_out: u32, size_out: u32) -> Answer {
-    let (code, message) = call.data().status.clone();
+    let data = call.data();
+    let message = data.reply.status_message.clone();
+    let code = data.root()?.status;
     call.write_u32(code_out, code)?;
     call.give(&message, at_out, size_out)
 }

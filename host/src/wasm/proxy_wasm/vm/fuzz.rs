@@ -18,13 +18,15 @@ use crate::{
     telemetry::metrics::Metrics,
     wasm::{
         engine,
-        proxy_wasm::{abi, imports, module, pairs},
+        proxy_wasm::{abi, imports, imports::foreign::FUNCTIONS, module, pairs},
     },
 };
 
 const CALLS: usize = 1_000_000;
 /// Of memory; a page is 64 KiB.
 const SIZE: u32 = 2 * 65_536;
+/// Where the name of a foreign function is put.
+const NAME: usize = 8192;
 
 /// A module with every host function behind an export of its own.
 fn module(engine: &wasmtime::Engine) -> (Module, Vec<(String, Vec<ValType>, usize)>) {
@@ -86,7 +88,7 @@ fn state() -> Box<State> {
     };
     let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut state = State::new(request, Arc::new(Connection::new(nobody, nobody, None)), nobody.ip());
-    state.response = Some(ResponseHead { status: StatusCode::OK, headers, from_upstream: true });
+    state.response = Some(ResponseHead { status: StatusCode::OK, headers, local: None });
     Box::new(state)
 }
 
@@ -154,6 +156,7 @@ fn a_guest_that_lies_gets_a_status_or_ends() {
             config: Bytes::from_static(b"c"),
             clusters: vec![],
             reroute: true,
+            node: Arc::default(),
         };
         let root = vm.add_root(context(), Arc::new(settings), services).unwrap();
         let stream = vm.add_stream(root, Rc::default()).unwrap();
@@ -188,13 +191,18 @@ fn a_guest_that_lies_gets_a_status_or_ends() {
             let place = random.random_range(0..types.len());
             let (name, parameters, results) = &types[place];
             let function = instance.get_func(&mut *store, &format!("f{place}")).unwrap();
-            let arguments: Vec<_> = parameters
+            let mut arguments: Vec<_> = parameters
                 .iter()
                 .map(|ty| match ty {
                     ValType::I64 => Val::I64(number(&mut random) as i64),
                     _ => Val::I32(number(&mut random) as u32 as i32),
                 })
                 .collect();
+            if name == "env.proxy_call_foreign_function" && random.random() {
+                let (known, _) = FUNCTIONS[random.random_range(0..FUNCTIONS.len())];
+                memory.data_mut(&mut *store)[NAME..][..known.len()].copy_from_slice(known.as_bytes());
+                (arguments[0], arguments[1]) = (Val::I32(NAME as i32), Val::I32(known.len() as i32));
+            }
             let mut answers = vec![Val::I32(0); *results];
             match function.call(&mut *store, &arguments, &mut answers) {
                 Ok(()) if name.starts_with("env.proxy_") => {
