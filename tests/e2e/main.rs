@@ -5,6 +5,7 @@
 mod admin;
 mod cli;
 mod drain;
+mod envoy;
 mod examples;
 mod faults;
 mod forwarding;

@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use wasmgate_build::{guests, plugins, target_directory};
+use wasmgate_build::{guests, modules, plugins, target_directory};
 
 type Built = OnceLock<io::Result<PathBuf>>;
 
@@ -39,6 +39,20 @@ pub fn guest_directory() -> &'static Path {
     })
 }
 
+/// One package for each version of the ABI.
+const FILTERS: [&str; 3] =
+    ["wasmgate-test-filters", "wasmgate-test-filters-0-1-0", "wasmgate-test-filters-0-2-0"];
+
+/// Folder of the proxy-wasm filters that are made for tests.
+fn module_directory() -> &'static Path {
+    static BUILT: Built = OnceLock::new();
+    once(&BUILT, || {
+        let directory = target_directory().join("modules");
+        modules(&FILTERS, &directory)?;
+        Ok(directory)
+    })
+}
+
 /// A plugin's file.
 pub fn plugin(name: &str) -> PathBuf {
     plugin_directory().join(name).with_extension("wasm")
@@ -57,6 +71,11 @@ pub fn garbled() -> Vec<u8> {
     let at = at.expect("the mark lies in the data section");
     bytes[at..at + 5].fill(0xff);
     bytes
+}
+
+/// A proxy-wasm filter's file.
+pub fn module(name: &str) -> PathBuf {
+    module_directory().join(name).with_extension("wasm")
 }
 
 /// A build that failed is not tried again for the next test.

@@ -43,6 +43,11 @@ impl Client {
         Client { stream, reader }
     }
 
+    /// How long it waits for bytes.
+    pub fn patience(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).expect("a socket option");
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Client {
         self.stream.write_all(bytes.as_ref()).expect("the gateway reads");
         self

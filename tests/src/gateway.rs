@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use tempfile::TempDir;
@@ -19,6 +19,7 @@ use crate::{TestUpstream, build, client, config, eventually, message::Response};
 pub struct TestGateway {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
     directory: TempDir,
 }
 
@@ -106,8 +107,8 @@ impl TestGateway {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = child.stderr.take().expect("stderr is a pipe");
         let shared = log.clone();
-        thread::spawn(move || collect(lines, &shared));
-        TestGateway { child, log, directory }
+        let reader = thread::spawn(move || collect(lines, &shared));
+        TestGateway { child, log, reader, directory }
     }
 
     pub fn wait_until_ready(&mut self) {
@@ -156,7 +157,12 @@ impl TestGateway {
 
     /// Everything on standard error so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log_from(0)
+    }
+
+    /// What standard error got from this byte on.
+    pub fn log_from(&self, from: usize) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)[from..].to_owned()
     }
 
     /// Lines of the log with this text in them.
@@ -245,6 +251,11 @@ impl TestGateway {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Waits until nothing writes to its standard error any more.
+    pub fn wait_for_end_of_log(&self) {
+        eventually!(self.reader.is_finished(), "the log does not end:\n{}", self.log());
     }
 
     /// Waits for its end.

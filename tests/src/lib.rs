@@ -10,27 +10,40 @@ mod build;
 mod client;
 mod collector;
 mod config;
+mod difference;
+mod envoy;
+mod filters;
 mod gate;
 mod gateway;
+mod grpc;
 mod language;
 mod message;
 mod peer;
 mod pipe;
+mod recording;
 mod reserved;
+mod transcript;
 mod upstream;
 
 use std::time::{Duration, Instant};
 
-pub use build::{binary, garbled, guest, plugin, version};
+pub use build::{binary, garbled, guest, module, plugin, version};
 pub use client::{Client, get, request};
 pub use collector::{Collector, attribute, spans};
 pub use config::{before, fill};
+pub use difference::{Accepted, Difference, differences};
+pub use envoy::Envoy;
+pub use filters::{Destinations, Filter, FilterListener, envoy_config, gateway_config};
 pub use gate::Gate;
 pub use gateway::{Output, Signal, TestGateway, kill, run, run_in, run_with};
+pub use grpc::GrpcService;
 pub use language::Language;
 pub use message::{Fields, Head, Reader, Request, Response};
 pub use peer::{Nginx, peer};
 pub use pipe::Pipe;
+pub use recording::{
+    Case, Filtering, Lines, Recorder, Recording, Recordings, Step, fence, from_json, to_json,
+};
 pub use reserved::Reserved;
 pub use upstream::{Call, TestUpstream};
 

@@ -118,17 +118,29 @@ impl Reader {
 
     /// A whole response, an interim one included. `method` is that of the request.
     pub fn response(&mut self, method: &str) -> io::Result<Response> {
+        let (status, head) = self.response_head()?;
+        let (body, trailers) = self.response_body(method, status, &head)?;
+        Ok(Response { status, head, body, trailers })
+    }
+
+    /// A response's status and head.
+    pub fn response_head(&mut self) -> io::Result<(u16, Head)> {
         let head = self.head()?;
-        let status = head.start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = head.start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next());
+        let status = status.filter(|digits| digits.len() == 3).and_then(|digits| digits.parse().ok());
         let status: u16 = status.ok_or_else(|| bad(&format!("malformed status line {:?}", head.start)))?;
+        Ok((status, head))
+    }
+
+    /// What follows such a head, in answer to a request with this method.
+    pub fn response_body(&mut self, method: &str, status: u16, head: &Head) -> io::Result<(Vec<u8>, Fields)> {
         let declared = framing(&head.fields)?;
         let framing = match status {
             100..200 | 204 | 304 => Framing::Length(0),
             _ if method == "HEAD" => Framing::Length(0),
             _ => declared.unwrap_or(Framing::Close),
         };
-        let (body, trailers) = self.body(framing)?;
-        Ok(Response { status, head, body, trailers })
+        self.body(framing)
     }
 
     /// Status line or request line with the fields.

@@ -111,6 +111,16 @@ impl TestUpstream {
         lock(&self.seen.requests).clone()
     }
 
+    /// How many requests there were since [`TestUpstream::take_requests`].
+    pub fn count(&self) -> usize {
+        lock(&self.seen.requests).len()
+    }
+
+    /// The requests since the last time this was asked.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut *lock(&self.seen.requests))
+    }
+
     /// The only request.
     pub fn request(&self) -> Request {
         let requests = self.requests();
@@ -135,6 +145,8 @@ impl TestUpstream {
 impl Seen {
     fn serve(&self, stream: &TcpStream, behaviour: &dyn Fn(&mut Call) -> io::Result<()>) {
         let Ok(clone) = stream.try_clone() else { return };
+        // An answer that is written in pieces must not wait for the other side's acknowledgement.
+        let _ = stream.set_nodelay(true);
         let mut reader = Reader::new(clone);
         while let Ok(true) = self.turn(stream, &mut reader, behaviour) {}
         let _ = stream.shutdown(Shutdown::Both);
