@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, LazyLock},
 };
@@ -86,7 +87,7 @@ fn parse(text: &str) -> Option<Expression> {
         && signs <= MAX_SIGNS
         && text.matches('+').count() <= MAX_SUMS
         && text.matches("matches").count() <= MAX_PATTERNS;
-    let expression = fits.then(|| PrattParser::new().parse(text).ok()).flatten()?;
+    let expression = fits.then(|| guarded(|| PrattParser::new().parse(text).ok())).flatten()?;
     (!has_loop(&expression)).then_some(expression)
 }
 
@@ -120,7 +121,13 @@ fn value_of(
             context.add_variable_from_value(name, to_value(attribute));
         }
     }
-    Value::resolve(expression, &context).map(of_value)
+    let value = guarded(|| Some(Value::resolve(expression, &context)));
+    value.unwrap_or_else(|| Err(ExecutionError::InternalError("panicked".to_owned()))).map(of_value)
+}
+
+/// A fault of the library is one of the call, not of the worker.
+fn guarded<T>(run: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok().flatten()
 }
 
 /// That of the library compiles patterns of any size.
