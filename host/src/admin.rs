@@ -19,7 +19,10 @@ use tokio::net::TcpListener;
 use crate::{config::LogLevel, telemetry::metrics::Format};
 use answer::{Answer, Problem};
 use endpoints::{Action, Endpoint};
-use report::{LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport};
+use report::{
+    BreakerOrder, EndpointName, ForcedState, LogReport, PluginReport, Reloaded, RouteReport, Status,
+    UpstreamReport,
+};
 
 pub use endpoints::openapi;
 
@@ -33,6 +36,12 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub enum Refusal {
     /// The name is not that of a loaded plugin.
     UnknownPlugin,
+    /// The name is not that of an upstream.
+    UnknownUpstream,
+    /// The upstream has no endpoint with that address now.
+    UnknownEndpoint,
+    /// The upstream has no breaker.
+    NoBreaker,
     /// The plugin is not rolled out, or not any more.
     NoRollout,
     /// A line for each fault of the files.
@@ -52,6 +61,10 @@ pub trait Control {
     fn routes(&self) -> Vec<RouteReport>;
     fn plugins(&self) -> Vec<PluginReport>;
     fn upstreams(&self) -> Vec<UpstreamReport>;
+    /// Takes an endpoint out of service, or lets it back in. What it is at, it finishes.
+    fn drain_endpoint(&self, upstream: &str, address: &str, drained: bool) -> Result<(), Refusal>;
+    /// Holds a breaker open or closed, or leaves it to itself.
+    fn force_breaker(&self, upstream: &str, forced: Option<ForcedState>) -> Result<(), Refusal>;
     fn log_level(&self) -> LogLevel;
     fn set_log_level(&self, level: LogLevel);
     /// Puts the files in force, or only sees whether they could be.
@@ -110,10 +123,10 @@ async fn outcome(
     control: Option<&Rc<dyn Control>>,
     local: bool,
 ) -> Result<Answer, Problem> {
-    let (endpoint, plugin) = endpoint(&request)?;
+    let (endpoint, name) = endpoint(&request)?;
     let Some(control) = control else { return starting(endpoint.action) };
     admitted(&request, endpoint, control.token().as_deref(), local)?;
-    act(endpoint.action, &plugin, request, &**control).await
+    act(endpoint.action, &name, request, &**control).await
 }
 
 /// Before the first snapshot there is nothing to tell but that.
@@ -125,7 +138,7 @@ fn starting(action: Action) -> Result<Answer, Problem> {
     }
 }
 
-/// What the request is for, with the plugin that its path names; or why it is for nothing.
+/// What the request is for, with the plugin or upstream that its path names; or why it is for nothing.
 fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, String), Problem> {
     let path = request.uri().path();
     let method = match *request.method() {
@@ -139,7 +152,7 @@ fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, String), 
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("There is {}.", paths.join(", "))));
     }
     let found = here.iter().find(|(endpoint, _)| endpoint.method == *method);
-    found.map(|(endpoint, plugin)| (*endpoint, (*plugin).to_owned())).ok_or_else(|| {
+    found.map(|(endpoint, name)| (*endpoint, (*name).to_owned())).ok_or_else(|| {
         let methods: Vec<_> = here.iter().map(|(endpoint, _)| endpoint.method.as_str()).collect();
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}.", methods.join(" and ")))
             .header(header::ALLOW, methods.join(", "))
@@ -173,7 +186,7 @@ fn admitted(
 
 async fn act(
     action: Action,
-    plugin: &str,
+    name: &str,
     request: Request<Incoming>,
     control: &dyn Control,
 ) -> Result<Answer, Problem> {
@@ -199,6 +212,16 @@ async fn act(
         Action::Routes => Answer::json(&control.routes())?,
         Action::Plugins => Answer::json(&control.plugins())?,
         Action::Upstreams => Answer::json(&control.upstreams())?,
+        Action::DrainEndpoint | Action::RestoreEndpoint => {
+            let EndpointName { endpoint } = body(request).await?;
+            control.drain_endpoint(name, &endpoint, action == Action::DrainEndpoint)?;
+            Answer::json(&control.upstreams())?
+        }
+        Action::ForceBreaker => {
+            let BreakerOrder { force } = body(request).await?;
+            control.force_breaker(name, force)?;
+            Answer::json(&control.upstreams())?
+        }
         Action::Log => Answer::json(&LogReport { level: control.log_level() })?,
         Action::SetLog => {
             let LogReport { level } = body(request).await?;
@@ -211,11 +234,11 @@ async fn act(
         }
         Action::RollOut => {
             let rollout = body(request).await?;
-            Answer::json(&control.roll_out(plugin, rollout).await?)?
+            Answer::json(&control.roll_out(name, rollout).await?)?
         }
-        Action::Promote => Answer::json(&control.promote(plugin).await?)?,
+        Action::Promote => Answer::json(&control.promote(name).await?)?,
         Action::RollBack => {
-            control.roll_back(plugin)?;
+            control.roll_back(name)?;
             Answer::json(&control.plugins())?
         }
         Action::Drain => {

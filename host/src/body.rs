@@ -1,17 +1,22 @@
 //! Bodies on their way, in either direction. Nothing is copied and nothing is kept unless asked for.
 
+mod replay;
+
 use std::{
     fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::pace::{Pace, Waits};
+
+pub use replay::Replay;
 
 /// A body as the proxy handles it.
 #[derive(Default)]
@@ -150,6 +155,15 @@ impl Body {
     }
 }
 
+/// A message of gRPC: behind its length, and the flag for no compression.
+pub fn grpc_frame(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(5 + message.len());
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    frame.freeze()
+}
+
 /// Bytes in front of the rest of a body.
 pub struct Prefixed {
     pub first: Option<Bytes>,
@@ -172,29 +186,35 @@ impl HttpBody for Prefixed {
     }
 }
 
-/// Ends a body that stalls: `idle` between two pieces, `deadline` for all of it. The timer is made
-/// only when a piece is waited for.
+/// Ends a body that stalls or trickles, and one that is not whole at its `deadline`. The timer is made only when a piece
+/// is waited for.
 pub struct Patience {
-    idle: Option<Duration>,
+    pace: Pace,
     deadline: Option<Instant>,
+    waits: Waits,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patience {
-    pub fn new(idle: Option<Duration>, deadline: Option<Instant>) -> Self {
-        Patience { idle, deadline, timer: None }
+    pub fn new(pace: Pace, deadline: Option<Instant>) -> Self {
+        Patience { pace, deadline, waits: Waits::default(), timer: None }
     }
 
     /// Wraps one poll of the body.
     pub fn poll(&mut self, polled: Polled, cx: &mut Context<'_>) -> Polled {
-        if polled.is_ready() {
+        if let Poll::Ready(frame) = &polled {
             self.timer = None;
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+            match self.pace.rate {
+                0 => self.waits = Waits::default(),
+                _ => self.waits.moved(data.map_or(0, Bytes::len), || Instant::now().into_std()),
+            }
             return polled;
         }
         if self.timer.is_none() {
-            let idle = self.idle.map(|idle| Instant::now() + idle);
-            let end = idle.into_iter().chain(self.deadline).min();
-            self.timer = end.map(|end| Box::pin(sleep_until(end)));
+            self.waits.begin(Instant::now().into_std());
+            let end = self.waits.end(self.pace).map(Instant::from_std);
+            self.timer = end.into_iter().chain(self.deadline).min().map(|end| Box::pin(sleep_until(end)));
         }
         match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => Poll::Ready(Some(Err(BodyError::TimedOut))),
@@ -205,6 +225,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -232,7 +254,8 @@ mod tests {
                 self.0.poll(Poll::Pending, cx)
             }
         }
-        let never = Never(Patience::new(Some(Duration::from_millis(10)), None));
+        let pace = Pace { grace: Duration::from_millis(10), rate: 0 };
+        let never = Never(Patience::new(pace, None));
         assert!(matches!(Body::boxed(never).collect(1).await, Err(BodyError::TimedOut)));
     }
 }

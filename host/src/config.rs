@@ -7,16 +7,20 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, Method, uri::PathAndQuery};
+use http::{HeaderMap, Method, uri::PathAndQuery};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::router::Table;
+use crate::{
+    bucket::Rate,
+    pace::Pace,
+    router::{Table, ValueMatch},
+};
 
 mod check;
 mod conform;
@@ -31,6 +35,7 @@ mod raw;
 mod source;
 mod template;
 mod unit;
+mod upstream;
 
 pub use conform::check_value;
 pub use effective::effective;
@@ -43,6 +48,7 @@ pub use problem::{Problem, Problems};
 pub use raw::schema;
 pub use source::Source;
 pub use template::Template;
+pub use upstream::*;
 
 /// Reads, expands and checks a file.
 pub fn load(path: &Path) -> Result<Config, Problems> {
@@ -109,6 +115,7 @@ pub struct Config {
     pub traces: Option<Traces>,
     pub limits: Limits,
     pub forwarded: Forwarded,
+    pub dns: Dns,
     /// Where compiled plugins are kept, if the file says so.
     pub cache: Option<PathBuf>,
     /// Those with a table of their own and those that routes use.
@@ -167,6 +174,17 @@ impl fmt::Debug for Admin {
 pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
+    pub limits: ListenerLimits,
+}
+
+/// What a listener lets in, on all workers together. A client is an IPv4 address or an IPv6 network of 64 bits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListenerLimits {
+    /// Open ones.
+    pub connections: Option<usize>,
+    pub connections_per_client: Option<usize>,
+    pub requests: Option<Rate>,
+    pub requests_per_client: Option<Rate>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -227,7 +245,10 @@ pub struct Limits {
     pub body: u64,
     pub header_time: Duration,
     pub idle_time: Duration,
-    pub body_time: Duration,
+    /// The pace at which the body of a request has to come.
+    pub receive: Pace,
+    /// The pace at which a response has to be taken.
+    pub send: Pace,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -327,7 +348,7 @@ pub struct Smoke {
 pub struct Rollout {
     pub to: RolloutTo,
     pub percent: f64,
-    pub sticky: Option<Sticky>,
+    pub sticky: Option<Key>,
     pub shadow: bool,
     pub rollback: Rollback,
 }
@@ -337,14 +358,6 @@ pub enum RolloutTo {
     File(PathBuf),
     /// The SHA-256 of a file in this directory, in hexadecimal.
     Digest(String, PathBuf),
-}
-
-/// What tells clients apart.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Sticky {
-    Ip,
-    Header(HeaderName),
-    Consumer,
 }
 
 /// When the new version is given up: after so many calls in the window, for so many times the old one's rates.
@@ -397,66 +410,58 @@ pub struct Breaker {
     pub max_backoff: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    pub name: String,
-    /// At least one, of which at least one has a weight above 0.
-    pub endpoints: Vec<Endpoint>,
-    pub host: HostHeader,
-    pub timeouts: Timeouts,
-    pub keep_alive: KeepAlive,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Endpoint {
-    /// A name or an IP address, an IPv6 address without brackets.
-    pub host: String,
-    pub port: u16,
-    pub weight: u16,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-/// The Host that an upstream is sent.
-#[derive(Clone, Debug, PartialEq)]
-pub enum HostHeader {
-    /// The client's.
-    Preserve,
-    /// The endpoint's host and port.
-    Upstream,
-    Literal(String),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timeouts {
-    pub connect: Duration,
-    pub read: Duration,
-    pub total: Option<Duration>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeepAlive {
-    /// Idle ones, per endpoint and worker.
-    pub connections: usize,
-    pub idle: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Route {
     pub name: String,
-    /// An index of [`Config::upstreams`].
+    /// An index of [`Config::upstreams`], as all upstreams here.
     pub upstream: Option<usize>,
+    pub split: Option<Split>,
+    pub fallback: Option<usize>,
+    pub mirror: Option<Mirror>,
     pub rewrite: Rewrite,
     pub plugins: Vec<PluginUse>,
     /// The body of a request, in bytes.
     pub body: u64,
+}
+
+/// Several upstreams of one route.
+#[derive(Clone, Debug)]
+pub struct Split {
+    pub sticky: Option<Key>,
+    pub cookie: Option<Sticky>,
+    pub branches: Vec<Branch>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Branch {
+    pub upstream: usize,
+    pub weight: u32,
+    /// All have to hold; without any it is the weights that count.
+    pub matches: Vec<(Key, ValueMatch)>,
+    pub ramp: Option<Ramp>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ramp {
+    pub start: SystemTime,
+    pub over: Duration,
+    /// Share of the weight.
+    pub from: f64,
+    pub steps: u32,
+}
+
+/// Copies for another upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    pub upstream: usize,
+    /// Share of the requests.
+    pub share: f64,
+    pub methods: Vec<Method>,
+    /// Bytes.
+    pub body: usize,
+    /// Per worker.
+    pub in_flight: u32,
+    pub credentials: bool,
 }
 
 /// The path that is sent upstream.

@@ -5,6 +5,7 @@ mod admin_listener;
 mod code;
 mod control;
 mod handover;
+mod keepers;
 mod listeners;
 pub mod load;
 mod plugins;
@@ -139,7 +140,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
             if handover::predecessor().is_some() {
                 yield_to_requests();
             }
-            let loaded = local_runtime()?.block_on(loader.load(&config, &Plugins::default()))?;
+            let loaded = local_runtime()?.block_on(loader.load(&config, &Plugins::default(), &[]))?;
             Ok::<_, Error>((config, loaded))
         })
     };
@@ -169,8 +170,8 @@ pub fn run(path: &Path) -> Result<(), Error> {
     listeners.carry_out(opening);
     listeners.forget_inherited();
     thread::spawn({
-        let capabilities = loader.capabilities();
-        move || worker::sweep_capabilities(&capabilities)
+        let (capabilities, current) = (loader.capabilities(), Arc::downgrade(&current));
+        move || worker::sweep_counters(&capabilities, &current)
     });
     let running = Running {
         config: Arc::new(config),
@@ -215,6 +216,7 @@ async fn supervise(
     }
     drop(drain);
     // Whoever waits for this line may send signals from now on.
+    reloader.look_after_upstreams();
     let (routes, ready_ms) = (reloader.config().routes.len(), started.elapsed().as_millis() as u64);
     tracing::info!(routes, ready_ms, "ready");
     handover::serves();

@@ -4,12 +4,15 @@
 pub mod admin;
 pub mod background;
 pub mod body;
+pub mod bucket;
 pub mod capability;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod gateway;
+pub mod limiter;
+pub mod pace;
 pub mod plugin;
 pub mod proxy;
 pub mod router;
@@ -18,6 +21,8 @@ pub mod server;
 pub mod snapshot;
 pub mod sync;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod upstream;
 pub mod wasm;
 

@@ -2,34 +2,36 @@
 //! WebAssembly, nor where connections come from.
 
 mod admission;
+mod attempt;
 mod body;
+mod destination;
 mod error;
 mod forwarded;
 mod headers;
 mod journey;
+mod mirror;
 mod outgoing;
 mod target;
 mod unread;
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::{
     body::Body,
-    config::Timeouts,
     plugin::{
         LocalResponse,
         chain::Outcome,
         exchange::{Connection, Exchange, Phase, ResponseHead},
-        interrupt::{Interrupt, Ruling},
     },
     snapshot::View,
     upstream::answer,
 };
+use attempt::{Answer, Unanswered};
+use destination::Destination;
 use error::ProxyError;
 use journey::Journey;
 
@@ -87,69 +89,38 @@ async fn request_phase(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyE
     }
 }
 
-/// Sends the request to an endpoint and puts the head of its response into the exchange.
+/// Sends the request to its upstream and puts the head of the response into the exchange.
 async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> {
-    let cluster = journey.upstream().await.ok_or(ProxyError::NoUpstream)?;
-    let endpoint = cluster.pick().ok_or(ProxyError::NoEndpoint)?;
-    let timeouts = &cluster.spec.timeouts;
-    let request = outgoing::request(journey, &cluster.spec, endpoint, body).await?;
-
-    let attempt = cluster.numbers.begin();
-    let interrupt = journey.interrupt().await;
-    let begun = Instant::now();
-    journey.upload.set(Some(begun));
-    let sent = tokio::select! {
-        biased;
-        sent = endpoint.send(request) => sent,
-        () = stalled(journey, timeouts, begun) => return Err(ProxyError::UpstreamTimeout),
-        error = interrupted(interrupt) => return Err(error),
+    let Destination { cluster, fallback, cookie } = Destination::of(journey).await?;
+    let mut letter = outgoing::letter(journey, body).await?;
+    mirror::copy(journey, &mut letter);
+    // Boxes keep what few requests need out of the room that all of them have.
+    let sent = match journey.interrupt().await {
+        None => attempt::send(journey, &cluster, letter).await,
+        Some(interrupt) => Box::pin(attempt::send_unless(interrupt, journey, &cluster, letter)).await,
     };
-    let (response, connection) =
-        sent.map_err(|error| journey.cut_short().unwrap_or(ProxyError::Upstream(error)))?;
+    let answer = match (sent.map_err(|unanswered| *unanswered), fallback) {
+        (Err(Unanswered { letter: Some(letter), .. }), Some(fallback)) => {
+            Box::pin(attempt::send(journey, &fallback, letter)).await.map_err(|unanswered| unanswered.error)
+        }
+        (sent, _) => sent.map_err(|unanswered| unanswered.error),
+    }?;
 
-    let (head, incoming) = response.into_parts();
-    attempt.answered(head.status);
-    let body = answer::body(incoming, connection, timeouts, journey.started);
+    let Answer { head, body, connection, ticket, begun, sticky } = answer;
+    let body = answer::body(body, connection, Some(ticket), begun);
     let (status, mut map) = (head.status, head.headers);
     let mut exchange = journey.exchange().await;
-    if let Some(trace) = &mut exchange.trace {
-        trace.end_attempt(Some(status.as_u16()), None);
-    }
     let present = headers::Present::of(&map);
     if present.length && present.coding {
         return Err(ProxyError::AmbiguousResponse);
     }
     present.strip_hop_by_hop(&mut map);
     forwarded::append_via(&mut map, head.version, &journey.snapshot().forwarding);
+    for cookie in [cookie, sticky].into_iter().flatten() {
+        map.append(header::SET_COOKIE, cookie);
+    }
     exchange.response = Some(ResponseHead { status, headers: map, local: None });
     Ok(body)
-}
-
-/// Ends when the upstream has taken too long. While it is the client that has to go on, with the request's body, its
-/// time does not run.
-async fn stalled(journey: &Journey, timeouts: &Timeouts, begun: Instant) {
-    let last = timeouts.total.map(|total| begun + total);
-    loop {
-        let now = Instant::now();
-        let end = journey.upload.get().unwrap_or(now) + timeouts.read;
-        let end = last.map_or(end, |last| last.min(end));
-        if now >= end {
-            return;
-        }
-        tokio::time::sleep_until(end).await;
-    }
-}
-
-/// Ends when a plugin makes up its mind without being asked.
-async fn interrupted(interrupt: Option<Rc<Interrupt>>) -> ProxyError {
-    let verdict = match interrupt {
-        Some(interrupt) => interrupt.raised().await,
-        None => std::future::pending().await,
-    };
-    match verdict {
-        Ruling::Respond(local) => ProxyError::Local(local),
-        Ruling::Close => ProxyError::Closed,
-    }
 }
 
 /// An answer of the gateway's own, written in the form that the client accepts.
@@ -159,9 +130,6 @@ async fn local_answer(journey: &Rc<Journey>, error: ProxyError) -> Body {
     }
     let local = error.into_response();
     let mut exchange = journey.exchange().await;
-    if let Some(trace) = &mut exchange.trace {
-        trace.end_attempt(None, Some(local.code.to_string()));
-    }
     journey.write_local(&mut exchange, *local)
 }
 

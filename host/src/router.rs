@@ -25,7 +25,7 @@ pub use host::HostPattern;
 pub use params::Params;
 pub use path::PathPattern;
 pub use pattern::PatternError;
-pub use predicate::ValueMatch;
+pub use predicate::{ValueMatch, query_value};
 pub use specificity::Conflict;
 
 use host::Hosts;

@@ -5,6 +5,7 @@ pub mod bind;
 mod connection;
 mod door;
 mod guard;
+mod refusal;
 mod watch;
 
 use std::{
@@ -18,7 +19,14 @@ use std::{
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{drain::Drain, proxy::Journal, runtime::Worker, telemetry::numbers::ListenerNumbers};
+use crate::{
+    drain::Drain,
+    limiter::Full,
+    proxy::{self, Journal, Unread},
+    runtime::Worker,
+    telemetry::numbers::ListenerNumbers,
+};
+use refusal::Refusals;
 use watch::Watches;
 
 pub use door::Door;
@@ -28,11 +36,12 @@ pub struct Site {
     worker: Worker,
     journal: Journal,
     watches: Watches,
+    refusals: Refusals,
 }
 
 impl Site {
     pub fn new(worker: Worker, journal: Journal) -> Rc<Site> {
-        Rc::new(Site { worker, journal, watches: Watches::default() })
+        Rc::new(Site { worker, journal, watches: Watches::default(), refusals: Refusals::default() })
     }
 
     /// What this worker counts of a listener.
@@ -45,7 +54,8 @@ impl Site {
         const INTERVAL: Duration = Duration::from_millis(100);
         loop {
             let snapshot = self.worker.view().snapshot.clone();
-            self.watches.sweep(snapshot.limits.header_time, snapshot.limits.idle_time);
+            self.watches.sweep(&snapshot.limits);
+            self.refusals.sweep();
             self.worker.sweep(snapshot.drain_timeout);
             if tokio::time::timeout(INTERVAL, drain.begun()).await.is_ok() {
                 break;
@@ -54,8 +64,9 @@ impl Site {
         loop {
             // At least once: those who wait to be accepted are let in meanwhile.
             self.watches.shut_down();
+            self.refusals.sweep();
             tokio::time::sleep(INTERVAL / 10).await;
-            if self.watches.is_empty() {
+            if self.watches.is_empty() && self.refusals.is_empty() {
                 return;
             }
         }
@@ -83,7 +94,22 @@ impl Site {
     }
 
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>, drain: &Drain) {
-        let connection = connection::serve(self.clone(), stream, peer, door.clone(), drain.guard());
+        let view = self.worker.view();
+        let client = (!view.snapshot.forwarding.trusts(peer.ip())).then(|| peer.ip());
+        let limiter = view.snapshot.limiter(door.id);
+        let place = match limiter.map(|limiter| limiter.connect(client)).transpose() {
+            Ok(place) => place,
+            Err(full) => {
+                let limit = match full {
+                    Full::Listener => 0,
+                    Full::Client => 1,
+                };
+                door.numbers.refused[limit].add(1);
+                proxy::unread(&view, peer.ip(), Unread::Full(full), &[], Duration::ZERO);
+                return self.refusals.refuse(stream);
+            }
+        };
+        let connection = connection::serve(self.clone(), stream, peer, door.clone(), place, drain.guard());
         tokio::task::spawn_local(connection);
     }
 }

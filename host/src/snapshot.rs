@@ -2,13 +2,15 @@
 //! limits. [`Snapshot`] is shared and immutable; [`View`] is one worker's live side of it.
 
 mod reach;
+mod split;
 
-use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
 use crate::{
-    config::{FailurePolicy, Forwarded, Limits, Rewrite, Template},
+    config::{FailurePolicy, Forwarded, Limits, Mirror, Rewrite, Template},
+    limiter::Limiter,
     plugin::{
         Factory, Filter, Stock,
         chain::{Chain, Use},
@@ -21,17 +23,19 @@ use crate::{
         numbers::{PluginNumbers, RouteNumbers},
         otlp::Tracer,
     },
-    upstream::{self, Cluster},
+    upstream::{Cluster, Upstream},
 };
 use reach::{Clusters, Reach};
 
+pub use split::Traffic;
+
 pub struct Snapshot {
-    /// The listeners in the order in which rules name them, each by the id of its door.
-    pub doors: Vec<u32>,
+    /// The listeners in the order in which rules name them, each by the id of its door, and what they let in.
+    pub doors: Vec<(u32, Arc<Limiter>)>,
     pub table: Arc<Table>,
     /// In the order of the table's rules.
     pub routes: Vec<RouteSpec>,
-    pub upstreams: Vec<Arc<upstream::Spec>>,
+    pub upstreams: Vec<Arc<Upstream>>,
     /// Plugins that run without a route.
     pub services: Vec<Service>,
     pub limits: Limits,
@@ -46,14 +50,25 @@ pub struct Snapshot {
 impl Snapshot {
     /// The listener's place among those of the config; one that no rule names where it is gone.
     pub fn listener(&self, door: u32) -> u16 {
-        let place = self.doors.iter().position(|&known| known == door);
+        let place = self.doors.iter().position(|(known, _)| *known == door);
         place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
+    }
+
+    /// None for a listener that is gone.
+    pub fn limiter(&self, door: u32) -> Option<&Limiter> {
+        self.doors.iter().find(|(known, _)| *known == door).map(|(_, limiter)| &**limiter)
     }
 }
 
 pub struct RouteSpec {
     pub name: Arc<str>,
     pub upstream: Option<Arc<str>>,
+    /// In place of the upstream.
+    pub split: Option<Traffic>,
+    /// Upstreams of the split's branches.
+    pub branches: Vec<Arc<str>>,
+    pub fallback: Option<Arc<str>>,
+    pub mirror: Option<(Arc<str>, Mirror)>,
     pub path: PathRule,
     pub plugins: Vec<PluginUse>,
     /// One of its plugins could not be loaded.
@@ -129,6 +144,12 @@ impl Forwarding {
         let via = rule.via.as_deref().and_then(|name| Some([hop(name, "1.0")?, hop(name, "1.1")?]));
         Forwarding { rule, via }
     }
+
+    /// Whether this is a trusted proxy.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.rule.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// One worker's side of a snapshot: its filters with their warm instances, its upstreams with
@@ -150,17 +171,30 @@ pub struct Route {
     pub name: Arc<str>,
     pub chain: Chain,
     pub upstream: Option<Rc<Cluster>>,
+    pub branches: Vec<Rc<Cluster>>,
+    pub fallback: Option<Rc<Cluster>>,
+    pub mirror: Option<Mirroring>,
     pub numbers: Arc<RouteNumbers>,
+}
+
+/// Where copies of a route's requests go.
+#[derive(Clone)]
+pub struct Mirroring {
+    pub cluster: Rc<Cluster>,
+    pub settings: Mirror,
+    /// Copies of this worker that are under way.
+    pub under_way: Rc<Cell<u32>>,
 }
 
 impl View {
     /// Takes over from the view before what has not changed: warm instances, breakers, connections.
     pub fn new(snapshot: Arc<Snapshot>, before: Option<&View>, worker: usize, tasks: Tasks) -> View {
-        let clusters = snapshot.upstreams.iter().map(|spec| {
-            let kept = before.and_then(|view| view.clusters.get(&spec.name));
-            let kept = kept.filter(|cluster| cluster.spec == *spec).cloned();
-            let new = || Rc::new(Cluster::new(spec.clone(), snapshot.metrics.upstream(&spec.name, worker)));
-            (spec.name.clone(), kept.unwrap_or_else(new))
+        let clusters = snapshot.upstreams.iter().map(|upstream| {
+            let known = before.and_then(|view| view.clusters.get(&upstream.settings.name));
+            let kept = known.filter(|cluster| Arc::ptr_eq(&cluster.upstream, upstream)).cloned();
+            let new =
+                || Cluster::new(upstream.clone(), &snapshot.metrics, worker, known.map(|known| &**known));
+            (upstream.settings.name.clone(), kept.unwrap_or_else(|| Rc::new(new())))
         });
         let unmatched = Arc::from("-");
         let clusters: Clusters = clusters.collect();
@@ -178,12 +212,20 @@ impl View {
                 name: unmatched,
                 chain: Chain::default(),
                 upstream: None,
+                branches: Vec::new(),
+                fallback: None,
+                mirror: None,
             },
             snapshot: snapshot.clone(),
         };
         view.routes = snapshot.routes.iter().map(|spec| view.route(spec, before)).collect();
         view.start(before);
         view
+    }
+
+    /// What the worker runs besides requests.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
@@ -225,10 +267,17 @@ impl View {
                 numbers: making.numbers(name),
             });
         }
+        let cluster = |name: &Arc<str>| self.clusters.get(name).cloned();
+        let mirror = spec.mirror.as_ref().and_then(|(name, settings)| {
+            Some(Mirroring { cluster: cluster(name)?, settings: settings.clone(), under_way: Rc::default() })
+        });
         Route {
             name: spec.name.clone(),
             chain: Chain::new(uses),
-            upstream: spec.upstream.as_ref().and_then(|name| self.clusters.get(name)).cloned(),
+            upstream: spec.upstream.as_ref().and_then(cluster),
+            branches: spec.branches.iter().filter_map(cluster).collect(),
+            fallback: spec.fallback.as_ref().and_then(cluster),
+            mirror,
             numbers: self.snapshot.metrics.route(&spec.name, self.worker),
         }
     }

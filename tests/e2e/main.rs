@@ -3,13 +3,18 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod admin;
+mod balance;
+mod breaker;
+mod chaos;
 mod cli;
+mod dns;
 mod drain;
 mod envoy;
 mod examples;
 mod faults;
 mod forwarding;
 mod handover;
+mod health;
 mod http;
 mod isolation;
 mod languages;
@@ -17,13 +22,16 @@ mod limits;
 mod migrate;
 mod neighbour;
 mod nginx;
+mod overload;
 mod phases;
 mod plugins;
 mod proxy_wasm;
 mod readme;
 mod reload;
+mod retry;
 mod rollout;
 mod routing;
 mod smuggling;
+mod splits;
 mod tidy;
 mod traces;

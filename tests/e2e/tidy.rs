@@ -133,11 +133,14 @@ fn every_module_says_what_it_owns_and_has_a_name_of_the_field() {
     }
 }
 
+/// The drivers of connections, and what looks after upstreams.
+const SPAWNING: [&str; 2] = ["upstream/pool", "upstream/keeper"];
+
 #[test]
 fn tasks_are_spawned_where_the_order_of_the_end_is_known() {
     for (file, code) in sources() {
-        let may =
-            matches!(module(&file), "server" | "admin" | "gateway") || file.starts_with("upstream/connect");
+        let may = matches!(module(&file), "server" | "admin" | "gateway")
+            || SPAWNING.iter().any(|own| file.starts_with(own));
         let spawns = ["tokio::spawn", "spawn_local(", "task::spawn"].iter().any(|call| code.contains(call));
         assert!(may || !spawns, "{file} spawns a task");
     }

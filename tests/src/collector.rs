@@ -1,17 +1,12 @@
 //! A collector of traces: the services of OpenTelemetry's own protocol package.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    service::TowerToHyperService,
-};
+use hyper_util::service::TowerToHyperService;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -23,7 +18,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use crate::TestUpstream;
+use crate::{TestUpstream, http2};
 
 /// Takes spans over gRPC until the test process ends.
 pub struct Collector {
@@ -36,23 +31,9 @@ struct Taken(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
 
 impl Collector {
     pub fn start() -> Collector {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket option");
-        let address = listener.local_addr().expect("a bound socket");
         let taken = Taken::default();
         let service = TraceServiceServer::new(taken.clone());
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                while let Ok((stream, _)) = listener.accept().await {
-                    let connection = http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
-                    tokio::spawn(connection);
-                }
-            });
-        });
-        Collector { address, taken }
+        Collector { address: http2::serve(TowerToHyperService::new(service)), taken }
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,6 +1,7 @@
 //! The gateway as a process: its config, ports, log, numbers and end.
 
 use std::{
+    fmt::Display,
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
@@ -199,6 +200,27 @@ impl TestGateway {
             fits.then(|| value.parse::<f64>().ok()).flatten()
         };
         self.metrics().lines().filter_map(value).sum()
+    }
+
+    /// What the admin interface tells of an upstream.
+    pub fn upstream(&self, name: &str) -> serde_json::Value {
+        let page = client::get(self.admin(), "/upstreams").body;
+        let page: Vec<serde_json::Value> = serde_json::from_slice(&page).expect("JSON");
+        page.into_iter().find(|upstream| upstream["name"] == name).unwrap_or_default()
+    }
+
+    /// The same of one of its endpoints; null where it has no such one.
+    pub fn endpoint(&self, upstream: &str, address: &dyn Display) -> serde_json::Value {
+        let all = self.upstream(upstream)["endpoints"].take();
+        let mut all = all.as_array().into_iter().flatten();
+        all.find(|endpoint| endpoint["address"] == address.to_string()).cloned().unwrap_or_default()
+    }
+
+    /// Whether an endpoint of `app` is in service, as the metrics have it.
+    pub fn serves(&self, address: &dyn Display) -> bool {
+        let series =
+            format!("wasmgate_upstream_endpoint_available{{upstream=\"app\",endpoint=\"{address}\"}}");
+        self.metric(&series) == 1.0
     }
 
     /// Resident memory in bytes.

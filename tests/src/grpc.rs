@@ -4,17 +4,21 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     task::{Context, Poll},
-    thread,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use hyper::{HeaderMap, Request, Response, body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::{HeaderMap, Request, Response, body::Incoming, service::service_fn};
+
+use crate::http2;
 
 /// Serves until the test process ends:
 ///
@@ -34,6 +38,47 @@ pub struct GrpcService {
     address: SocketAddr,
 }
 
+/// The health service (grpc.health.v1), which knows a service `app`.
+pub struct GrpcHealth {
+    address: SocketAddr,
+    status: Arc<AtomicU8>,
+}
+
+impl GrpcHealth {
+    pub fn start() -> GrpcHealth {
+        let status = Arc::new(AtomicU8::new(1));
+        let shared = status.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let status = shared.load(Ordering::SeqCst);
+            async move {
+                let known = request.uri().path() == "/grpc.health.v1.Health/Check";
+                let asked =
+                    request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let response = Response::builder().header("content-type", "application/grpc");
+                // The message is one field, of a string: its tag, its length, its bytes.
+                if !known || asked.get(5..) != Some(b"\x0a\x03app") {
+                    let none = response.header("grpc-status", "5").body(Reply::default());
+                    return Ok::<_, Infallible>(none.expect("a response"));
+                }
+                let message = Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
+                let reply =
+                    Reply { ready: [message].into(), trailers: Some(end("0", "")), ..Reply::default() };
+                Ok(response.body(reply).expect("a response"))
+            }
+        });
+        GrpcHealth { address: http2::serve(service), status }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it says from now on: 1 is SERVING, 2 NOT_SERVING.
+    pub fn set(&self, status: u8) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+}
+
 /// An answer's body: what is ready, then what comes from the caller, then trailers.
 #[derive(Default)]
 struct Reply {
@@ -45,22 +90,7 @@ struct Reply {
 
 impl GrpcService {
     pub fn start() -> GrpcService {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket option");
-        let address = listener.local_addr().expect("a bound socket");
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                while let Ok((stream, _)) = listener.accept().await {
-                    let connection = http2::Builder::new(TokioExecutor::new())
-                        .auto_date_header(false)
-                        .serve_connection(TokioIo::new(stream), service_fn(serve));
-                    tokio::spawn(connection);
-                }
-            });
-        });
-        GrpcService { address }
+        GrpcService { address: http2::serve(service_fn(serve)) }
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -3,13 +3,13 @@
 use std::{
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
 
-use crate::{TestUpstream, eventually};
+use crate::{Reserved, eventually};
 
 /// Where the program is. Without it the test is skipped, unless WASMGATE_PEERS=required.
 pub fn peer(program: &str) -> Option<PathBuf> {
@@ -31,36 +31,53 @@ pub fn or_skip<T>(name: &str, found: Option<T>) -> Option<T> {
 
 /// A real nginx on a port of its own.
 pub struct Nginx {
+    program: PathBuf,
     child: Child,
     pub address: SocketAddr,
     pub directory: TempDir,
+    _port: Reserved,
 }
 
 impl Nginx {
     /// `server` is what stands in its server block; files are served from `directory`.
     pub fn start(program: PathBuf, server: &str) -> Nginx {
         let directory = tempfile::tempdir().expect("a folder for nginx");
-        let address = TestUpstream::nobody();
+        let port = Reserved::new();
+        let address = port.address();
         let root = directory.path().display();
         let config = format!(
             "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;\n\
              events {{}}\n\
              http {{ access_log off; root {root}; client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n\
              fastcgi_temp_path {root}/fastcgi; uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;\n\
-             server {{ listen {address}; {server} }} }}\n"
+             server {{ listen {address} reuseport; {server} }} }}\n"
         );
         fs::write(directory.path().join("nginx.conf"), config).expect("the config is written");
-        let mut command = Command::new(program);
-        command.arg("-p").arg(directory.path()).arg("-c").arg(directory.path().join("nginx.conf"));
-        let child = command.stderr(Stdio::null()).spawn().expect("nginx runs");
+        let child = spawn(&program, directory.path());
         eventually!(std::net::TcpStream::connect(address).is_ok());
-        Nginx { child, address, directory }
+        Nginx { program, child, address, directory, _port: port }
     }
+
+    /// As `kill -9` does; its port stays its own.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// After it was killed; returns at once.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.program, self.directory.path());
+    }
+}
+
+fn spawn(program: &Path, directory: &Path) -> Child {
+    let mut command = Command::new(program);
+    command.arg("-p").arg(directory).arg("-c").arg(directory.join("nginx.conf"));
+    command.stderr(Stdio::null()).spawn().expect("nginx runs")
 }
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

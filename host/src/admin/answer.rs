@@ -81,6 +81,13 @@ impl From<Refusal> for Problem {
             Refusal::UnknownPlugin => {
                 Problem::new(StatusCode::NOT_FOUND, "No route has a plugin of this name.")
             }
+            Refusal::UnknownUpstream => {
+                Problem::new(StatusCode::NOT_FOUND, "There is no upstream of this name.")
+            }
+            Refusal::UnknownEndpoint => {
+                Problem::new(StatusCode::NOT_FOUND, "The upstream has no endpoint of this address.")
+            }
+            Refusal::NoBreaker => Problem::new(StatusCode::CONFLICT, "The upstream has no breaker."),
             Refusal::NoRollout => Problem::new(StatusCode::CONFLICT, "The plugin is not being rolled out."),
             Refusal::Faults(faults) => {
                 let detail = "There are faults; what ran before runs on.";

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     answer::Problem,
-    report::{LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport},
+    report::{
+        BreakerOrder, EndpointName, LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport,
+    },
 };
 
 pub struct Endpoint {
@@ -27,6 +29,9 @@ pub enum Action {
     Routes,
     Plugins,
     Upstreams,
+    DrainEndpoint,
+    RestoreEndpoint,
+    ForceBreaker,
     Log,
     SetLog,
     Reload,
@@ -58,6 +63,24 @@ pub fn all() -> &'static [Endpoint] {
         get("/routes", Action::Routes, "Routes"),
         get("/plugins", Action::Plugins, "Plugins: versions, instances, what they cost and how they failed"),
         get("/upstreams", Action::Upstreams, "Upstreams and their endpoints"),
+        Endpoint {
+            method: Method::POST,
+            path: "/upstreams/{name}/drain",
+            action: Action::DrainEndpoint,
+            summary: "Take an endpoint out of service; what it is at, it finishes. Lasts until it is restored, or gone from the upstream",
+        },
+        Endpoint {
+            method: Method::POST,
+            path: "/upstreams/{name}/restore",
+            action: Action::RestoreEndpoint,
+            summary: "Let a drained endpoint get requests again",
+        },
+        Endpoint {
+            method: Method::PUT,
+            path: "/upstreams/{name}/breaker",
+            action: Action::ForceBreaker,
+            summary: "Hold an upstream's breaker open or closed, or leave it to itself",
+        },
         get("/log", Action::Log, "The level of the gateway's own log"),
         Endpoint {
             method: Method::PUT,
@@ -100,7 +123,7 @@ pub fn all() -> &'static [Endpoint] {
 }
 
 impl Endpoint {
-    /// The plugin in the path, or nothing, where the path is this one.
+    /// The plugin or upstream in the path, or nothing, where the path is this one.
     pub fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
         let Some((before, after)) = self.path.split_once("{name}") else {
             return (self.path == path).then_some("");
@@ -162,7 +185,9 @@ impl Schemas {
             Action::Status => ("200", self.json::<Status>()),
             Action::Routes => ("200", self.json::<Vec<RouteReport>>()),
             Action::Plugins => ("200", self.json::<Vec<PluginReport>>()),
-            Action::Upstreams => ("200", self.json::<Vec<UpstreamReport>>()),
+            Action::Upstreams | Action::DrainEndpoint | Action::RestoreEndpoint | Action::ForceBreaker => {
+                ("200", self.json::<Vec<UpstreamReport>>())
+            }
             Action::Log | Action::SetLog => ("200", self.json::<LogReport>()),
             Action::Reload | Action::RollOut | Action::Promote => ("200", self.json::<Reloaded>()),
             Action::RollBack => ("200", self.json::<Vec<PluginReport>>()),
@@ -183,6 +208,12 @@ impl Schemas {
         }
         if endpoint.action == Action::SetLog {
             operation["requestBody"] = json!({ "required": true, "content": self.json::<LogReport>() });
+        }
+        if matches!(endpoint.action, Action::DrainEndpoint | Action::RestoreEndpoint) {
+            operation["requestBody"] = json!({ "required": true, "content": self.json::<EndpointName>() });
+        }
+        if endpoint.action == Action::ForceBreaker {
+            operation["requestBody"] = json!({ "required": true, "content": self.json::<BreakerOrder>() });
         }
         if endpoint.action == Action::RollOut {
             let description = "As the table `plugin.NAME.rollout` of the config (see its JSON Schema); a file is relative to the config";

@@ -157,17 +157,79 @@ pub struct FailureReport {
 pub struct UpstreamReport {
     pub name: String,
     pub endpoints: Vec<EndpointReport>,
+    /// Attempts, in all.
     pub requests: u64,
-    /// Requests without a response.
+    /// Attempts without a response.
     pub failures: u64,
     pub in_flight: u64,
+    /// Further attempts, and those that the budget or the limit did not allow.
+    pub retries: u64,
+    pub retries_refused: u64,
+    /// Requests that were not sent because of a limit.
+    pub overloaded: u64,
+    /// Open connections.
+    pub connections: u32,
+    /// Requests that wait for one.
+    pub pending: u32,
+    /// None where it has none.
+    pub breaker: Option<BreakerReport>,
+}
+
+/// An upstream's breaker.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BreakerReport {
+    /// "closed", "open" or "half-open".
+    pub state: &'static str,
+    /// Requests that were not sent because of it.
+    pub refused: u64,
 }
 
 /// One place where an upstream runs.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct EndpointReport {
     pub address: String,
+    /// What Host calls it.
+    pub name: String,
     pub weight: u16,
+    pub priority: u8,
+    /// "in service", "unhealthy" (failed its checks), "ejected" (taken out for what became of requests) or "drained" (by
+    /// an operator).
+    pub state: &'static str,
+    /// Since when it is in service or not.
+    pub since: String,
+    /// What was wrong last.
+    pub trouble: Option<String>,
+    /// How long it is still taken out for what became of requests.
+    pub ejected_seconds: Option<u64>,
+    pub requests: u64,
+    pub in_flight: u64,
+    /// Requests without a response.
+    pub failures: u64,
+    /// Responses with a status of 500 or more.
+    pub errors: u64,
+}
+
+/// An endpoint of an upstream.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointName {
+    /// Its address, as /upstreams has it.
+    pub endpoint: String,
+}
+
+/// What an operator wants of a breaker.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerOrder {
+    /// Null leaves it to itself, closed at first.
+    pub force: Option<ForcedState>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForcedState {
+    Open,
+    Closed,
 }
 
 /// The gateway's own log.

@@ -2,57 +2,27 @@
 //! and changing an existing number takes no lock.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use papaya::{HashMap, Operation};
 
 use super::scoped;
+use crate::bucket::{Bucket, Rate, Taken};
 
 /// Numbers of all plugins together.
 const MAX_KEYS: usize = 1_000_000;
 
 pub struct Counters {
     start: Instant,
-    /// Theoretical arrival time of each bucket's next token, in ns since `start`: the whole state
-    /// of a token bucket in one word (GCRA, ITU-T I.371).
-    buckets: HashMap<Box<str>, AtomicU64>,
+    buckets: HashMap<Box<str>, Bucket>,
     numbers: HashMap<Box<str>, Number>,
 }
 
 struct Number {
     value: AtomicI64,
     expires: u64,
-}
-
-/// How fast a bucket fills and what it holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Rate {
-    /// Nanoseconds for one token.
-    interval: u64,
-    /// Nanoseconds for a full bucket.
-    full: u64,
-}
-
-impl Rate {
-    /// None where a number is 0 or the bucket takes longer than centuries to fill.
-    pub fn new(capacity: u32, refill: u32, period: Duration) -> Option<Rate> {
-        let period = u64::try_from(period.as_nanos()).ok()?;
-        let interval = period.checked_div(refill.into())?.max(1);
-        let full = interval.checked_mul(capacity.into()).filter(|&full| full < u64::MAX / 4)?;
-        (capacity > 0 && period > 0).then_some(Rate { interval, full })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
-    pub allowed: bool,
-    pub remaining: u64,
-    /// Until the bucket is full again.
-    pub reset: Duration,
-    /// Until the same cost is allowed; zero where it was. For a cost above the capacity: never, `Duration::MAX`.
-    pub retry_after: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +53,9 @@ impl Counters {
         let bucket = match buckets.get(&*key) {
             Some(bucket) => bucket,
             None if self.buckets.len() >= MAX_KEYS => return Err(Refused::TooManyKeys),
-            None => buckets.get_or_insert_with(key, || AtomicU64::new(0)),
+            None => buckets.get_or_insert_with(key, Bucket::default),
         };
-        Ok(take(bucket, rate, cost, now))
+        Ok(bucket.take(rate, cost, now))
     }
 
     /// Adds to a number that starts at 0 and ends `ttl` after it was made.
@@ -119,37 +89,12 @@ impl Counters {
     /// Forgets full buckets and ended numbers, which are as good as new ones. To be called now and then.
     pub fn sweep(&self, now: Instant) {
         let now = self.nanos(now);
-        self.buckets.pin().retain(|_, arrival| arrival.load(Relaxed) > now);
+        self.buckets.pin().retain(|_, bucket| !bucket.is_full(now));
         self.numbers.pin().retain(|_, number| number.expires > now);
     }
 
     fn nanos(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.start).as_nanos() as u64
-    }
-}
-
-fn take(bucket: &AtomicU64, rate: Rate, cost: u32, now: u64) -> Taken {
-    let price = rate.interval.saturating_mul(cost.into());
-    let taken = bucket.fetch_update(Relaxed, Relaxed, |arrival| {
-        let next = arrival.max(now).saturating_add(price);
-        (next - now <= rate.full).then_some(next)
-    });
-    let (allowed, arrival) = match taken {
-        Ok(before) => (true, before.max(now).saturating_add(price)),
-        Err(arrival) => (false, arrival.max(now)),
-    };
-    // After a change to a smaller bucket the arrival may lie beyond it.
-    let owed = arrival - now;
-    let wait = match allowed {
-        true => Duration::ZERO,
-        false if price > rate.full => Duration::MAX,
-        false => Duration::from_nanos(owed.saturating_add(price).saturating_sub(rate.full)),
-    };
-    Taken {
-        allowed,
-        remaining: rate.full.saturating_sub(owed) / rate.interval,
-        reset: Duration::from_nanos(owed),
-        retry_after: wait,
     }
 }
 

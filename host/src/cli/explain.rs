@@ -87,8 +87,10 @@ fn winner(config: &Config, found: &Match, path: &str) {
     let upstream = route.upstream.map(|place| &config.upstreams[place]);
     match upstream {
         Some(upstream) => {
-            let endpoints =
-                upstream.endpoints.iter().map(|e| format!("{}:{} (weight {})", e.host, e.port, e.weight));
+            let endpoints = upstream.endpoints.iter().map(|endpoint| match endpoint.weight {
+                Some(weight) => format!("{} (weight {weight})", endpoint.target),
+                None => endpoint.target.to_string(),
+            });
             tell!("upstream  {}: {}", upstream.name, endpoints.collect::<Vec<_>>().join(", "));
         }
         None => tell!("upstream  none: a plugin has to answer"),

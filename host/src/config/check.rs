@@ -3,6 +3,7 @@
 //!
 //! A value that is at fault is replaced by any other of its type: the fault keeps the result from being used.
 
+mod endpoint;
 mod plugin;
 mod route;
 mod upstream;
@@ -15,19 +16,20 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
     AccessLog, AccessLogFormat, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
-    Listener, Metrics, OtlpProtocol, Overlay, Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Server,
-    Source, Traces, check_value, line,
+    Listener, ListenerLimits, Metrics, OtlpProtocol, Overlay, Plugin, Problem, Problems, Reload, Rollout,
+    RolloutTo, Server, Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
 };
-use crate::router::Table;
+use crate::{bucket::Rate, pace::Pace, router::Table};
+use upstream::Surroundings;
 
 /// `problems` are those that reading the source has found. What is at fault has a default in the config.
 pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<(Config, Problems), Problems> {
@@ -56,6 +58,8 @@ struct Check<'a> {
     listeners: Vec<String>,
     upstreams: Vec<String>,
     plugins: Vec<Plugin>,
+    /// Files that name endpoints.
+    endpoint_files: Files,
     /// Plugins that are in the plugin directory, as far as was looked.
     present: BTreeSet<String>,
 }
@@ -70,6 +74,7 @@ impl<'a> Check<'a> {
             listeners: listener_names(&source),
             upstreams: upstream_names(&source),
             plugins: Vec::new(),
+            endpoint_files: Files::default(),
             present: BTreeSet::new(),
             source,
             base,
@@ -80,6 +85,7 @@ impl<'a> Check<'a> {
     fn file(mut self, file: raw::File) -> (Config, Problems) {
         let root = KeyPath::root();
         let server = self.or_default(&root.key("server"), file.server);
+        let zone = server.zone.clone();
         let server = self.server(server);
         let listeners = self.listeners(file.listener);
         let reload = self.or_default(&root.key("reload"), file.reload);
@@ -96,7 +102,10 @@ impl<'a> Check<'a> {
         let limits = self.limits(limits);
         let forwarded = self.or_default(&root.key("forwarded"), file.forwarded);
         let forwarded = self.forwarded(forwarded);
-        let upstreams = self.upstreams(file.upstream);
+        let dns = self.or_default(&root.key("dns"), file.dns);
+        let dns = self.dns(dns);
+        let around = Surroundings { workers: server.workers, zone };
+        let upstreams = self.upstreams(file.upstream, &around);
         let plugins = self.or_default(&root.key("plugins"), file.plugins);
         let cache = plugins.cache.as_ref().map(|cache| self.file_path(cache));
         let defaults = self.plugin_defaults(&plugins);
@@ -115,6 +124,7 @@ impl<'a> Check<'a> {
             traces,
             limits,
             forwarded,
+            dns,
             cache,
             upstreams,
             routes,
@@ -145,11 +155,31 @@ impl<'a> Check<'a> {
             names.extend(raw.name.clone().map(|name| (path.key("name"), name)));
             if let Some(address) = self.socket_address(&path.key("address"), &raw.address) {
                 let name = raw.name.unwrap_or(raw.address);
-                listeners.push((path, Listener { name, address }));
+                let limits = self.listener_limits(&path.key("limits"), raw.limits);
+                listeners.push((path, Listener { name, address, limits }));
             }
         }
         self.distinct("name of a listener", names.into_iter());
         listeners
+    }
+
+    fn listener_limits(&mut self, path: &KeyPath, raw: raw::ListenerLimits) -> ListenerLimits {
+        let mut rate = |key, raw: Option<raw::RequestRate>| self.request_rate(&path.key(key), raw?);
+        ListenerLimits {
+            connections: raw.connections,
+            connections_per_client: raw.connections_per_client,
+            requests: rate("requests", raw.requests),
+            requests_per_client: rate("requests_per_client", raw.requests_per_client),
+        }
+    }
+
+    fn request_rate(&mut self, path: &KeyPath, raw: raw::RequestRate) -> Option<Rate> {
+        let per = self.duration(path, "per", &raw.per);
+        let rate = Rate::new(raw.burst.unwrap_or(raw.rate), raw.rate, per);
+        if rate.is_none() && !self.has_problem_within(path) {
+            self.fault(path, "a burst that takes longer than a century to come back");
+        }
+        rate
     }
 
     fn reload(&mut self, raw: raw::Reload) -> Reload {
@@ -260,7 +290,15 @@ impl<'a> Check<'a> {
             body: self.size(&path, "body", &raw.body, 0..=u64::MAX),
             header_time: self.duration(&path, "header_time", &raw.header_time),
             idle_time: self.duration(&path, "idle_time", &raw.idle_time),
-            body_time: self.duration(&path, "body_time", &raw.body_time),
+            receive: self.pace(&path, ("body_time", &raw.body_time), ("body_rate", &raw.body_rate)),
+            send: self.pace(&path, ("send_time", &raw.send_time), ("send_rate", &raw.send_rate)),
+        }
+    }
+
+    fn pace(&mut self, path: &KeyPath, time: (&str, &DurationText), rate: (&str, &SizeText)) -> Pace {
+        Pace {
+            grace: self.duration(path, time.0, time.1),
+            rate: self.size(path, rate.0, rate.1, 0..=u64::MAX),
         }
     }
 
@@ -282,6 +320,7 @@ impl<'a> Check<'a> {
     /// What the configuration reads or names.
     fn files(&self) -> Files {
         let mut files = self.source.files().clone();
+        files.extend(&self.endpoint_files);
         for plugin in &self.plugins {
             files.note(plugin.file.clone());
             if let Some(Rollout { to: RolloutTo::File(file), .. }) = &plugin.rollout {
@@ -430,6 +469,7 @@ const LINE: &str = "a text with fields in braces such as \"{client} {status}\"";
 const DURATION: &str = "a duration such as \"5s\"";
 const SIZE: &str = "a size such as \"64KiB\"";
 const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\"";
+const TARGET: &str = "a path such as \"/users?id=1\"";
 const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
 const PSEUDONYM: &str = "a name of letters, digits, `-`, `_` and `.`";
 
@@ -463,6 +503,12 @@ fn listener_names(source: &Source) -> Vec<String> {
 fn upstream_names(source: &Source) -> Vec<String> {
     let upstreams = source.value().get("upstream").and_then(|value| value.as_object());
     upstreams.into_iter().flat_map(|upstreams| upstreams.keys().cloned()).collect()
+}
+
+/// Path and query.
+fn target(text: &str) -> Result<PathAndQuery, String> {
+    let absolute = text.starts_with('/').then(|| text.parse().ok()).flatten();
+    absolute.ok_or_else(|| format!("expected {TARGET}, found {text:?}"))
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::{KeyPath, Source, schema};
 
 /// Tables that mean something by being there; others have defaults where they are left out.
-const MEANT: [&str; 6] = ["access_log", "admin", "smoke", "rollout", "traces", "otlp"];
+const MEANT: [&str; 8] =
+    ["access_log", "admin", "requests", "requests_per_client", "smoke", "rollout", "traces", "otlp"];
 
 /// What stands in place of a secret.
 const MASKED: &str = "(hidden)";
@@ -77,11 +78,13 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
 mod tests {
     use std::path::Path;
 
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn defaults_are_there_and_tables_that_mean_something_are_not() {
-        let text = "[upstream.a]\nendpoints = [\"h:1\"]\n[[route]]\nname = \"r\"\nplugins = [\"x\", { name = \"y\" }]\n";
+        let text = "[[listener]]\nlimits.requests.rate = 1\n[upstream.a]\nendpoints = [\"h:1\"]\n[[route]]\nname = \"r\"\nplugins = [\"x\", { name = \"y\" }]\n";
         let (source, _) = Source::parse(text, "t", Path::new("."));
         let value = effective(&source);
         assert_eq!(value["server"]["drain_timeout"], "30s");
@@ -89,5 +92,6 @@ mod tests {
         assert_eq!(value["route"][0]["match"]["priority"], 0);
         assert!(value.get("admin").is_none() && value.get("access_log").is_none(), "{value:#}");
         assert_eq!(value["route"][0]["plugins"][0], "x");
+        assert_eq!(value["listener"][0]["limits"], json!({ "requests": { "rate": 1, "per": "1s" } }));
     }
 }

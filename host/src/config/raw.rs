@@ -10,15 +10,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod route;
 mod schema;
 mod section;
+mod upstream;
 
 use super::{
-    AccessLogFormat, FailurePolicy, Field, Isolation, LogLevel, Node, OnLoadError, OtlpProtocol, Service,
+    AccessLogFormat, FailurePolicy, Family, Field, Isolation, LogLevel, Node, OnLoadError, OtlpProtocol,
+    Service,
 };
 
+pub use route::*;
 pub use schema::schema;
 pub use section::Section;
+pub use upstream::*;
 
 /// A wasmgate configuration.
 ///
@@ -56,6 +61,8 @@ pub struct File {
     pub limits: Section<Limits>,
     /// Who the client is, and what upstreams are told about it.
     pub forwarded: Section<Forwarded>,
+    /// How names of endpoints are looked up.
+    pub dns: Section<Dns>,
     /// What holds for all plugins.
     pub plugins: Section<Plugins>,
     /// Single plugins, by name. A plugin without a table of its own is NAME.wasm in the plugin directory.
@@ -76,6 +83,9 @@ pub struct Server {
     /// Worker threads. Default: the number of cores.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<usize>,
+    /// Where this gateway is: endpoints in the same zone come first. Default: nowhere.
+    #[schemars(length(min = 1))]
+    pub zone: Option<String>,
     /// How long requests in flight, and then access log and traces, may take to end after the gateway was told to
     /// stop, and for how long after a reload requests keep warm instances of plugins that are gone. "0s" does not wait.
     pub drain_timeout: DurationText,
@@ -103,6 +113,42 @@ pub struct Listener {
     /// IP address and port. Without an IP address (":8080") it is every IPv4 address; port 0 takes a free port.
     #[schemars(extend("examples" = ["127.0.0.1:8080"]))]
     pub address: String,
+    /// What it lets in.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+}
+
+/// What a listener lets in, on all workers together. A client is an IPv4 address or an IPv6 network of 64 bits.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// Open connections. Further ones are answered with 503 and closed. Default: no limit.
+    #[schemars(range(min = 1))]
+    pub connections: Option<usize>,
+    /// Open connections of one client, trusted proxies apart. Further ones are answered with 503 and closed. Default: no
+    /// limit.
+    #[schemars(range(min = 1))]
+    pub connections_per_client: Option<usize>,
+    /// Requests of all clients together. More: 503. Default: no limit.
+    pub requests: Option<RequestRate>,
+    /// Requests of one client, behind trusted proxies too. More: 429. Default: no limit.
+    pub requests_per_client: Option<RequestRate>,
+}
+
+/// A token bucket.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RequestRate {
+    /// Requests in the time `per`.
+    #[schemars(range(min = 1))]
+    pub rate: u32,
+    /// The time in which `rate` requests may come.
+    #[serde(default = "one_second")]
+    pub per: DurationText,
+    /// Requests that may come at once. Default: `rate`.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
 }
 
 /// The admin interface.
@@ -223,6 +269,15 @@ pub struct Limits {
     pub idle_time: DurationText,
     /// The pause between two pieces of a request's body. Longer: 408.
     pub body_time: DurationText,
+    /// Bytes per second below which a body is too slow: all of its pauses together may take `body_time` and the time
+    /// that what came takes at this rate. Longer: 408. "0B" is no such limit.
+    pub body_rate: SizeText,
+    /// How long a client may take nothing of a response that waits for it. Longer: its connection is cut off.
+    pub send_time: DurationText,
+    /// Bytes per second below which a client takes a response too slowly: all waits for it together may take
+    /// `send_time` and the time that what it took takes at this rate. Longer: its connection is cut off. "0B" is no such
+    /// limit.
+    pub send_rate: SizeText,
 }
 
 /// Who the client is, and what upstreams are told about it.
@@ -336,8 +391,8 @@ pub struct Rollout {
     #[serde(default = "ten")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub percent: f64,
-    /// What a client is told by, so that it stays with one version: "ip", "header:NAME" or "consumer" (of an
-    /// authentication plugin before this one). Requests without it, and all without this key, get theirs by chance.
+    /// What a client is told by, so that it stays with one version: "ip", "header:NAME", "cookie:NAME", "query:NAME",
+    /// "path" or "consumer" (of an authentication plugin before this one). Requests without it, and all without this key, get theirs by chance.
     #[schemars(extend("examples" = ["ip"]))]
     pub sticky: Option<String>,
     /// The new version only sees copies of its share of the requests and responses (not of bodies), after the old
@@ -389,6 +444,25 @@ pub struct Smoke {
     pub status: Option<u16>,
 }
 
+/// How names of endpoints are looked up, also those in /etc/hosts. A name is asked for again when its records expire;
+/// while that fails, what was known last stands.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Dns {
+    /// Name servers with IP address and port. Default: those of /etc/resolv.conf.
+    #[schemars(extend("examples" = [["127.0.0.1:53"]]))]
+    pub servers: Vec<String>,
+    /// Which addresses count: "v4-preferred" (IPv6 where there is no IPv4), "v6-preferred", "v4", "v6" or "both".
+    pub family: Family,
+    /// Records that expire sooner are used for so long.
+    pub min_ttl: DurationText,
+    /// Records that expire later are used for so long.
+    pub max_ttl: DurationText,
+    /// How long a name server may take before it, or the next one, is asked again.
+    pub timeout: DurationText,
+}
+
 /// What a plugin may use. Exceeding a limit is a failure, which the failure policy handles.
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -432,184 +506,6 @@ pub struct Breaker {
     pub max_backoff: DurationText,
 }
 
-/// A service that requests go to.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Upstream {
-    /// Where it runs: "HOST:PORT", or a table with a weight. At least one.
-    #[schemars(length(min = 1))]
-    pub endpoints: Vec<Section<EndpointEntry>>,
-    /// The Host it is sent: "preserve" (the client's), "upstream" (the endpoint's address), or a literal name.
-    #[serde(default = "preserve")]
-    #[schemars(length(min = 1), extend("examples" = ["preserve"]))]
-    pub host: String,
-    /// How long it may take.
-    #[serde(default)]
-    pub timeouts: Timeouts,
-    /// Connections that are kept between requests.
-    #[serde(default)]
-    pub keep_alive: KeepAlive,
-}
-
-/// An address with the weight 1, or a table.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub enum EndpointEntry {
-    Address(#[schemars(extend("examples" = ["127.0.0.1:9001"]))] String),
-    Endpoint(Endpoint),
-}
-
-/// One place where an upstream runs.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Endpoint {
-    /// Host name or IP address, and port.
-    #[schemars(extend("examples" = ["127.0.0.1:9001"]))]
-    pub address: String,
-    /// Its share of the requests, in proportion to the weights of the others; 0 is no share.
-    #[serde(default = "one")]
-    pub weight: u16,
-}
-
-/// How long an upstream may take. Longer: 504.
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Timeouts {
-    /// To accept a connection.
-    pub connect: DurationText,
-    /// Between two pieces of what it sends, and before the first. Before it answers, every piece that it takes of the
-    /// request's body starts this anew, and while the client has to send more it does not run: that is `body_time`.
-    pub read: DurationText,
-    /// From sending the request to the end of the response. Default: no limit.
-    pub total: Option<DurationText>,
-}
-
-/// Connections to an upstream that are kept between requests.
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct KeepAlive {
-    /// Idle ones, per endpoint and worker; 0 keeps none.
-    #[schemars(range(max = 65_535))]
-    pub connections: usize,
-    /// How long an idle one is kept.
-    pub idle: DurationText,
-}
-
-/// What happens to which requests.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Route {
-    /// What logs, metrics and messages call it. Every route has its own.
-    #[schemars(length(min = 1))]
-    pub name: String,
-    /// Requests that it takes. Default: all.
-    #[serde(default)]
-    pub r#match: Section<Match>,
-    /// The upstream that answers, unless a plugin does. Default: none; then a plugin has to answer.
-    pub upstream: Option<String>,
-    /// Taken off the front of the path, by whole segments. Every path of the route has to begin with it.
-    #[schemars(extend("examples" = ["/api"]))]
-    pub strip_prefix: Option<String>,
-    /// The path to send instead, with parameters of the route's paths in braces. Not together with `strip_prefix`.
-    #[schemars(extend("examples" = ["/v2/{id}"]))]
-    pub rewrite: Option<String>,
-    /// Plugins in the order in which they see a request; they see the response in reverse.
-    #[serde(default)]
-    pub plugins: Vec<Section<PluginEntry>>,
-    /// Limits of this route.
-    #[serde(default)]
-    pub limits: RouteLimits,
-}
-
-/// Requests that a route takes. All keys have to hold; of several hosts, paths or methods one is enough.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Match {
-    /// Names of listeners. Default: all.
-    pub listener: Option<OneOrMany>,
-    /// "api.example.com", "*.example.com" (one or more labels in place of the star) or "*". Default: every host.
-    pub host: Option<OneOrMany>,
-    /// "/users" (this path), "/users/*" (it and all below), "/users/{id}" (a segment), "/files/{rest*}" (the rest)
-    /// or "~ REGEX" (anchored; named groups are parameters). Default: every path.
-    pub path: Option<OneOrMany>,
-    /// "GET" also stands for "HEAD". Default: every method.
-    pub methods: Vec<String>,
-    /// Header fields by name: the exact value, or a table. All have to hold.
-    pub headers: BTreeMap<String, Section<ValueEntry>>,
-    /// Query parameters by name: the exact value, or a table. All have to hold; the first of a name counts.
-    pub query: BTreeMap<String, Section<ValueEntry>>,
-    /// Routes of higher priority are tried first, before any that are more specific.
-    pub priority: i32,
-}
-
-/// A string or an array of strings.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub enum OneOrMany {
-    One(String),
-    Many(#[schemars(length(min = 1))] Vec<String>),
-}
-
-/// The exact value, or a table.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub enum ValueEntry {
-    Exact(String),
-    Test(ValueTest),
-}
-
-/// What a value must be. Exactly one key.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct ValueTest {
-    /// A regular expression of the whole value.
-    pub regex: Option<String>,
-    /// The value begins with this.
-    pub prefix: Option<String>,
-    /// The value ends with this.
-    pub suffix: Option<String>,
-    /// The value has this in it.
-    pub contains: Option<String>,
-    /// Whether there is a value at all.
-    pub present: Option<bool>,
-}
-
-/// A plugin by its name alone, or a table.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-pub enum PluginEntry {
-    Name(#[schemars(extend("examples" = ["request-id"]))] String),
-    Use(PluginUse),
-}
-
-/// A plugin in a route.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct PluginUse {
-    /// The plugin.
-    pub name: String,
-    /// Its configuration. Default: that of `[plugin.NAME]`, or {}.
-    pub config: Option<Payload>,
-    /// What a request gets when the plugin fails. Default: that of the plugin.
-    pub failure_policy: Option<FailurePolicy>,
-}
-
-/// Limits of one route.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct RouteLimits {
-    /// The body of a request. Default: that of `[limits]`.
-    pub body: Option<SizeText>,
-}
-
 /// A whole number and a unit: "ms", "s", "m" or "h".
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
@@ -624,7 +520,7 @@ pub struct SizeText(pub String);
 
 impl Default for Server {
     fn default() -> Self {
-        Server { workers: None, drain_timeout: "30s".into() }
+        Server { workers: None, zone: None, drain_timeout: "30s".into() }
     }
 }
 
@@ -637,6 +533,18 @@ impl Default for Reload {
 impl Default for Smoke {
     fn default() -> Self {
         Smoke { method: "GET".to_owned(), path: "/".to_owned(), headers: BTreeMap::new(), status: None }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Dns {
+            servers: Vec::new(),
+            family: Family::default(),
+            min_ttl: "5s".into(),
+            max_ttl: "1h".into(),
+            timeout: "2s".into(),
+        }
     }
 }
 
@@ -681,6 +589,9 @@ impl Default for Limits {
             header_time: "10s".into(),
             idle_time: "75s".into(),
             body_time: "30s".into(),
+            body_rate: "500B".into(),
+            send_time: "30s".into(),
+            send_rate: "1KB".into(),
         }
     }
 }
@@ -711,24 +622,12 @@ impl Default for Breaker {
     }
 }
 
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts { connect: "5s".into(), read: "60s".into(), total: None }
-    }
-}
-
-impl Default for KeepAlive {
-    fn default() -> Self {
-        KeepAlive { connections: 256, idle: "60s".into() }
-    }
-}
-
-fn preserve() -> String {
-    "preserve".to_owned()
-}
-
 fn admin_address() -> String {
     "127.0.0.1:9901".to_owned()
+}
+
+fn one_second() -> DurationText {
+    "1s".into()
 }
 
 fn five_seconds() -> DurationText {
@@ -741,10 +640,6 @@ fn otlp_queue() -> usize {
 
 fn ten() -> f64 {
     10.0
-}
-
-fn one() -> u16 {
-    1
 }
 
 impl From<&str> for DurationText {

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
 const PLUGINS: [&str; 6] = ["bot-detection", "headers", "key-auth", "rate-limit", "request-id", "respond"];
@@ -30,18 +31,6 @@ fn site() -> (TempDir, PathBuf) {
     (folder, base)
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn toml_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|ext| ext == "toml")).collect();
-    files.sort();
-    files
-}
-
 fn reference() -> String {
     without_environment(&repository().join("config/gateway.toml"))
 }
@@ -52,19 +41,10 @@ fn without_environment(path: &Path) -> String {
     text.replace("${env:WASMGATE_TOKEN}", "${file:secret}")
 }
 
-/// `actual` equals the file, or becomes it with UPDATE_GOLDEN=1.
-fn assert_golden(path: &Path, actual: &str) {
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(path, actual).expect("written");
-    }
-    let expected = fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(expected, actual, "{}: UPDATE_GOLDEN=1 rewrites it", path.display());
-}
-
 #[test]
 fn faults_read_as_the_golden_files_say() {
     let (_folder, base) = site();
-    let cases = toml_files(&repository().join("tests/golden/config"));
+    let cases = files(&repository().join("tests/golden/config"), "toml");
     assert!(!cases.is_empty());
     for case in cases {
         let name = case.file_name().expect("a file").to_string_lossy();
@@ -78,7 +58,7 @@ fn faults_read_as_the_golden_files_say() {
 fn shipped_configs_are_without_faults() {
     let (_folder, base) = site();
     for folder in ["config", "config/examples"] {
-        for file in toml_files(&repository().join(folder)) {
+        for file in files(&repository().join(folder), "toml") {
             let text = without_environment(&file);
             let base = base.join("..").join(folder);
             if let Err(problems) = parse(&text, &file.display().to_string(), &base) {
@@ -96,7 +76,9 @@ fn the_schema_is_the_committed_one() {
 
 /// The reference has every key of the schema, with its default where there is one.
 /// The digest of a file that is built here, what excludes a key beside it, and what is not for native plugins.
-const IN_COMMENTS: [&str; 10] = [
+const IN_COMMENTS: [&str; 12] = [
+    "cookie",
+    "file",
     "reroute",
     "sha256",
     "template",
@@ -236,7 +218,7 @@ fn names_become_indexes() {
     let names: Vec<_> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
     assert_eq!(names, [":0", "inner"]);
     let first = &config.routes[0];
-    assert_eq!(config.upstreams[first.upstream.expect("given")].name, "b");
+    assert_eq!(&*config.upstreams[first.upstream.expect("given")].name, "b");
     let headers = http::HeaderMap::new();
     let query = |listener| crate::router::Query {
         listener,
@@ -273,7 +255,7 @@ fn the_rest_of_a_small_config() {
     let Rewrite::Template(template) = &config.routes[0].rewrite else { panic!("a template") };
     assert_eq!(template.fill(|_| Some("7")), "/y/7");
     let endpoint = &config.upstreams[1].endpoints[0];
-    assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.weight), ("::1", 80, 0));
+    assert_eq!((endpoint.target.to_string().as_str(), endpoint.weight), ("[::1]:80", Some(0)));
     assert_eq!(config.upstreams[1].host, HostHeader::Upstream);
     assert_eq!(config.forwarded.via.as_deref(), Some("wasmgate"));
     assert_eq!((config.admin, config.access_log), (None, None));

@@ -5,7 +5,7 @@ use std::{
     fmt,
     rc::Rc,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Map, Value};
@@ -20,8 +20,9 @@ use crate::{
     admin::{
         self, Changing, Refusal,
         report::{
-            ConfigStatus, EndpointReport, FailureReport, PluginReport, ReloadStatus, Reloaded, RolloutReport,
-            RouteReport, Status, UpstreamReport, UseReport, VersionReport,
+            BreakerReport, ConfigStatus, EndpointReport, FailureReport, ForcedState, PluginReport,
+            ReloadStatus, Reloaded, RolloutReport, RouteReport, Status, UpstreamReport, UseReport,
+            VersionReport,
         },
     },
     config::{self, LogLevel},
@@ -35,6 +36,7 @@ use crate::{
         page,
         tally::{sum, under_way},
     },
+    upstream::{Member, Out, Upstream, breaker::Forced},
     wasm::compile::{Sha256Digest, hex},
 };
 
@@ -50,6 +52,12 @@ pub struct Control {
 impl Control {
     fn facts<T>(&self, plugin: &str, read: impl FnOnce(Facts<'_>) -> T) -> Result<T, Refusal> {
         self.reloader.running().plugins.facts(plugin).map(read).ok_or(Refusal::UnknownPlugin)
+    }
+
+    fn upstream(&self, name: &str) -> Result<Arc<Upstream>, Refusal> {
+        let snapshot = self.reloader.snapshot();
+        let known = snapshot.upstreams.iter().find(|known| *known.settings.name == *name);
+        known.cloned().ok_or(Refusal::UnknownUpstream)
     }
 }
 
@@ -112,7 +120,7 @@ impl admin::Control for Control {
                     .get(&path)
                     .cloned()
                     .unwrap_or_else(|| Value::Object(Default::default())),
-                upstream: route.upstream.map(|upstream| config.upstreams[upstream].name.clone()),
+                upstream: route.upstream.map(|upstream| config.upstreams[upstream].name.to_string()),
                 plugins: route
                     .plugins
                     .iter()
@@ -161,21 +169,46 @@ impl admin::Control for Control {
     }
 
     fn upstreams(&self) -> Vec<UpstreamReport> {
-        let config = self.reloader.config();
-        let report = |upstream: &config::Upstream| {
-            let sheets = self.metrics.sheaf().upstreams.get(upstream.name.as_str());
-            let endpoints = upstream.endpoints.iter();
+        let sheaf = self.metrics.sheaf();
+        let report = |upstream: &Arc<Upstream>| {
+            let name = &upstream.settings.name;
+            let sheets = sheaf.upstreams.get(name);
+            let breaker = upstream.breaker.as_ref().map(|breaker| BreakerReport {
+                state: breaker.state().name(),
+                refused: sum(&sheets, |sheet| &sheet.broken),
+            });
             UpstreamReport {
-                name: upstream.name.clone(),
-                endpoints: endpoints
-                    .map(|endpoint| EndpointReport { address: endpoint.to_string(), weight: endpoint.weight })
+                name: name.to_string(),
+                endpoints: upstream
+                    .members()
+                    .iter()
+                    .map(|member| endpoint_report(upstream, member))
                     .collect(),
                 requests: sum(&sheets, |sheet| &sheet.begun),
                 failures: sum(&sheets, |sheet| &sheet.failures),
                 in_flight: under_way(&sheets, |sheet| &sheet.begun, |sheet| &sheet.ended),
+                retries: sum(&sheets, |sheet| &sheet.retries),
+                retries_refused: sum(&sheets, |sheet| &sheet.retries_refused),
+                overloaded: sum(&sheets, |sheet| &sheet.overloaded),
+                connections: upstream.gauges.connections.get(),
+                pending: upstream.gauges.pending.get(),
+                breaker,
             }
         };
-        config.upstreams.iter().map(report).collect()
+        self.reloader.snapshot().upstreams.iter().map(report).collect()
+    }
+
+    fn drain_endpoint(&self, upstream: &str, address: &str, drained: bool) -> Result<(), Refusal> {
+        if self.upstream(upstream)?.drain(address, drained) { Ok(()) } else { Err(Refusal::UnknownEndpoint) }
+    }
+
+    fn force_breaker(&self, upstream: &str, forced: Option<ForcedState>) -> Result<(), Refusal> {
+        let upstream = self.upstream(upstream)?;
+        let forced = forced.map(|state| match state {
+            ForcedState::Open => Forced::Open,
+            ForcedState::Closed => Forced::Closed,
+        });
+        if upstream.force_breaker(forced) { Ok(()) } else { Err(Refusal::NoBreaker) }
     }
 
     fn log_level(&self) -> LogLevel {
@@ -228,6 +261,32 @@ impl admin::Control for Control {
 
     fn drain(&self) {
         self.stop.notify_one();
+    }
+}
+
+fn endpoint_report(upstream: &Upstream, member: &Member) -> EndpointReport {
+    let endpoint = &member.endpoint;
+    let sheets = upstream.endpoint_numbers(endpoint);
+    let record = endpoint.record();
+    let left = |until: Instant| until.saturating_duration_since(Instant::now()).as_secs();
+    EndpointReport {
+        address: endpoint.label.to_string(),
+        name: endpoint.authority.to_string(),
+        weight: member.weight,
+        priority: member.priority,
+        state: match endpoint.out() {
+            None => "in service",
+            Some(Out::Ill) => "unhealthy",
+            Some(Out::Ejected) => "ejected",
+            Some(Out::Drained) => "drained",
+        },
+        since: timestamp(record.changed),
+        trouble: record.trouble,
+        ejected_seconds: record.ejected_until.map(left),
+        requests: sum(&sheets, |sheet| &sheet.begun),
+        in_flight: under_way(&sheets, |sheet| &sheet.begun, |sheet| &sheet.ended),
+        failures: sum(&sheets, |sheet| &sheet.failures),
+        errors: sum(&sheets, |sheet| &sheet.errors),
     }
 }
 

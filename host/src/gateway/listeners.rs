@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
+    time::Instant,
 };
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::handover::Inherited;
 use crate::{
     config::{self, Config, KeyPath, Problem, Problems},
+    limiter::Limiter,
     server::bind,
 };
 
@@ -35,8 +37,24 @@ struct Open {
     listener: config::Listener,
     address: SocketAddr,
     door: u32,
+    limiter: Arc<Limiter>,
     /// The workers' own, to be handed on to a successor.
     sockets: Arc<Vec<TcpListener>>,
+}
+
+impl Open {
+    fn is_socket_of(&self, listener: &config::Listener) -> bool {
+        (&self.listener.name, self.listener.address) == (&listener.name, listener.address)
+    }
+
+    /// The same socket under these limits.
+    fn under(&self, listener: &config::Listener, now: Instant) -> Open {
+        let mut open = Open { listener: listener.clone(), ..self.clone() };
+        if self.listener.limits != listener.limits {
+            open.limiter = Arc::new(self.limiter.with(&listener.limits, now));
+        }
+        open
+    }
 }
 
 /// A change that has everything it needs.
@@ -48,8 +66,8 @@ pub struct Change {
 
 impl Change {
     /// Doors in the order of the config's listeners.
-    pub fn doors(&self) -> Vec<u32> {
-        self.open.iter().map(|open| open.door).collect()
+    pub fn doors(&self) -> Vec<(u32, Arc<Limiter>)> {
+        self.open.iter().map(|open| (open.door, open.limiter.clone())).collect()
     }
 }
 
@@ -63,9 +81,10 @@ impl Listeners {
     pub fn prepare(&mut self, config: &Config) -> Result<Change, Problems> {
         let mut change = Change { open: Vec::new(), new: Vec::new(), gone: Vec::new() };
         let mut faults = Vec::new();
+        let now = Instant::now();
         for (place, listener) in config.listeners.iter().enumerate() {
-            if let Some(open) = self.open.iter().find(|open| open.listener == *listener) {
-                change.open.push(open.clone());
+            if let Some(open) = self.open.iter().find(|open| open.is_socket_of(listener)) {
+                change.open.push(open.under(listener, now));
                 continue;
             }
             let door = self.next;
@@ -77,7 +96,8 @@ impl Listeners {
             match opened {
                 Ok((own, sockets, address)) => {
                     change.new.push((door, listener.name.as_str().into(), own));
-                    change.open.push(Open { listener: listener.clone(), address, door, sockets });
+                    let limiter = Arc::new(Limiter::new(&listener.limits, now));
+                    change.open.push(Open { listener: listener.clone(), address, door, limiter, sockets });
                 }
                 Err(error) => {
                     let place = KeyPath::root().key("listener").index(place).key("address");
@@ -89,7 +109,7 @@ impl Listeners {
         if !faults.is_empty() {
             return Err(Problems::new(&config.source, faults));
         }
-        let kept = change.doors();
+        let kept: Vec<_> = change.open.iter().map(|open| open.door).collect();
         change.gone = self.open.iter().map(|open| open.door).filter(|door| !kept.contains(door)).collect();
         Ok(change)
     }

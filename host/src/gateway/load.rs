@@ -1,7 +1,7 @@
 //! From the checked config to a snapshot: plugins compiled, their configs held against their own
 //! schemas, each started once. All faults are reported, not the first.
 
-use std::{env, path::PathBuf, sync::Arc};
+use std::{env, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
     Error,
@@ -10,11 +10,15 @@ use super::{
 use crate::{
     capability::Capabilities,
     config::{self, Config, KeyPath, OnLoadError, Plugin, Problem, Problems},
-    snapshot::{Forwarding, PluginUse, RouteSpec, Service, Snapshot},
+    snapshot::{Forwarding, PluginUse, RouteSpec, Service, Snapshot, Traffic},
     telemetry::metrics::Metrics,
-    upstream,
+    upstream::{Upstream, keeper, resolve::Resolver},
     wasm::{self, compile::Cache},
 };
+
+/// How long a config waits for the addresses of names that are new. Requests that come before there are any have no
+/// endpoint.
+const LOOK_UP: Duration = Duration::from_secs(2);
 
 /// What outlives a snapshot: the engine, the compile cache, the capabilities.
 pub struct Loader {
@@ -42,7 +46,12 @@ impl Loader {
     }
 
     /// Everything but sockets and logs. Waits for the compiler; the thread is busy meanwhile.
-    pub async fn load(&self, config: &Config, before: &Plugins) -> Result<Loaded, Problems> {
+    pub async fn load(
+        &self,
+        config: &Config,
+        before: &Plugins,
+        upstreams: &[Arc<Upstream>],
+    ) -> Result<Loaded, Problems> {
         let mut faults = Faults::default();
         let (plugins, services, chains) = self.parts(config, before, &[], &mut faults).await;
         if !faults.refusing.is_empty() {
@@ -51,12 +60,21 @@ impl Loader {
         let disabling = faults.disabling(config);
         let plugins = Plugins::new(plugins.into_iter().flatten());
         let routes = config.routes.iter().zip(chains).map(|(route, chain)| self.route(config, route, chain));
+        let settings = config.upstreams.iter();
+        let upstreams: Vec<_> =
+            settings.map(|settings| upstream(settings, &self.metrics, upstreams)).collect();
+        if upstreams.iter().any(|upstream| !upstream.unknown().is_empty()) {
+            match Resolver::new(&config.dns) {
+                Ok(resolver) => keeper::look_up(&upstreams, &Rc::new(resolver), LOOK_UP).await,
+                Err(error) => tracing::error!("names cannot be looked up: {error}"),
+            }
+        }
         let snapshot = Snapshot {
             services,
             doors: Vec::new(),
             table: config.table.clone(),
             routes: routes.collect(),
-            upstreams: config.upstreams.iter().map(|upstream| Arc::new(spec(upstream))).collect(),
+            upstreams,
             limits: config.limits.clone(),
             drain_timeout: config.server.drain_timeout,
             forwarding: Forwarding::new(config.forwarded.clone()),
@@ -144,10 +162,20 @@ impl Loader {
     }
 
     fn route(&self, config: &Config, route: &config::Route, plugins: Option<Vec<PluginUse>>) -> RouteSpec {
+        let name = |upstream: usize| config.upstreams[upstream].name.clone();
         RouteSpec {
             disabled: plugins.is_none(),
             name: route.name.as_str().into(),
-            upstream: route.upstream.map(|place| config.upstreams[place].name.as_str().into()),
+            upstream: route.upstream.map(name),
+            split: route.split.as_ref().map(|split| Traffic::new(split, &route.name)),
+            branches: route
+                .split
+                .iter()
+                .flat_map(|split| &split.branches)
+                .map(|b| name(b.upstream))
+                .collect(),
+            fallback: route.fallback.map(name),
+            mirror: route.mirror.as_ref().map(|mirror| (name(mirror.upstream), mirror.clone())),
             path: (&route.rewrite).into(),
             plugins: plugins.unwrap_or_default(),
             body_limit: route.body,
@@ -180,18 +208,13 @@ fn is_faulty(known: &[Problem], place: &KeyPath) -> bool {
     known.iter().any(|problem| problem.path.is_within(place))
 }
 
-fn spec(upstream: &config::Upstream) -> upstream::Spec {
-    upstream::Spec {
-        name: upstream.name.as_str().into(),
-        endpoints: upstream.endpoints.iter().map(endpoint).collect(),
-        host: upstream.host.clone(),
-        timeouts: upstream.timeouts.clone(),
-        keep_alive: upstream.keep_alive.clone(),
+/// The one before where nothing of it has changed.
+fn upstream(settings: &config::Upstream, metrics: &Arc<Metrics>, before: &[Arc<Upstream>]) -> Arc<Upstream> {
+    let known = before.iter().find(|upstream| upstream.settings.name == settings.name);
+    match known {
+        Some(upstream) if upstream.settings == *settings => upstream.clone(),
+        _ => Arc::new(Upstream::new(settings.clone(), metrics.clone(), known.map(|known| &**known))),
     }
-}
-
-fn endpoint(endpoint: &config::Endpoint) -> upstream::EndpointSpec {
-    upstream::EndpointSpec { address: endpoint.to_string().into(), weight: endpoint.weight }
 }
 
 /// The directory of the config, or the user's cache. Only the first must work.

@@ -223,7 +223,7 @@ impl Build {
     ) -> Result<Build, String> {
         // One of a config with faults may be missing.
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
-        let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| Arc::from(upstream.name.as_str())).collect();
+        let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
         let Plugin { limits, breaker, isolation, smoke, proxy_wasm, node, .. } = plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::{
     Error, handover,
+    keepers::Keepers,
     listeners::Listeners,
     load::{Loaded, Loader},
     local_runtime, on_a_thread,
@@ -41,6 +42,7 @@ pub struct Reloader {
     running: RefCell<Running>,
     /// Files whose change may lead to something else.
     files: watch::Sender<Files>,
+    keepers: Keepers,
 }
 
 pub struct Running {
@@ -99,7 +101,16 @@ impl Reloader {
     ) -> Self {
         let files = watch::Sender::new(running.config.files().clone());
         let (path, running) = (path.to_owned(), RefCell::new(running));
-        Reloader { path, loader, current, metrics, turn: Mutex::new(()), running, files }
+        Reloader {
+            path,
+            loader,
+            current,
+            metrics,
+            turn: Mutex::new(()),
+            running,
+            files,
+            keepers: Keepers::default(),
+        }
     }
 
     /// The files that what runs, or what should, is made of.
@@ -127,6 +138,11 @@ impl Reloader {
     /// Lets the sockets be closed when their workers stop to accept.
     pub fn release_sockets(&self) {
         self.running.borrow_mut().listeners.release();
+    }
+
+    /// Begins to look after the upstreams. Needs a runtime with local tasks.
+    pub fn look_after_upstreams(&self) {
+        self.keepers.follow(&self.current.load().upstreams, &self.config().dns);
     }
 
     /// Puts the files in force, or says why not; then what ran before runs on.
@@ -212,6 +228,7 @@ impl Reloader {
         snapshot.doors = opening.doors();
         records.put_into(&mut snapshot);
         self.current.store(Arc::new(snapshot));
+        self.keepers.follow(&self.current.load().upstreams, &config.dns);
         running.listeners.carry_out(opening);
         running.plugins = Arc::new(loaded.plugins);
         std::mem::replace(&mut running.records, records).end();
@@ -229,14 +246,15 @@ impl Reloader {
     async fn load(&self, overlay: Overlay) -> Result<(Config, Loaded), Error> {
         let (path, loader) = (self.path.clone(), self.loader.clone());
         let before = self.running.borrow().plugins.clone();
+        let upstreams = self.current.load().upstreams.clone();
         let load = move || {
             yield_to_requests();
             let config = match config::load_with(&path, overlay) {
                 Ok(config) => config,
                 Err(problems) => return (problems.files().clone(), Err(Error::from(problems))),
             };
-            let loaded =
-                local_runtime().and_then(|runtime| Ok(runtime.block_on(loader.load(&config, &before))?));
+            let loaded = local_runtime()
+                .and_then(|runtime| Ok(runtime.block_on(loader.load(&config, &before, &upstreams))?));
             (config.files().clone(), loaded.map(|loaded| (config, loaded)))
         };
         let (mut files, loaded) = on_a_thread(load).await?;

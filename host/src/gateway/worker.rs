@@ -4,11 +4,12 @@
 use std::{
     collections::HashMap,
     rc::Rc,
-    sync::Arc,
+    sync::Weak,
     thread,
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use tokio::{sync::mpsc::UnboundedReceiver, task::spawn_local};
 
 use super::listeners::Order;
@@ -19,6 +20,7 @@ use crate::{
     proxy::{Ended, Journal},
     runtime::{Current, Worker},
     server::{Door, Site},
+    snapshot::Snapshot,
 };
 
 /// Guests run on fibers of their own; this is for the proxy itself.
@@ -89,10 +91,14 @@ async fn log_phases(mut ended: UnboundedReceiver<Ended>) {
     while running.join_next().await.is_some() {}
 }
 
-/// Forgets counters that are as good as new, every few seconds and for ever.
-pub fn sweep_capabilities(capabilities: &Arc<Capabilities>) {
+/// Forgets counters that are as good as new, every few seconds, for as long as there is a snapshot. It keeps none: the
+/// access log ends with the last one.
+pub fn sweep_counters(capabilities: &Capabilities, current: &Weak<ArcSwap<Snapshot>>) {
     loop {
         thread::sleep(Duration::from_secs(10));
-        capabilities.counters.sweep(Instant::now());
+        let Some(current) = current.upgrade() else { return };
+        let now = Instant::now();
+        capabilities.counters.sweep(now);
+        current.load().doors.iter().for_each(|(_, limiter)| limiter.sweep(now));
     }
 }

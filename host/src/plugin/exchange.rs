@@ -1,6 +1,8 @@
 //! One request and its response as plugins see them, and the rules of what they may change when.
 //! It does not know where messages come from or go to.
 
+mod key;
+
 use std::{
     any::Any,
     borrow::Cow,
@@ -22,6 +24,8 @@ use tokio::time::Instant;
 
 use super::{BodyMode, headers::Refusal, interrupt::Interrupt, rollout};
 use crate::telemetry::trace::Trace;
+
+pub use key::cookie;
 
 /// Longest variable or its name, and most variables of one request.
 const MAX_VAR: usize = 64 * 1024;

@@ -60,7 +60,7 @@ fn checked_name(name: &str) -> Result<HeaderName, Refusal> {
 
 /// Fields of the connection and of framing (RFC 9110, section 7.6.1), and Host, which is the
 /// request's authority: the host alone writes them.
-fn is_forbidden(name: &HeaderName) -> bool {
+pub fn is_forbidden(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"

@@ -4,17 +4,13 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
 
 use super::{
     BodyVerdict, Call, Factory, Failure, Filter, LocalResponse, Phases, Stock, Summary, Verdict, difference,
     exchange::Exchange,
     rollout::{Rollout, Version},
 };
-use crate::{
-    config::Sticky,
-    telemetry::{metrics::Rollouts, numbers::VersionNumbers},
-};
+use crate::telemetry::{metrics::Rollouts, numbers::VersionNumbers};
 
 /// Both versions under one identity.
 pub struct SplitFactory {
@@ -105,18 +101,8 @@ impl Split {
         if let Some((_, version)) = exchange.versions.iter().find(|(split, _)| *split == self.identity) {
             return *version;
         }
-        let version = match &self.rollout.plan.sticky {
-            None => self.rollout.choose(None, rand::random),
-            Some(Sticky::Ip) => {
-                let ip = exchange.client_ip.to_string();
-                self.rollout.choose(Some(ip.as_bytes()), rand::random)
-            }
-            Some(Sticky::Header(name)) => {
-                let value = exchange.request.headers.get(name).map(HeaderValue::as_bytes);
-                self.rollout.choose(value, rand::random)
-            }
-            Some(Sticky::Consumer) => self.rollout.choose(exchange.var("consumer"), rand::random),
-        };
+        let key = self.rollout.plan.sticky.as_ref().and_then(|key| exchange.key(key));
+        let version = self.rollout.choose(key.as_deref(), rand::random);
         exchange.versions.push((self.identity, version));
         version
     }

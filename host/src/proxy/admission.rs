@@ -57,6 +57,9 @@ impl Admission {
             send_target: None,
         };
         let mut state = Box::new(State::new(head, connection.clone(), client_ip));
+        if let (None, Some(limiter)) = (&refused, snapshot.limiter(door)) {
+            refused = limiter.request(client_ip, state.begun.into_std()).err().map(ProxyError::from);
+        }
         let route = refused.is_none().then(|| find_route(snapshot, door, &mut state)).flatten();
         if route.is_none() && refused.is_none() {
             refused = Some(ProxyError::NoRoute);

@@ -31,7 +31,7 @@ pub fn from_client(journey: &Rc<Journey>, incoming: Incoming) -> Body {
         return Body::Empty;
     }
     let limit = journey.route_spec().map_or(0, |route| route.body_limit);
-    let patience = Patience::new(Some(journey.snapshot().limits.body_time), None);
+    let patience = Patience::new(journey.snapshot().limits.receive, None);
     Body::boxed(ClientBody { incoming, left: limit, patience, journey: journey.clone() })
 }
 
@@ -398,10 +398,18 @@ impl HttpBody for Outgoing {
     }
 }
 
+impl Outgoing {
+    /// The client does not get the rest.
+    pub fn cut(&mut self, code: &'static str) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.ended = true;
+            self.journey.broke_off(code);
+        }
+    }
+}
+
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if !self.ended && !self.body.is_end_stream() {
-            self.journey.broke_off("client_closed");
-        }
+        self.cut("client_closed");
     }
 }

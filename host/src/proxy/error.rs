@@ -1,28 +1,38 @@
 //! One table: every error with its status and its word for logs and metrics. And one renderer for
 //! every answer of the gateway's own.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use crate::{
     body::{Body, BodyError},
+    limiter::TooFast,
     plugin::{
         LocalResponse,
         exchange::{ResponseHead, State},
     },
-    upstream::connect,
+    upstream::{Refused, pool},
 };
 
 /// Of the methods that the gateway itself knows; others pass.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
+const OVERLOADED: &str = "upstream_overloaded";
+const OVERLOADED_FIELD: HeaderName = HeaderName::from_static("x-gateway-overloaded");
+
 #[derive(Debug)]
 pub enum ProxyError {
     /// Not a request with one meaning.
     Refused(StatusCode, &'static str),
+    /// More requests than the listener takes, and when it takes another one.
+    Overloaded(Duration),
+    /// The same of one client.
+    TooManyRequests(Duration),
+    /// More connections than a client may have.
+    TooManyConnections,
     NoRoute,
     /// One of its plugins could not be loaded.
     RouteDisabled,
@@ -35,7 +45,13 @@ pub enum ProxyError {
     Loop,
     NoUpstream,
     NoEndpoint,
-    Upstream(connect::Error),
+    /// The upstream's breaker is open.
+    CircuitOpen {
+        retry_after: Duration,
+    },
+    /// The upstream has a limit, and is at it.
+    UpstreamOverloaded,
+    Upstream(pool::Error),
     UpstreamTimeout,
     /// Content-Length beside Transfer-Encoding (RFC 9112, section 6.3).
     AmbiguousResponse,
@@ -47,9 +63,27 @@ pub enum ProxyError {
     Closed,
 }
 
+impl From<Refused> for ProxyError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Open { retry_after } => ProxyError::CircuitOpen { retry_after },
+            Refused::Overloaded => ProxyError::UpstreamOverloaded,
+        }
+    }
+}
+
 impl From<Box<LocalResponse>> for ProxyError {
     fn from(local: Box<LocalResponse>) -> Self {
         ProxyError::Local(local)
+    }
+}
+
+impl From<TooFast> for ProxyError {
+    fn from(too_fast: TooFast) -> Self {
+        match too_fast {
+            TooFast::All(wait) => ProxyError::Overloaded(wait),
+            TooFast::Client(wait) => ProxyError::TooManyRequests(wait),
+        }
     }
 }
 
@@ -62,6 +96,19 @@ impl ProxyError {
         let mut response = LocalResponse::error(status, code, detail);
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers.insert(header::ALLOW, HeaderValue::from_static(ALLOWED));
+        }
+        let wait = match &self {
+            ProxyError::CircuitOpen { retry_after } => Some(*retry_after),
+            ProxyError::Overloaded(wait) | ProxyError::TooManyRequests(wait) => Some(*wait),
+            _ => None,
+        };
+        if let Some(wait) = wait {
+            // Rounded up: at that time it is worth a try.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers.insert(header::RETRY_AFTER, seconds.max(1).into());
+        }
+        if code == OVERLOADED {
+            response.headers.insert(OVERLOADED_FIELD, HeaderValue::from_static("1"));
         }
         // What follows on the connection may not be what it seems.
         if matches!(self, ProxyError::Refused(..) | ProxyError::BodyMalformed) {
@@ -78,6 +125,15 @@ impl ProxyError {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
             }
             E::Refused(status, detail) => (*status, "bad_request", detail),
+            E::Overloaded(_) => {
+                (S::SERVICE_UNAVAILABLE, "overloaded", "There are more requests than can be taken now.")
+            }
+            E::TooManyRequests(_) => {
+                (S::TOO_MANY_REQUESTS, "too_many_requests", "The client sends too many requests.")
+            }
+            E::TooManyConnections => {
+                (S::SERVICE_UNAVAILABLE, "too_many_connections", "The client has too many connections.")
+            }
             E::NoRoute => (S::NOT_FOUND, "route_not_found", "No route matches the request."),
             E::RouteDisabled => (S::SERVICE_UNAVAILABLE, "route_disabled", "The route is out of order."),
             E::UriTooLong => (S::URI_TOO_LONG, "uri_too_long", "The target is too long."),
@@ -93,6 +149,10 @@ impl ProxyError {
             E::Loop => (S::LOOP_DETECTED, "loop_detected", "The request runs in a circle."),
             E::NoUpstream => (S::SERVICE_UNAVAILABLE, "no_upstream", "The route has no upstream."),
             E::NoEndpoint => (S::SERVICE_UNAVAILABLE, "no_healthy_upstream", "No endpoint is available."),
+            E::CircuitOpen { .. } => {
+                (S::SERVICE_UNAVAILABLE, "circuit_open", "The upstream is out of order for a while.")
+            }
+            E::UpstreamOverloaded => (S::SERVICE_UNAVAILABLE, OVERLOADED, "The upstream has too much to do."),
             E::Upstream(error) => upstream_row(error),
             E::UpstreamTimeout => {
                 (S::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.")
@@ -130,20 +190,21 @@ impl ProxyError {
     }
 }
 
-fn upstream_row(error: &connect::Error) -> (StatusCode, &'static str, &'static str) {
+pub fn upstream_row(error: &pool::Error) -> (StatusCode, &'static str, &'static str) {
     use StatusCode as S;
     match error {
-        connect::Error::ConnectTimeout => ProxyError::UpstreamTimeout.row(),
-        connect::Error::Connect(_) => {
+        pool::Error::ConnectTimeout => ProxyError::UpstreamTimeout.row(),
+        pool::Error::Overloaded => ProxyError::UpstreamOverloaded.row(),
+        pool::Error::Connect(_) => {
             (S::BAD_GATEWAY, "upstream_connect_failed", "The upstream cannot be reached.")
         }
-        connect::Error::Reset(_) => {
+        pool::Error::Reset(_) => {
             (S::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection without an answer.")
         }
-        connect::Error::Protocol(_) => {
+        pool::Error::Protocol(_) => {
             (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer is not HTTP.")
         }
-        connect::Error::RequestBody(_) => match error.body_error() {
+        pool::Error::RequestBody(_) => match error.body_error() {
             Some(error) => ProxyError::from_request_body(error).row(),
             None => ProxyError::BodyMalformed.row(),
         },

@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-use ipnet::IpNet;
-
 use super::headers::{self, Present, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::{plugin::exchange::Connection, snapshot::Forwarding};
 
@@ -16,17 +14,16 @@ const MAX_LOOPS: usize = 10;
 /// Finds the client and drops what an untrusted peer claims about it: nobody but a trusted proxy
 /// may set these fields.
 pub fn client(map: &mut HeaderMap, present: Present, peer: IpAddr, forwarding: &Forwarding) -> IpAddr {
-    let trusted = &forwarding.rule.trusted_proxies;
     if !present.claims {
         return peer;
     }
-    if !is_trusted(trusted, peer) {
+    if !forwarding.trusts(peer) {
         headers::strip_claims(map);
         return peer;
     }
     let told = |map: &HeaderMap, name| {
         let hops = chain(map, name);
-        client_place(&hops, trusted).and_then(|place| hops[place]).unwrap_or(peer)
+        client_place(&hops, forwarding).and_then(|place| hops[place]).unwrap_or(peer)
     };
     if !map.contains_key(X_FORWARDED_FOR) {
         return told(map, header::FORWARDED);
@@ -46,12 +43,12 @@ fn chain(map: &HeaderMap, name: HeaderName) -> Vec<Option<IpAddr>> {
 }
 
 /// The client's: from the right, past trusted addresses; what cannot be read ends the walk at the last good one.
-fn client_place(hops: &[Option<IpAddr>], trusted: &[IpNet]) -> Option<usize> {
+fn client_place(hops: &[Option<IpAddr>], forwarding: &Forwarding) -> Option<usize> {
     let mut client = None;
     for (place, address) in hops.iter().enumerate().rev() {
         let Some(address) = address else { break };
         client = Some(place);
-        if !is_trusted(trusted, *address) {
+        if !forwarding.trusts(*address) {
             break;
         }
     }
@@ -63,11 +60,6 @@ fn elements(map: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item 
     let lines = map.get_all(name).into_iter();
     let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
     lines.into_iter().flat_map(|line| line.split(',').map(str::trim).collect::<Vec<_>>())
-}
-
-fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// An address with or without port, IPv6 with or without brackets.
@@ -122,7 +114,7 @@ fn translate(map: &mut HeaderMap, forwarding: &Forwarding) {
     match (map.contains_key(X_FORWARDED_FOR), map.contains_key(header::FORWARDED)) {
         (false, true) if rule.x_forwarded => {
             let hops = chain(map, header::FORWARDED);
-            let place = client_place(&hops, &rule.trusted_proxies);
+            let place = client_place(&hops, forwarding);
             let element = place.and_then(|place| elements(map, header::FORWARDED).nth(place));
             let told = |name| HeaderValue::from_str(parameter(element?, name)?).ok();
             let (proto, host) = (told("proto"), told("host"));
@@ -138,7 +130,7 @@ fn translate(map: &mut HeaderMap, forwarding: &Forwarding) {
         }
         (true, false) if rule.forwarded => {
             let hops = chain(map, X_FORWARDED_FOR);
-            let client = client_place(&hops, &rule.trusted_proxies);
+            let client = client_place(&hops, forwarding);
             let element = |(place, hop): (usize, &Option<IpAddr>)| match Some(place) == client {
                 true => format!("for={}{}", node(*hop), asked_for(map)),
                 false => format!("for={}", node(*hop)),

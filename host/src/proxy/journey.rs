@@ -23,6 +23,7 @@ use crate::{
         chain::Chain,
         exchange::{Exchange, Phase, ResponseHead, State},
         interrupt::Interrupt,
+        services::Tasks,
     },
     snapshot::{Route, RouteSpec, Snapshot, View},
     sync::{Mutex, MutexGuard},
@@ -156,16 +157,18 @@ impl Journey {
         self.exchange.lock().await
     }
 
-    /// The one that a plugin chose, or the route's.
-    pub async fn upstream(&self) -> Option<Rc<Cluster>> {
-        let chosen = self.exchange().await.upstream.clone();
-        match chosen {
-            Some(name) => self.view.cluster(&name).cloned(),
-            None => {
-                let onward = self.onward.get().map(|place| &self.view.routes[place]);
-                onward.unwrap_or(self.route()).upstream.clone()
-            }
-        }
+    /// The route whose upstream it gets.
+    pub fn onward(&self) -> &Route {
+        let onward = self.onward.get().map(|place| &self.view.routes[place]);
+        onward.unwrap_or(self.route())
+    }
+
+    pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
+        self.view.cluster(name)
+    }
+
+    pub fn tasks(&self) -> &Tasks {
+        self.view.tasks()
     }
 
     /// The way by which plugins end the request while it waits for its upstream.
@@ -248,7 +251,7 @@ impl Drop for Journey {
             // What is under way now was cut off.
             let why = || summary.code.as_deref().map(str::to_owned);
             trace.end_call(why());
-            trace.end_attempt(None, why());
+            trace.cut_attempts(why);
         }
         let method = exchange.request.method.clone();
         let (status, reason) = (summary.status, summary.code.as_ref());

@@ -1,33 +1,61 @@
 //! The request as the upstream gets it.
 
-use http::{HeaderMap, HeaderValue, Method, Request, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header, request, uri::PathAndQuery};
 use http_body::Body as _;
 
 use super::{error::ProxyError, forwarded, journey::Journey};
 use crate::{
-    body::Body,
-    config::HostHeader,
-    plugin::exchange::State,
-    snapshot::PathRule,
-    upstream::{Spec, connect::Endpoint},
+    body::Body, config::HostHeader, plugin::exchange::State, snapshot::PathRule, upstream::Endpoint,
 };
 
-/// Head by the rules of route and upstream, with the body that is left. The exchange keeps its
-/// headers only where a later phase may read them.
-pub async fn request(
-    journey: &Journey,
-    upstream: &Spec,
-    endpoint: &Endpoint,
-    body: Body,
-) -> Result<Request<Body>, ProxyError> {
+/// A request on its way to whichever endpoint gets it.
+pub struct Letter {
+    pub request: Request<Body>,
+    pub host: Host,
+}
+
+/// What it takes to send the same head again.
+pub fn copy_head(request: &Request<Body>) -> request::Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = request.method().clone();
+    head.uri = request.uri().clone();
+    head.version = request.version();
+    head.headers = request.headers().clone();
+    head
+}
+
+/// What Host may say.
+#[derive(Clone)]
+pub struct Host {
+    /// The authority that the client asked for.
+    asked: HeaderValue,
+    /// The one that a plugin chose.
+    chosen: Option<HeaderValue>,
+}
+
+impl Host {
+    pub fn write(&self, headers: &mut HeaderMap, upstream: &HostHeader, endpoint: &Endpoint) {
+        let host = match (&self.chosen, upstream) {
+            (Some(chosen), _) => chosen.clone(),
+            (None, HostHeader::Preserve) => self.asked.clone(),
+            (None, HostHeader::Upstream) => host_value(&endpoint.authority),
+            (None, HostHeader::Literal(name)) => host_value(name),
+        };
+        headers.insert(header::HOST, host);
+    }
+}
+
+/// Head by the rules of the route, with the body that is left. The exchange keeps its headers only where a later phase
+/// may read them.
+pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError> {
     let mut exchange = journey.exchange().await;
     let state: &mut State = &mut exchange;
     let rule = journey.route_spec().map_or(&PathRule::Keep, |route| &route.path);
     let target = target(state, rule)
         .ok_or(ProxyError::Refused(http::StatusCode::BAD_REQUEST, "The path cannot be rewritten."))?;
     let asked = asked(state);
-    let host = host(state, upstream, endpoint).unwrap_or_else(|| asked.clone());
     let head = &mut state.request;
+    let chosen = head.send_authority.as_ref().map(|chosen| host_value(chosen.as_str()));
     let (method, version) = (head.method.clone(), head.version);
     let mut headers = match journey.chain().looks_back() {
         true => head.headers.clone(),
@@ -45,22 +73,16 @@ pub async fn request(
     let forwarding = &snapshot.forwarding;
     forwarded::announce(&mut headers, forwarding, &state.connection, state.scheme(), &asked);
     forwarded::append_via(&mut headers, version, forwarding);
-    headers.insert(header::HOST, host);
     frame(&mut headers, &method, &body);
     if journey.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-
-    state.asked = Some((upstream.name.clone(), endpoint.address.clone()));
-    if let Some(trace) = &mut state.trace {
-        trace.begin_attempt(&upstream.name, &endpoint.address, &mut headers);
     }
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = target.into();
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    Ok(request)
+    Ok(Letter { request, host: Host { asked, chosen } })
 }
 
 /// A body of unknown length is sent in chunks; a length that is no longer true goes.
@@ -90,16 +112,6 @@ fn asked(state: &State) -> HeaderValue {
     match state.request.headers.get(header::HOST) {
         Some(host) if host == authority => host.clone(),
         _ => host_value(authority),
-    }
-}
-
-/// What goes into Host in place of that.
-fn host(state: &State, upstream: &Spec, endpoint: &Endpoint) -> Option<HeaderValue> {
-    match (&state.request.send_authority, &upstream.host) {
-        (Some(chosen), _) => Some(host_value(chosen.as_str())),
-        (None, HostHeader::Preserve) => None,
-        (None, HostHeader::Upstream) => Some(host_value(&endpoint.address)),
-        (None, HostHeader::Literal(name)) => Some(host_value(name)),
     }
 }
 

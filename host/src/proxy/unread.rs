@@ -1,12 +1,15 @@
-//! Requests that never became any: the guard or the parser refused them, or they did not come in time. They are
-//! counted and logged as those without a route are, as far as they are known.
+//! Requests that never became any: the guard or the parser refused them, they did not come in time, or there were too
+//! many connections. They are counted and logged as those without a route are, as far as they are known.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use http::{Method, StatusCode, Uri, Version, uri::PathAndQuery};
 
 use super::error::ProxyError;
-use crate::{plugin::exchange::Connection, snapshot::View, telemetry::access_log::Entry};
+use crate::{limiter::Full, snapshot::View, telemetry::access_log::Entry};
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +17,12 @@ pub enum Unread {
     Malformed,
     TooLarge,
     TooSlow,
+    /// The connection was not let in.
+    Full(Full),
 }
 
 /// The client was answered without a request. `head` is what came of one.
-pub fn unread(view: &View, connection: &Connection, why: Unread, head: &[u8], waited: Duration) {
+pub fn unread(view: &View, client: IpAddr, why: Unread, head: &[u8], waited: Duration) {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next(), parts.next(), parts.next());
@@ -25,6 +30,8 @@ pub fn unread(view: &View, connection: &Connection, why: Unread, head: &[u8], wa
     let error = match why {
         Unread::Malformed => ProxyError::Refused(StatusCode::BAD_REQUEST, ""),
         Unread::TooSlow => ProxyError::BodyTimedOut,
+        Unread::Full(Full::Listener) => ProxyError::Overloaded(Duration::ZERO),
+        Unread::Full(Full::Client) => ProxyError::TooManyConnections,
         // The parser counts in 16 bits.
         Unread::TooLarge if target.len() >= usize::from(u16::MAX) => ProxyError::UriTooLong,
         Unread::TooLarge => ProxyError::HeadersTooLarge,
@@ -39,7 +46,7 @@ pub fn unread(view: &View, connection: &Connection, why: Unread, head: &[u8], wa
     let uri = Uri::try_from(target).unwrap_or_default();
     log.write(Box::new(Entry {
         time: SystemTime::now().checked_sub(waited).unwrap_or(SystemTime::UNIX_EPOCH),
-        client: connection.peer.ip(),
+        client,
         method,
         authority: uri.authority().map_or("-", |authority| authority.as_str()).to_owned(),
         target: uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")),

@@ -41,6 +41,11 @@ impl ValueMatch {
         }
     }
 
+    /// Whether one of the values is accepted, or there are none and there should be none.
+    pub fn holds(&self, values: impl Iterator<Item = impl AsRef<[u8]>>) -> bool {
+        self.mismatch(values).is_none()
+    }
+
     /// None if one of the values is accepted, or if there are none and there should be none.
     fn mismatch(&self, values: impl Iterator<Item = impl AsRef<[u8]>>) -> Option<Mismatch<'_>> {
         let mut found = false;
@@ -94,14 +99,14 @@ impl Rule {
     fn query_failure<'a>(&'a self, query: &Query<'a>) -> Option<Failure<'a>> {
         self.query.iter().find_map(|(name, expected)| {
             let mismatch =
-                expected.mismatch(query.query.and_then(|query| first_value(query, name)).into_iter())?;
+                expected.mismatch(query.query.and_then(|query| query_value(query, name)).into_iter())?;
             Some(Failure::Query(name, mismatch))
         })
     }
 }
 
 /// The decoded value of the first parameter of a name. A name without `=` has an empty value.
-fn first_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
+pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -178,7 +183,7 @@ mod tests {
     use super::*;
 
     fn value(query: &str, name: &str) -> Option<String> {
-        first_value(query, name).map(|value| String::from_utf8_lossy(&value).into_owned())
+        query_value(query, name).map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 
     #[test]

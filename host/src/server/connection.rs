@@ -15,6 +15,7 @@ use http::{HeaderValue, Request, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     body::BodyError,
     drain,
+    limiter::Place,
     plugin::exchange::Connection,
     proxy::{self, Closed, Outgoing, Unread},
 };
@@ -42,6 +44,10 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 /// How long the client may go on sending after the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Bytes that the system holds of an answer before the client's side takes them, about: how exactly the client's pace is
+/// seen. Connections that are fast have none.
+const UNSENT: u32 = 32 << 10;
+
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
@@ -50,10 +56,13 @@ pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     door: Rc<Door>,
+    _place: Option<Place>,
     _guard: drain::Guard,
 ) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
+    // With the system's default of no limit it would take so much that a slow client seems not to take anything.
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
     let facts = Arc::new(Connection::new(peer, local, None));
     let limits = site.worker.view().snapshot.limits.clone();
     let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
@@ -70,7 +79,7 @@ pub async fn serve(
             if watch.is_leaving() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Closed>(response.map(|outgoing| Served { outgoing, _busy: busy }))
+            Ok::<_, Closed>(response.map(|outgoing| Served { outgoing, busy }))
         }
     });
     let mut builder = http1::Builder::new();
@@ -95,11 +104,17 @@ pub async fn serve(
                 Verdict::ShutDown => Pin::new(&mut connection).graceful_shutdown(),
                 Verdict::Idle => return,
                 Verdict::SlowHead => break Unread::TooSlow,
+                Verdict::SlowReader => {
+                    tracing::debug!(%peer, "connection: the client does not take its answer");
+                    // Nor is what it has not taken kept for it by the system.
+                    let _ = connection.into_parts().io.into_inner().stream.set_zero_linger();
+                    return;
+                }
             },
         }
     };
     let parts = connection.into_parts();
-    proxy::unread(&site.worker.view(), &facts, why, &parts.read_buf, watch.waited());
+    proxy::unread(&site.worker.view(), peer.ip(), why, &parts.read_buf, watch.waited());
     // To anything else the parser has answered.
     if why == Unread::TooSlow {
         let stream = parts.io.into_inner().stream;
@@ -181,7 +196,9 @@ fn put(bytes: &'static [u8], buffer: &mut ReadBuf<'_>) -> &'static [u8] {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch.wrote(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -189,7 +206,9 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -215,7 +234,15 @@ impl AsyncWrite for Guarded {
 /// An answer that keeps its connection busy until it is gone.
 struct Served {
     outgoing: Outgoing,
-    _busy: Busy,
+    busy: Busy,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if self.busy.is_cut_off() {
+            self.outgoing.cut("client_too_slow");
+        }
+    }
 }
 
 impl HttpBody for Served {

@@ -1,16 +1,22 @@
-//! How long each connection has been idle or in the middle of a head. One sweep over all of them
-//! every now and then, in place of a timer per request.
+//! How long each connection has been idle, in the middle of a head, or without taking what it asked for. One sweep over
+//! all of them every now and then, in place of a timer per request.
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     rc::{Rc, Weak},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
 use super::Door;
-use crate::clock;
+use crate::{
+    clock,
+    config::Limits,
+    pace::{Pace, Waits},
+};
 
 /// One connection's state, written by it and read by the sweep.
 pub struct Watch {
@@ -18,6 +24,10 @@ pub struct Watch {
     leaving: Rc<Cell<bool>>,
     waiting: Cell<Waiting>,
     since: Cell<Instant>,
+    /// Of the answer that is being sent: time that the socket took nothing of it.
+    sending: RefCell<Waits>,
+    /// The client was too slow to take its answer.
+    cut_off: Cell<bool>,
     /// Requests that are being answered.
     in_flight: Cell<u32>,
     verdict: Cell<Option<Verdict>>,
@@ -41,6 +51,8 @@ pub enum Verdict {
     Idle,
     /// Close with 408: the head did not arrive in time.
     SlowHead,
+    /// Close: what is being sent is not taken.
+    SlowReader,
 }
 
 impl Drop for Watch {
@@ -69,6 +81,8 @@ impl Watches {
             leaving: self.leaving.clone(),
             waiting: Cell::new(Waiting::Head),
             since: Cell::new(clock::now()),
+            sending: RefCell::default(),
+            cut_off: Cell::new(false),
             in_flight: Cell::new(0),
             verdict: Cell::new(None),
             changed: Notify::new(),
@@ -77,9 +91,13 @@ impl Watches {
         watch
     }
 
-    pub fn sweep(&self, header_time: Duration, idle_time: Duration) {
+    pub fn sweep(&self, limits: &Limits) {
         let now = clock::advance();
         self.each(|watch| {
+            if watch.takes_too_long(limits.send, now) {
+                watch.cut_off.set(true);
+                return watch.decide(Verdict::SlowReader);
+            }
             if watch.is_leaving() {
                 return watch.leave(now);
             }
@@ -88,8 +106,8 @@ impl Watches {
             }
             let waited = now.saturating_duration_since(watch.since.get());
             match watch.waiting.get() {
-                Waiting::Head if waited > header_time => watch.decide(Verdict::SlowHead),
-                Waiting::Idle if waited > idle_time => watch.decide(Verdict::Idle),
+                Waiting::Head if waited > limits.header_time => watch.decide(Verdict::SlowHead),
+                Waiting::Idle if waited > limits.idle_time => watch.decide(Verdict::Idle),
                 _ => {}
             }
         });
@@ -137,6 +155,19 @@ impl Watch {
         }
     }
 
+    /// Told with every write: what the socket took, or that it is full.
+    pub fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Ready(Ok(count)) => self.sending.borrow_mut().moved(*count, clock::now),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.sending.borrow_mut().begin(clock::now()),
+        }
+    }
+
+    fn takes_too_long(&self, pace: Pace, now: Instant) -> bool {
+        self.sending.borrow().end(pace).is_some_and(|end| now > end)
+    }
+
     /// How long the connection has been in the state in which it is, by the coarse clock.
     pub fn waited(&self) -> Duration {
         clock::now().saturating_duration_since(self.since.get())
@@ -145,6 +176,7 @@ impl Watch {
     /// A request is being answered until the returned value is dropped.
     pub fn busy(self: &Rc<Self>) -> Busy {
         self.in_flight.update(|count| count + 1);
+        self.sending.borrow_mut().start_anew();
         Busy(self.clone())
     }
 
@@ -168,6 +200,12 @@ impl Watch {
 
 pub struct Busy(Rc<Watch>);
 
+impl Busy {
+    pub fn is_cut_off(&self) -> bool {
+        self.0.cut_off.get()
+    }
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.in_flight.update(|count| count - 1);
@@ -183,12 +221,25 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
+    fn limits(header_time: Duration, idle_time: Duration, send: Pace) -> Limits {
+        Limits {
+            header_bytes: 0,
+            header_count: 0,
+            uri: 0,
+            body: 0,
+            header_time,
+            idle_time,
+            receive: Pace { grace: LONG, rate: 0 },
+            send,
+        }
+    }
+
     #[test]
     fn tells_slow_heads_from_idle_connections() {
         let watches = Watches::default();
         let watch = watches.add(Door::new(0, Arc::default()));
         let decided = |header, idle| {
-            watches.sweep(header, idle);
+            watches.sweep(&limits(header, idle, Pace { grace: LONG, rate: 0 }));
             watch.verdict.take()
         };
         assert_eq!(decided(LONG, LONG), None);
@@ -201,6 +252,30 @@ mod tests {
         assert_eq!(decided(LONG, Duration::ZERO), Some(Verdict::Idle));
         watch.read(true);
         assert_eq!(decided(Duration::ZERO, LONG), Some(Verdict::SlowHead));
+    }
+
+    #[test]
+    fn only_a_client_that_takes_nothing_is_cut_off() {
+        let watches = Watches::default();
+        let watch = watches.add(Door::new(0, Arc::default()));
+        let busy = watch.busy();
+        let decided = |grace, rate| {
+            watches.sweep(&limits(LONG, LONG, Pace { grace, rate }));
+            watch.verdict.take()
+        };
+        watch.wrote(&Poll::Ready(Ok(10)));
+        assert_eq!(decided(Duration::ZERO, 1), None, "it is the upstream that is slow");
+        watch.wrote(&Poll::Pending);
+        assert_eq!(decided(LONG, 1), None);
+        assert!(!busy.is_cut_off());
+        // The sweep's clock goes on.
+        while clock::advance() <= watch.sending.borrow().end(Pace { grace: Duration::ZERO, rate: 0 }).unwrap()
+        {
+        }
+        assert_eq!(decided(Duration::ZERO, 1), Some(Verdict::SlowReader));
+        assert!(busy.is_cut_off());
+        watch.wrote(&Poll::Ready(Ok(1)));
+        assert_eq!(decided(Duration::ZERO, 1), None, "it takes something");
     }
 
     #[test]

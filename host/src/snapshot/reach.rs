@@ -8,7 +8,7 @@ use http::Request;
 use crate::{
     body::Body,
     plugin::services::{CallError, Protocol, Sending, Upstream, Upstreams},
-    upstream::{Cluster, connect::Error},
+    upstream::{Cluster, pool::Error},
 };
 
 pub type Clusters = HashMap<Arc<str>, Rc<Cluster>>;
@@ -40,7 +40,7 @@ impl Upstream for Callee {
             };
             match sent {
                 Some(Ok(response)) => Ok(response),
-                Some(Err(error @ (Error::Connect(_) | Error::ConnectTimeout))) => {
+                Some(Err(error @ (Error::Connect(_) | Error::ConnectTimeout | Error::Overloaded))) => {
                     Err(CallError::Connect(error.to_string()))
                 }
                 Some(Err(error @ Error::Protocol(_))) => Err(CallError::Protocol(error.to_string())),
@@ -51,6 +51,6 @@ impl Upstream for Callee {
     }
 
     fn endpoints(&self) -> usize {
-        self.0.endpoints.len()
+        self.0.upstream.members().len()
     }
 }

@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::{
-    numbers::{ListenerNumbers, PluginNumbers, RouteNumbers, UpstreamNumbers},
+    numbers::{EndpointNumbers, ListenerNumbers, PluginNumbers, RouteNumbers, UpstreamNumbers},
     series::{Kind, Labels, OwnSeries, Series},
     tally::Sheets,
 };
@@ -38,6 +38,7 @@ pub struct Metrics {
     log_dropped: Family<PluginLabels, Counter>,
     pub reloads: Reloads,
     pub rollouts: Rollouts,
+    upstreams: Upstreams,
 }
 
 /// All sheets of all workers.
@@ -45,10 +46,31 @@ pub struct Metrics {
 pub struct Sheaf {
     pub routes: Sheets<Arc<str>, RouteNumbers>,
     pub upstreams: Sheets<Arc<str>, UpstreamNumbers>,
+    /// By upstream and address.
+    pub endpoints: Sheets<(Arc<str>, Arc<str>), EndpointNumbers>,
     pub listeners: Sheets<Arc<str>, ListenerNumbers>,
     pub plugins: Sheets<Arc<str>, PluginNumbers>,
     /// Of the histograms of requests.
     pub bounds: Arc<[Duration]>,
+}
+
+/// What is known of upstreams, beside what workers count.
+struct Upstreams {
+    available: Family<EndpointLabels, Gauge>,
+    ejections: Family<EndpointLabels, Counter>,
+    breaker: Family<UpstreamLabels, Gauge>,
+    opened: Family<UpstreamLabels, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EndpointLabels {
+    upstream: String,
+    endpoint: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: String,
 }
 
 /// What happens to plugins that are rolled out.
@@ -107,6 +129,7 @@ impl Metrics {
         let sheaf = Arc::new(Sheaf {
             routes: Sheets::default(),
             upstreams: Sheets::default(),
+            endpoints: Sheets::default(),
             listeners: Sheets::default(),
             plugins: Sheets::default(),
             bounds: config.buckets.iter().copied().collect(),
@@ -121,9 +144,11 @@ impl Metrics {
         registry.register("plugin_log_dropped", help, log_dropped.clone());
         let rollouts = Rollouts::new(&mut registry);
         let spans = Spans::new(&mut registry);
+        let upstreams = Upstreams::new(&mut registry);
         let registry = Mutex::new(registry);
         Metrics {
             rollouts,
+            upstreams,
             spans,
             log_dropped,
             registry,
@@ -142,12 +167,47 @@ impl Metrics {
         self.sheaf.upstreams.of(name, worker, || UpstreamNumbers::new(self.sheaf.bounds.clone()))
     }
 
+    pub fn endpoint(&self, upstream: &Arc<str>, address: &Arc<str>, worker: usize) -> Arc<EndpointNumbers> {
+        self.sheaf.endpoints.of(&(upstream.clone(), address.clone()), worker, EndpointNumbers::default)
+    }
+
     pub fn listener(&self, name: &Arc<str>, worker: usize) -> Arc<ListenerNumbers> {
         self.sheaf.listeners.of(name, worker, ListenerNumbers::default)
     }
 
     pub fn plugin(&self, name: &Arc<str>, worker: usize) -> Arc<PluginNumbers> {
         self.sheaf.plugins.of(name, worker, PluginNumbers::default)
+    }
+
+    pub fn endpoint_available(&self, upstream: &str, endpoint: &str, available: bool) {
+        let labels = EndpointLabels::new(upstream, endpoint);
+        self.upstreams.available.get_or_create(&labels).set(available.into());
+    }
+
+    pub fn endpoint_ejected(&self, upstream: &str, endpoint: &str) {
+        let labels = EndpointLabels::new(upstream, endpoint);
+        self.upstreams.ejections.get_or_create(&labels).inc();
+    }
+
+    pub fn endpoint_gone(&self, upstream: &str, endpoint: &str) {
+        let labels = EndpointLabels::new(upstream, endpoint);
+        self.upstreams.available.remove(&labels);
+        self.upstreams.ejections.remove(&labels);
+    }
+
+    /// `state` as its gauge has it.
+    pub fn breaker_changed(&self, upstream: &str, state: u8, opened: bool) {
+        let labels = UpstreamLabels::new(upstream);
+        self.upstreams.breaker.get_or_create(&labels).set(state.into());
+        if opened {
+            self.upstreams.opened.get_or_create(&labels).inc();
+        }
+    }
+
+    pub fn upstream_gone(&self, upstream: &str) {
+        let labels = UpstreamLabels::new(upstream);
+        self.upstreams.breaker.remove(&labels);
+        self.upstreams.opened.remove(&labels);
     }
 
     pub fn plugin_log_dropped(&self, plugin: &str) {
@@ -179,6 +239,7 @@ impl Sheaf {
     fn prune(&self) {
         self.routes.prune();
         self.upstreams.prune();
+        self.endpoints.prune();
         self.listeners.prune();
         self.plugins.prune();
     }
@@ -191,6 +252,39 @@ impl Spans {
         registry.register("trace_spans", help, spans.clone());
         let of = |result| spans.get_or_create(&SpanLabels { result }).clone();
         Spans { exported: of("exported"), failed: of("failed"), dropped: of("dropped") }
+    }
+}
+
+impl EndpointLabels {
+    fn new(upstream: &str, endpoint: &str) -> Self {
+        EndpointLabels { upstream: upstream.to_owned(), endpoint: endpoint.to_owned() }
+    }
+}
+
+impl UpstreamLabels {
+    fn new(upstream: &str) -> Self {
+        UpstreamLabels { upstream: upstream.to_owned() }
+    }
+}
+
+impl Upstreams {
+    fn new(registry: &mut Registry) -> Self {
+        let upstreams = Upstreams {
+            available: Family::default(),
+            ejections: Family::default(),
+            breaker: Family::default(),
+            opened: Family::default(),
+        };
+        let help =
+            "Whether an endpoint is in service: 0 where it failed its checks, was taken out or is drained";
+        registry.register("upstream_endpoint_available", help, upstreams.available.clone());
+        let help = "How often an endpoint was taken out for what became of requests";
+        registry.register("upstream_endpoint_ejections", help, upstreams.ejections.clone());
+        let help = "The breaker of an upstream: 0 closed, 1 open, 2 half-open";
+        registry.register("upstream_breaker", help, upstreams.breaker.clone());
+        let help = "How often the breaker of an upstream opened";
+        registry.register("upstream_breaker_opened", help, upstreams.opened.clone());
+        upstreams
     }
 }
 
@@ -301,6 +395,16 @@ mod tests {
         assert!(metrics.define("key-auth", Kind::Gauge, "hits", vec![]).is_none());
         let page = metrics.page(Format::OpenMetrics).unwrap();
         assert!(page.contains("plugin_key_auth_hits_total{plan=\"free\"} 3.5"), "{page}");
+    }
+
+    #[test]
+    fn a_plugin_with_too_many_series_leaves_no_name_behind() {
+        let metrics = Metrics::default();
+        let define = |number: usize| metrics.define("p", Kind::Gauge, &format!("g{number}"), vec![]);
+        let defined = (0..2_000).filter(|number| define(*number).is_some()).count();
+        assert!(defined < 2_000 && define(0).is_some());
+        let page = metrics.page(Format::Prometheus).unwrap();
+        assert_eq!(page.matches("# TYPE wasmgate_plugin_p_g").count(), defined);
     }
 
     #[test]

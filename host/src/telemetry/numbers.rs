@@ -15,6 +15,8 @@ use super::tally::{Spread, Tally};
 pub const PHASES: [&str; 5] = ["request", "request-body", "response", "response-body", "log"];
 /// Ways in which plugins fail, by place.
 pub const FAILURES: [&str; 6] = ["error", "trap", "deadline", "memory", "saturated", "broken"];
+/// Limits on a listener's connections, by place.
+pub const CONNECTION_LIMITS: [&str; 2] = ["connections", "connections_per_client"];
 /// Methods that are told apart; further ones are OTHER.
 pub const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "OTHER"];
@@ -203,6 +205,15 @@ pub struct UpstreamNumbers {
     pub begun: Tally,
     pub ended: Tally,
     pub connections: Tally,
+    /// Further attempts, and those that the budget did not allow.
+    pub retries: Tally,
+    pub retries_refused: Tally,
+    /// Requests that were not sent because of the breaker, or of a limit.
+    pub broken: Tally,
+    pub overloaded: Tally,
+    /// Copies of other upstreams' requests, and those that were not made.
+    pub mirrored: Tally,
+    pub mirror_dropped: Tally,
 }
 
 impl UpstreamNumbers {
@@ -214,6 +225,12 @@ impl UpstreamNumbers {
             begun: Tally::default(),
             ended: Tally::default(),
             connections: Tally::default(),
+            retries: Tally::default(),
+            retries_refused: Tally::default(),
+            broken: Tally::default(),
+            overloaded: Tally::default(),
+            mirrored: Tally::default(),
+            mirror_dropped: Tally::default(),
         }
     }
 
@@ -248,11 +265,24 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// Of one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointNumbers {
+    pub begun: Tally,
+    pub ended: Tally,
+    /// Requests without an answer.
+    pub failures: Tally,
+    /// Answers with a status of 500 or more.
+    pub errors: Tally,
+}
+
 /// Of one listener.
 #[derive(Debug, Default)]
 pub struct ListenerNumbers {
     pub accepted: Tally,
     pub closed: Tally,
+    /// Connections that were not let in, by the limit.
+    pub refused: [Tally; CONNECTION_LIMITS.len()],
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use prometheus_client::{
 use super::{
     metrics::Sheaf,
     numbers::{
-        Answer, CLASSES, FAILURES, ListenerNumbers, METHODS, PHASES, PhaseNumbers, PluginNumbers,
-        RouteNumbers, UpstreamNumbers, call_bounds,
+        Answer, CLASSES, CONNECTION_LIMITS, EndpointNumbers, FAILURES, ListenerNumbers, METHODS, PHASES,
+        PhaseNumbers, PluginNumbers, RouteNumbers, UpstreamNumbers, call_bounds,
     },
     tally::{Spread, Tally, Total, sum, total, under_way},
 };
@@ -25,10 +25,14 @@ impl Collector for Sheaf {
         let mut page = Page(encoder);
         page.routes(&self.routes.all(), &self.bounds)?;
         page.upstreams(&self.upstreams.all(), &self.bounds)?;
+        page.endpoints(&self.endpoints.all())?;
         page.listeners(&self.listeners.all())?;
         page.plugins(&self.plugins.all())
     }
 }
+
+/// Upstream and address.
+type Place = (Arc<str>, Arc<str>);
 
 type Group<S> = [(Arc<str>, Vec<Arc<S>>)];
 
@@ -80,12 +84,62 @@ impl Page<'_> {
             under_way(sheets, |sheet| &sheet.begun, |sheet| &sheet.ended)
         })?;
         let help = "Connections opened to an upstream";
-        self.counters("upstream_connections", help, "upstream", upstreams, |sheet| &sheet.connections)
+        self.counters("upstream_connections", help, "upstream", upstreams, |sheet| &sheet.connections)?;
+        let help = "Further attempts at an upstream";
+        self.counters("upstream_retries", help, "upstream", upstreams, |sheet| &sheet.retries)?;
+        let help = "Further attempts that the budget or the limit did not allow";
+        self.counters("upstream_retries_refused", help, "upstream", upstreams, |sheet| {
+            &sheet.retries_refused
+        })?;
+        let help = "Requests that were not sent because the breaker was open";
+        self.counters("upstream_breaker_refused", help, "upstream", upstreams, |sheet| &sheet.broken)?;
+        let help = "Requests that were not sent because of a limit of the upstream";
+        self.counters("upstream_overloaded", help, "upstream", upstreams, |sheet| &sheet.overloaded)?;
+        let help = "Copies of requests that an upstream got";
+        self.counters("upstream_mirrored", help, "upstream", upstreams, |sheet| &sheet.mirrored)?;
+        let help =
+            "Copies of requests that were not made, because there were too many or the body is too long";
+        self.counters("upstream_mirror_dropped", help, "upstream", upstreams, |sheet| &sheet.mirror_dropped)
+    }
+
+    fn endpoints(&mut self, endpoints: &[(Place, Vec<Arc<EndpointNumbers>>)]) -> fmt::Result {
+        let help = "Requests that an endpoint got, by what came of them: failed is no answer, error a 5xx";
+        self.family("upstream_endpoint_requests", help, None, MetricType::Counter, |mut metric| {
+            for ((upstream, endpoint), sheets) in endpoints {
+                let failed = sum(sheets, |sheet| &sheet.failures);
+                let errors = sum(sheets, |sheet| &sheet.errors);
+                let ended = sum(sheets, |sheet| &sheet.ended);
+                let answered = ended.saturating_sub(failed + errors);
+                for (result, count) in [("answered", answered), ("error", errors), ("failed", failed)] {
+                    let labels = [("upstream", &**upstream), ("endpoint", &**endpoint), ("result", result)];
+                    counter(&mut metric, &labels, count)?;
+                }
+            }
+            Ok(())
+        })?;
+        let help = "Requests at an endpoint, to the end of their answers";
+        self.family("upstream_endpoint_requests_in_flight", help, None, MetricType::Gauge, |mut metric| {
+            endpoints.iter().try_for_each(|((upstream, endpoint), sheets)| {
+                let labels = [("upstream", &**upstream), ("endpoint", &**endpoint)];
+                let count = under_way(sheets, |sheet| &sheet.begun, |sheet| &sheet.ended);
+                metric.encode_family(&labels)?.encode_gauge(&count)
+            })
+        })
     }
 
     fn listeners(&mut self, listeners: &Group<ListenerNumbers>) -> fmt::Result {
         let help = "Connections accepted by a listener";
         self.counters("connections_accepted", help, "listener", listeners, |sheet| &sheet.accepted)?;
+        let help = "Connections that a listener did not let in, by the limit that was reached";
+        self.family("connections_refused", help, None, MetricType::Counter, |mut metric| {
+            for (listener, sheets) in listeners {
+                for (place, reason) in CONNECTION_LIMITS.iter().enumerate() {
+                    let count = sum(sheets, |sheet| &sheet.refused[place]);
+                    counter(&mut metric, &[("listener", &**listener), ("reason", *reason)], count)?;
+                }
+            }
+            Ok(())
+        })?;
         let help = "Open connections of a listener";
         self.gauges("connections", help, None, "listener", listeners, |sheets| {
             under_way(sheets, |sheet| &sheet.accepted, |sheet| &sheet.closed)

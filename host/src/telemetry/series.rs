@@ -60,15 +60,16 @@ impl OwnSeries {
         // Nothing panics while it is held, so a poisoned lock is still whole.
         let mut plugins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = plugins.entry(plugin.to_owned()).or_default();
+        let series = (name.to_owned(), labels.clone());
+        if !own.series.contains(&series) && own.series.len() >= MAX_SERIES {
+            return None;
+        }
+        own.series.insert(series);
         let family = own.families.entry(name.to_owned()).or_insert_with(|| {
             let family = SeriesFamily::new(kind);
             family.register(registry, plugin, name);
             family
         });
-        if own.series.insert((name.to_owned(), labels.clone())) && own.series.len() > MAX_SERIES {
-            own.series.remove(&(name.to_owned(), labels));
-            return None;
-        }
         family.series(kind, &labels)
     }
 }

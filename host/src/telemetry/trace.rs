@@ -45,7 +45,7 @@ pub struct Trace {
     /// Spans that were too many.
     pub dropped: u32,
     call: Option<Called>,
-    attempt: Option<Attempt>,
+    attempts: Vec<Attempt>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Trace {
             spans: Vec::new(),
             dropped: 0,
             call: None,
-            attempt: None,
+            attempts: Vec::new(),
         };
         trace.name(trace.span, headers);
         trace
@@ -144,24 +144,41 @@ impl Trace {
     }
 
     /// An upstream is asked, with these headers: unless a plugin took the trace out of them, they name the
-    /// attempt's span.
-    pub fn begin_attempt(&mut self, upstream: &Arc<str>, endpoint: &Arc<str>, headers: &mut HeaderMap) {
+    /// attempt's span. Returns what [`Self::end_attempt`] is told.
+    pub fn begin_attempt(
+        &mut self,
+        upstream: &Arc<str>,
+        endpoint: &Arc<str>,
+        headers: &mut HeaderMap,
+    ) -> Option<u64> {
         if !self.recorded {
-            return;
+            return None;
         }
         let (upstream, endpoint) = (upstream.clone(), endpoint.clone());
         let attempt = Attempt { id: rand::random(), began: Instant::now(), upstream, endpoint };
         if headers.contains_key(TRACEPARENT) {
             self.name(attempt.id, headers);
         }
-        self.attempt = Some(attempt);
+        let id = attempt.id;
+        self.attempts.push(attempt);
+        Some(id)
     }
 
-    /// Its answer has come, or will not. Without an attempt under way nothing happens.
-    pub fn end_attempt(&mut self, status: Option<u16>, error: Option<String>) {
-        if let Some(Attempt { id, began, upstream, endpoint }) = self.attempt.take() {
+    /// Its answer has come, or will not.
+    pub fn end_attempt(&mut self, id: u64, status: Option<u16>, error: Option<String>) {
+        let place = self.attempts.iter().position(|attempt| attempt.id == id);
+        if let Some(Attempt { id, began, upstream, endpoint }) =
+            place.map(|place| self.attempts.remove(place))
+        {
             let what = What::Attempt { upstream, endpoint, status };
             self.record(id, began, what, error);
+        }
+    }
+
+    /// Those that are under way were cut off.
+    pub fn cut_attempts(&mut self, why: impl Fn() -> Option<String>) {
+        while let Some(attempt) = self.attempts.last() {
+            self.end_attempt(attempt.id, None, why());
         }
     }
 
@@ -309,8 +326,7 @@ mod tests {
         let mut other = Trace::begin(&mut HeaderMap::new(), &SAMPLING, true, || 7);
         other.begin_call(&plugin, "request");
         other.end_call(None);
-        other.begin_attempt(&plugin, &plugin, &mut HeaderMap::new());
-        other.end_attempt(Some(200), None);
+        assert_eq!(other.begin_attempt(&plugin, &plugin, &mut HeaderMap::new()), None);
         assert!(other.spans.is_empty());
     }
 }

@@ -10,20 +10,27 @@ use http_body::{Body as HttpBody, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::connect::Connection;
+use super::{Ticket, pool::Connection};
 use crate::{
     body::{Body, BodyError, Patience, Polled, from_hyper},
-    config::Timeouts,
+    pace::Pace,
 };
 
-pub fn body(incoming: Incoming, connection: Connection, timeouts: &Timeouts, started: Instant) -> Body {
+/// The ticket of the request, where it has one, is held to the end.
+pub fn body(incoming: Incoming, connection: Connection, ticket: Option<Ticket>, begun: Instant) -> Body {
     if incoming.is_end_stream() {
         connection.release();
         return Body::Empty;
     }
-    let deadline = timeouts.total.map(|total| started + total);
-    let patience = Patience::new(Some(timeouts.read), deadline);
-    Body::boxed(UpstreamBody { incoming, ended: false, patience, connection: Some(connection) })
+    let (read, total) = connection.times();
+    let patience = Patience::new(Pace { grace: read, rate: 0 }, total.map(|total| begun + total));
+    Body::boxed(UpstreamBody {
+        incoming,
+        ended: false,
+        patience,
+        connection: Some(connection),
+        _ticket: ticket,
+    })
 }
 
 struct UpstreamBody {
@@ -31,6 +38,7 @@ struct UpstreamBody {
     ended: bool,
     patience: Patience,
     connection: Option<Connection>,
+    _ticket: Option<Ticket>,
 }
 
 impl HttpBody for UpstreamBody {

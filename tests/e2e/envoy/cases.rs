@@ -120,6 +120,16 @@ impl Ask {
     }
 }
 
+/// Phases of a request and its response.
+const PHASES: [&str; 6] = [
+    "request_headers",
+    "request_body",
+    "request_trailers",
+    "response_headers",
+    "response_body",
+    "response_trailers",
+];
+
 /// Phases in which a filter traps, each in a VM of its own.
 const TRAPS: [&str; 11] = [
     "context_create",
@@ -474,15 +484,7 @@ fn bodies() -> Vec<Ask> {
 
 fn pauses() -> Vec<Ask> {
     let mut all = Vec::new();
-    let phases = [
-        "request_headers",
-        "request_body",
-        "request_trailers",
-        "response_headers",
-        "response_body",
-        "response_trailers",
-    ];
-    for phase in phases {
+    for phase in PHASES {
         // Trailers would let go on what stopped in the body.
         let (target, trailers) = match phase {
             "request_body" => ("/trailers", ""),
@@ -723,17 +725,7 @@ fn services() -> Vec<Ask> {
 
 fn streams() -> Vec<Ask> {
     let mut all = Vec::new();
-    let phases = [
-        "request_headers",
-        "request_body",
-        "request_trailers",
-        "response_headers",
-        "response_body",
-        "response_trailers",
-        "log",
-        "done",
-    ];
-    for phase in phases {
+    for phase in PHASES.into_iter().chain(["log", "done"]) {
         for what in ["continue:0", "continue:1", "close:0", "close:1"] {
             let ask = ask("streams", &format!("{phase}:{what}")).to("/trailers");
             let ask = ask.chunks(&[b"hello"], "X-T: first\r\n");

@@ -4,6 +4,7 @@ use http::HeaderName;
 use serde_json::{Map, Value, json};
 
 use super::{output::Use, tree::Table};
+use crate::plugin::headers::is_forbidden;
 
 /// The changes of one level: a route, a virtual host, the whole of the routes.
 #[derive(Default)]
@@ -155,19 +156,8 @@ fn operation(table: &mut Table) -> Option<Operation> {
 
 /// A header that plugins may change: neither of the connection and framing, nor Host.
 fn header_name(text: &str) -> Option<String> {
-    const KEPT: [&str; 9] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "host",
-    ];
     let name = HeaderName::from_bytes(text.as_bytes()).ok()?;
-    (!KEPT.contains(&name.as_str())).then(|| name.as_str().to_owned())
+    (!is_forbidden(&name)).then(|| name.as_str().to_owned())
 }
 
 /// A value with Envoy's `%COMMAND%` as one with `${...}`.

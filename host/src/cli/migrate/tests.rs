@@ -1,5 +1,5 @@
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -9,17 +9,15 @@ use super::{migrated, tree::Notes};
 use crate::{
     config::{self, Config, KeyPath},
     router::Query,
+    tests::{assert_golden, files, repository},
 };
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/migrate")
+    repository().join("tests/golden/migrate")
 }
 
 fn cases() -> Vec<PathBuf> {
-    let entries = fs::read_dir(golden()).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let mut cases: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|ext| ext == "yaml")).collect();
-    cases.sort();
+    let cases = files(&golden(), "yaml");
     assert!(cases.len() >= 8, "{cases:?}");
     cases
 }
@@ -29,15 +27,6 @@ fn migrate(text: &str) -> (Result<String, String>, Vec<String>) {
     let notes = Notes::default();
     let result = migrated(Path::new("envoy.yaml"), text, &notes);
     (result, notes.lines())
-}
-
-/// `actual` equals the file, or becomes it with UPDATE_GOLDEN=1.
-fn assert_golden(path: &Path, actual: &str) {
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(path, actual).expect("written");
-    }
-    let expected = fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(expected, actual, "{}: UPDATE_GOLDEN=1 rewrites it", path.display());
 }
 
 #[test]

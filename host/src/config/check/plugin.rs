@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use http::{Method, uri::PathAndQuery};
 
-use super::{Check, KeyPath, Problem, Section, raw};
+use super::{
+    Check, KeyPath, Problem, Section, TARGET, raw, target,
+    upstream::{KEY, key},
+};
 use crate::config::{
     Breaker, FailurePolicy, Node, OnLoadError, Plugin, PluginLimits, PluginUse, ProxyWasm, Rollback, Rollout,
-    RolloutTo, Secret, Smoke, Sticky,
+    RolloutTo, Secret, Smoke,
 };
 
-const STICKY: &str = "`ip`, `header:NAME` or `consumer`";
 const METHOD: &str = "a method such as \"GET\"";
-const TARGET: &str = "a path such as \"/users?id=1\"";
 
 /// What holds for plugins that do not say otherwise.
 pub(super) struct Defaults {
@@ -99,7 +100,7 @@ impl Check<'_> {
     }
 
     fn rollout(&mut self, path: &KeyPath, raw: raw::Rollout, defaults: &Defaults) -> Option<Rollout> {
-        let sticky = raw.sticky.map(|text| self.parsed(&path.key("sticky"), &text, STICKY, sticky));
+        let sticky = raw.sticky.map(|text| self.parsed(&path.key("sticky"), &text, KEY, key));
         let to = match raw.to.strip_prefix("sha256:") {
             Some(digest) if is_digest(digest) => {
                 RolloutTo::Digest(digest.to_owned(), self.file_path(&defaults.directory))
@@ -127,10 +128,6 @@ impl Check<'_> {
         let method = |text: &str| {
             let known = Method::from_bytes(text.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
             known.ok_or_else(|| format!("expected {METHOD}, found {text:?}"))
-        };
-        let target = |text: &str| {
-            let absolute = text.starts_with('/').then(|| text.parse::<PathAndQuery>().ok()).flatten();
-            absolute.ok_or_else(|| format!("expected {TARGET}, found {text:?}"))
         };
         Smoke {
             method: self.parsed(&path.key("method"), &raw.method, METHOD, method).unwrap_or_default(),
@@ -316,15 +313,6 @@ impl Check<'_> {
         let mut names: Vec<String> = stems.chain(declared.map(|(name, _)| name.clone())).collect();
         names.sort();
         names
-    }
-}
-
-fn sticky(text: &str) -> Result<Sticky, String> {
-    match (text, text.strip_prefix("header:").map(str::parse)) {
-        ("ip", _) => Ok(Sticky::Ip),
-        ("consumer", _) => Ok(Sticky::Consumer),
-        (_, Some(Ok(name))) => Ok(Sticky::Header(name)),
-        _ => Err(format!("expected {STICKY}, found {text:?}")),
     }
 }
 

@@ -1,13 +1,18 @@
 //! Routes: what they match, and what is sent upstream.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use http::{HeaderName, Method};
 use regex::Regex;
 
-use super::{Check, KeyPath, Problem, Section, Table, one_line, plugin::Defaults, raw};
+use super::{
+    Check, KeyPath, Problem, Section, Table, one_line,
+    plugin::Defaults,
+    raw,
+    upstream::{KEY, key},
+};
 use crate::{
-    config::{Limits, Rewrite, Route, Template},
+    config::{Branch, Key, Limits, Mirror, Ramp, Rewrite, Route, Split, Template},
     router::{HostPattern, PathPattern, Rule, ValueMatch},
 };
 
@@ -75,22 +80,98 @@ impl Check<'_> {
         defaults: &Defaults,
     ) -> Route {
         // With a fault in it, such as an unknown key, it may well be meant to have them.
-        if raw.upstream.is_none() && raw.plugins.is_empty() && !self.has_problem_within(path) {
+        if raw.upstream.is_none()
+            && raw.split.is_none()
+            && raw.plugins.is_empty()
+            && !self.has_problem_within(path)
+        {
             self.fault(path, "a route without an upstream and without plugins answers nothing");
         }
-        let upstreams = self.upstreams.clone();
-        let upstream = raw
-            .upstream
-            .as_ref()
-            .map(|name| self.reference("upstream", &upstreams, &path.key("upstream"), name));
-        let rewrite = self.rewrite(path, &raw, paths);
+        let upstream = raw.upstream.as_ref().map(|name| self.upstream_named(&path.key("upstream"), name));
+        let split = raw.split.and_then(|raw| self.split(&path.key("split"), raw));
+        if upstream.is_some() && split.is_some() {
+            self.fault(&path.key("upstream"), "`upstream` and `split` exclude each other");
+        }
+        let fallback = raw.fallback.map(|name| self.upstream_named(&path.key("fallback"), &name));
+        if fallback.is_some() && fallback == upstream {
+            self.fault(&path.key("fallback"), "this is the upstream that it is to stand in for");
+        }
+        let mirror = raw.mirror.and_then(|raw| self.mirror(&path.key("mirror"), raw));
+        let rewrite = self.rewrite(path, (&raw.strip_prefix, &raw.rewrite), paths);
         let body = raw
             .limits
             .body
             .as_ref()
             .map_or(limits.body, |body| self.size(&path.key("limits"), "body", body, 0..=u64::MAX));
         let plugins = self.plugin_uses(&path.key("plugins"), raw.plugins, defaults);
-        Route { name: raw.name, upstream, rewrite, plugins, body }
+        Route { name: raw.name, upstream, split, fallback, mirror, rewrite, plugins, body }
+    }
+
+    fn upstream_named(&mut self, path: &KeyPath, name: &str) -> usize {
+        let upstreams = self.upstreams.clone();
+        self.reference("upstream", &upstreams, path, name)
+    }
+
+    fn split(&mut self, path: &KeyPath, section: Section<raw::Split>) -> Option<Split> {
+        let raw = self.section(path, section)?;
+        let sticky = raw.sticky.map(|text| self.parsed(&path.key("sticky"), &text, KEY, key));
+        let cookie = raw.cookie.map(|raw| self.sticky_cookie(&path.key("cookie"), raw));
+        if sticky.is_some() && cookie.is_some() {
+            self.fault(&path.key("cookie"), "`cookie` and `sticky` exclude each other");
+        }
+        let place = path.key("branches");
+        let mut branches = Vec::new();
+        for (i, section) in raw.branches.into_iter().enumerate() {
+            let path = place.index(i);
+            if let Some(raw) = self.section(&path, section) {
+                branches.push(self.branch(&path, raw));
+            }
+        }
+        if branches.iter().all(|branch| branch.weight == 0) && !self.has_problem_within(&place) {
+            let reason = "every branch has the weight 0: requests that no `match` decides would go nowhere";
+            self.fault(&place, reason);
+        }
+        Some(Split { sticky: sticky.flatten(), cookie, branches })
+    }
+
+    fn branch(&mut self, path: &KeyPath, raw: raw::Branch) -> Branch {
+        let place = path.key("match");
+        let headers = self.headers(&place.key("headers"), raw.r#match.headers);
+        let cookies = self.query(&place.key("cookies"), raw.r#match.cookies);
+        let query = self.query(&place.key("query"), raw.r#match.query);
+        let headers = headers.into_iter().map(|(name, test)| (Key::Header(name), test));
+        let cookies = cookies.into_iter().map(|(name, test)| (Key::Cookie(name), test));
+        let query = query.into_iter().map(|(name, test)| (Key::Query(name), test));
+        Branch {
+            upstream: self.upstream_named(&path.key("upstream"), &raw.upstream),
+            weight: raw.weight,
+            matches: headers.chain(cookies).chain(query).collect(),
+            ramp: raw.ramp.map(|raw| self.ramp(&path.key("ramp"), &raw)),
+        }
+    }
+
+    fn ramp(&mut self, path: &KeyPath, raw: &raw::Ramp) -> Ramp {
+        let start = self.parsed(&path.key("start"), &raw.start, TIME, |text| {
+            humantime::parse_rfc3339(text).map_err(|_| format!("expected {TIME}, found {text:?}"))
+        });
+        Ramp {
+            start: start.unwrap_or(SystemTime::UNIX_EPOCH),
+            over: self.duration(path, "over", &raw.over),
+            from: raw.from / 100.0,
+            steps: raw.steps,
+        }
+    }
+
+    fn mirror(&mut self, path: &KeyPath, section: Section<raw::Mirror>) -> Option<Mirror> {
+        let raw = self.section(path, section)?;
+        Some(Mirror {
+            upstream: self.upstream_named(&path.key("upstream"), &raw.upstream),
+            share: raw.percent / 100.0,
+            methods: self.each(&path.key("methods"), &raw.methods, METHOD, method),
+            body: self.bytes(path, "body", &raw.body, 0..=1 << 30),
+            in_flight: raw.in_flight,
+            credentials: raw.credentials,
+        })
     }
 
     fn rule(&mut self, path: &KeyPath, name: &str, raw: raw::Match) -> Rule {
@@ -110,16 +191,14 @@ impl Check<'_> {
                 text.parse::<PathPattern>().map_err(|error| one_line(&error.to_string()))
             }));
         }
-        let methods = raw.methods.iter().enumerate();
-        let methods =
-            methods.filter_map(|(i, text)| self.parsed(&path.key("methods").index(i), text, METHOD, method));
+        let methods = self.each(&path.key("methods"), &raw.methods, METHOD, method);
         Rule {
             name: name.into(),
             priority: raw.priority,
             listeners,
             hosts,
             paths,
-            methods: methods.collect(),
+            methods,
             headers: self.headers(&path.key("headers"), raw.headers),
             query: self.query(&path.key("query"), raw.query),
         }
@@ -179,8 +258,13 @@ impl Check<'_> {
         given.pop().flatten()
     }
 
-    fn rewrite(&mut self, path: &KeyPath, raw: &raw::Route, paths: &[(KeyPath, String)]) -> Rewrite {
-        let rewrite = match (&raw.strip_prefix, &raw.rewrite) {
+    fn rewrite(
+        &mut self,
+        path: &KeyPath,
+        (strip, template): (&Option<String>, &Option<String>),
+        paths: &[(KeyPath, String)],
+    ) -> Rewrite {
+        let rewrite = match (strip, template) {
             (None, None) => None,
             (Some(prefix), None) => self
                 .fitting(&path.key("strip_prefix"), prefix, "a path such as \"/api\"", paths, stripped)
@@ -218,7 +302,8 @@ impl Check<'_> {
 
 type ValueTests = BTreeMap<String, Section<raw::ValueEntry>>;
 
-const METHOD: &str = "a method in upper case such as \"GET\"";
+const TIME: &str = "a time such as \"2026-12-01T09:00:00Z\"";
+pub(super) const METHOD: &str = "a method in upper case such as \"GET\"";
 
 /// One or many strings, each with its place.
 fn each(path: &KeyPath, given: &Option<raw::OneOrMany>) -> Vec<(KeyPath, String)> {
@@ -233,7 +318,7 @@ fn each(path: &KeyPath, given: &Option<raw::OneOrMany>) -> Vec<(KeyPath, String)
 }
 
 /// Methods are case-sensitive (RFC 9110, 9.1): `get` would never match.
-fn method(text: &str) -> Result<Method, String> {
+pub(super) fn method(text: &str) -> Result<Method, String> {
     match Method::from_bytes(text.as_bytes()) {
         Ok(method) if !text.contains(|c: char| c.is_ascii_lowercase()) => Ok(method),
         _ => Err(format!("expected {METHOD}, found {text:?}")),

@@ -6,10 +6,7 @@ use super::bindings::wasmgate::plugin::{
     counters::{self, Bucket},
     types::Error,
 };
-use crate::{
-    capability::counters::{Rate, Refused},
-    wasm::store::Host,
-};
+use crate::{bucket::Rate, capability::counters::Refused, wasm::store::Host};
 
 impl counters::Host for Host {
     fn take(

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::{Notify, mpsc};
@@ -20,7 +20,7 @@ use super::{
     stream::grpc_of_http,
 };
 use crate::{
-    body::{Body, BodyError},
+    body::{Body, BodyError, grpc_frame},
     plugin::services::{CallError, Protocol, Upstream},
     wasm::proxy_wasm::{
         abi::{Answer, Fault, Status},
@@ -116,7 +116,7 @@ fn grpc_call(
     let place = (upstream, upstream_size);
     let path = (service, service_size, method, method_size);
     let (upstream, mut request) = begin(call, place, path, (metadata, metadata_size), token_out)?;
-    *request.body_mut() = Body::Full(framed(&message));
+    *request.body_mut() = Body::Full(grpc_frame(&message));
     let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
     if let Some(timeout) = timeout {
         request.headers_mut().insert("grpc-timeout", grpc_timeout(timeout));
@@ -235,7 +235,7 @@ fn send(call: &mut Call<'_>, token: u32, message: u32, size: u32, end: u32) -> A
     let known = conversation(call, token)?;
     if let Some(messages) = &known.messages {
         // Nobody listens where the stream has just ended: the guest will be told.
-        let _ = messages.send(framed(&message));
+        let _ = messages.send(grpc_frame(&message));
     }
     if end != 0 {
         known.messages = None;
@@ -274,15 +274,6 @@ impl HttpBody for Messages {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
-}
-
-/// Behind its length, and the flag for no compression.
-fn framed(message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(5 + message.len());
-    frame.put_u8(0);
-    frame.put_u32(message.len() as u32);
-    frame.put_slice(message);
-    frame.freeze()
 }
 
 /// At most eight digits and a unit.
@@ -454,14 +445,15 @@ mod tests {
 
     #[test]
     fn messages_come_whole() {
-        let mut bytes =
-            BytesMut::from(&[&framed(b"one")[..], &framed(b"")[..], &framed(b"two")[..6]].concat()[..]);
+        let mut bytes = BytesMut::from(
+            &[&grpc_frame(b"one")[..], &grpc_frame(b"")[..], &grpc_frame(b"two")[..6]].concat()[..],
+        );
         assert_eq!(message(&mut bytes, 9), Ok(Some("one".into())));
         assert_eq!(message(&mut bytes, 9), Ok(Some("".into())));
         assert_eq!(message(&mut bytes, 9), Ok(None));
         bytes.extend_from_slice(b"wo");
         assert_eq!(message(&mut bytes, 9), Ok(Some("two".into())));
-        assert!(message(&mut BytesMut::from(&framed(b"long")[..]), 3).is_err());
+        assert!(message(&mut BytesMut::from(&grpc_frame(b"long")[..]), 3).is_err());
         assert!(message(&mut BytesMut::from(&b"\x01\0\0\0\0"[..]), 3).is_err());
     }
 

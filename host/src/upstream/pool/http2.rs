@@ -10,13 +10,17 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+};
 
-use super::{Endpoint, Error};
+use super::{Address, Error, Pool, connect_tcp};
 use crate::body::Body;
 
 pub type Shared = RefCell<Option<SendRequest<Body>>>;
 
-impl Endpoint {
+impl Pool {
     /// Sends on the connection there is, or on a new one. One that is about to end is replaced silently.
     pub async fn send_http2(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
         loop {
@@ -39,16 +43,26 @@ impl Endpoint {
     }
 
     async fn connect_http2(&self) -> Result<SendRequest<Body>, Error> {
-        let stream = self.open().await?;
-        let (sender, driver) =
-            http2::handshake(Local, TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
-        // Ends with the connection; an error reaches the requests that wait on it.
-        tokio::task::spawn_local(async move {
-            let _ = driver.await;
-        });
+        let sender = match &self.endpoint.address {
+            Address::Ip(address) => handshake(self.open(connect_tcp(address)).await?).await?,
+            Address::Unix(path) => handshake(self.open(UnixStream::connect(path)).await?).await?,
+        };
         self.shared.borrow_mut().replace(sender.clone());
         Ok(sender)
     }
+}
+
+/// The sender of a new connection, whose driver runs on this worker.
+pub(in crate::upstream) async fn handshake<S>(stream: S) -> Result<SendRequest<Body>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, driver) = http2::handshake(Local, TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
+    // Ends with the connection; an error reaches the requests that wait on it.
+    tokio::task::spawn_local(async move {
+        let _ = driver.await;
+    });
+    Ok(sender)
 }
 
 /// Runs what the library has to do for single requests on this worker.

@@ -1,0 +1,270 @@
+//! One worker's side of an upstream: who gets a request, and whether it may be sent at all.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response, StatusCode};
+
+use super::{
+    Member, Upstream,
+    adaptive::{self, Limiter},
+    answer,
+    breaker::{Allowed, Outcome, Trial},
+    health::outliers::Failure,
+    line_up::LineUp,
+    pool::{self, Pool},
+    retry::Budget,
+};
+use crate::{
+    body::Body,
+    clock,
+    telemetry::{metrics::Metrics, numbers::UpstreamNumbers},
+};
+
+pub struct Cluster {
+    pub upstream: Arc<Upstream>,
+    pub numbers: Arc<UpstreamNumbers>,
+    metrics: Arc<Metrics>,
+    worker: usize,
+    /// The upstream's, when the line-up was made.
+    version: Cell<u64>,
+    line_up: RefCell<LineUp>,
+    budget: RefCell<Budget>,
+    limiter: Option<RefCell<Limiter>>,
+}
+
+/// What a request is balanced by.
+#[derive(Clone, Default)]
+pub struct Ask {
+    /// Hash of its key.
+    pub key: Option<u64>,
+    /// The endpoint that its cookie names.
+    pub sticky: Option<u64>,
+    /// Where it has failed.
+    pub failed: Vec<Rc<Pool>>,
+}
+
+/// Why a request may not be sent.
+#[derive(Debug)]
+pub enum Refused {
+    /// The breaker is open.
+    Open { retry_after: Duration },
+    /// There are too many.
+    Overloaded,
+}
+
+/// A request that may be sent, until the end of its answer.
+pub struct Ticket {
+    cluster: Rc<Cluster>,
+    counted: bool,
+    trial: Option<Trial>,
+    /// When it was let in by the limit that adapts.
+    entered: Option<Instant>,
+    retrying: Cell<bool>,
+}
+
+impl Cluster {
+    /// Takes over connections from the one before.
+    pub fn new(
+        upstream: Arc<Upstream>,
+        metrics: &Arc<Metrics>,
+        worker: usize,
+        before: Option<&Cluster>,
+    ) -> Self {
+        let numbers = metrics.upstream(&upstream.settings.name, worker);
+        let kept = before.map(|before| before.line_up.borrow().pools.clone()).unwrap_or_default();
+        let version = Cell::new(upstream.version());
+        let line_up = line_up(&upstream, &numbers, metrics, worker, &kept);
+        let limiter = upstream.settings.limits.adaptive.as_ref().map(|bounds| {
+            let (min, max) = (bounds.min, bounds.max);
+            let settings = adaptive::Settings { min, max, ..adaptive::Settings::default() };
+            RefCell::new(Limiter::new(settings, upstream.since, Instant::now()))
+        });
+        Cluster {
+            budget: RefCell::new(Budget::new(&upstream.settings.retry.budget, clock::now())),
+            line_up: RefCell::new(line_up),
+            metrics: metrics.clone(),
+            numbers,
+            worker,
+            version,
+            limiter,
+            upstream,
+        }
+    }
+
+    /// The endpoint whose turn it is; none where nobody is in service.
+    pub fn pick(&self, ask: &Ask) -> Option<Rc<Pool>> {
+        let version = self.upstream.version();
+        let mut current = self.line_up.borrow_mut();
+        let changed = self.version.replace(version) != version;
+        if changed || current.until.is_some_and(|until| clock::now() >= until) {
+            *current = line_up(&self.upstream, &self.numbers, &self.metrics, self.worker, &current.pools);
+        }
+        current.pick(ask, rand::random)
+    }
+
+    /// Counts a request, or says why it may not be sent.
+    pub fn enter(self: &Rc<Self>) -> Result<Ticket, Refused> {
+        self.budget.borrow_mut().request(clock::now());
+        let upstream = &self.upstream;
+        let mut ticket = Ticket {
+            cluster: self.clone(),
+            counted: false,
+            trial: None,
+            entered: None,
+            retrying: Cell::new(false),
+        };
+        if let Some(breaker) = &upstream.breaker {
+            match breaker.allow(Instant::now()) {
+                Allowed::Pass => {}
+                Allowed::Trial(trial, change) => {
+                    ticket.trial = Some(trial);
+                    upstream.breaker_changed(change);
+                }
+                Allowed::Refused { retry_after } => {
+                    self.numbers.broken.add(1);
+                    return Err(Refused::Open { retry_after });
+                }
+            }
+        }
+        if let Some(limit) = upstream.settings.limits.requests {
+            ticket.counted = upstream.gauges.under_way.enter(limit);
+            if !ticket.counted {
+                self.numbers.overloaded.add(1);
+                return Err(Refused::Overloaded);
+            }
+        }
+        if let Some(limiter) = &self.limiter {
+            let now = Instant::now();
+            if !limiter.borrow_mut().enter(now) {
+                self.numbers.overloaded.add(1);
+                return Err(Refused::Overloaded);
+            }
+            ticket.entered = Some(now);
+        }
+        Ok(ticket)
+    }
+
+    /// An answer came.
+    pub fn answered(&self, pool: &Pool, status: StatusCode) {
+        let endpoint = &pool.endpoint;
+        if !status.is_server_error() {
+            endpoint.row.success();
+            if let Some(breaker) = &self.upstream.breaker {
+                breaker.success();
+            }
+            return;
+        }
+        pool.numbers.errors.add(1);
+        let gateway = matches!(status.as_u16(), 502..=504);
+        self.count_failure(pool, if gateway { Failure::Gateway } else { Failure::Server });
+    }
+
+    /// No answer came, or not in time.
+    pub fn failed(&self, pool: &Pool) {
+        pool.numbers.failures.add(1);
+        self.count_failure(pool, Failure::Gateway);
+    }
+
+    fn count_failure(&self, pool: &Pool, kind: Failure) {
+        self.upstream.endpoint_failed(&pool.endpoint, kind);
+        if let Some(breaker) = &self.upstream.breaker {
+            let change = breaker.failure(Instant::now(), || self.upstream.totals(), rand::random());
+            self.upstream.breaker_changed(change);
+        }
+    }
+
+    /// Sends a request of the gateway's own, in time for its head. None where there is no endpoint.
+    pub async fn call(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
+        let sent = self.pick(&Ask::default())?.send(request).await;
+        Some(match sent {
+            Ok((response, connection)) => {
+                let started = tokio::time::Instant::now();
+                Ok(response.map(|body| answer::body(body, connection, None, started)))
+            }
+            Err(failed) => Err(failed.error),
+        })
+    }
+
+    /// The same by HTTP/2, on a connection that requests share.
+    pub async fn call_http2(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
+        let sent = self.pick(&Ask::default())?.send_http2(request).await;
+        Some(sent.map(|response| response.map(Body::from)))
+    }
+}
+
+/// Those who belong to the upstream now, each with the connections that there are to it.
+fn line_up(
+    upstream: &Arc<Upstream>,
+    total: &Arc<UpstreamNumbers>,
+    metrics: &Metrics,
+    worker: usize,
+    kept: &[Rc<Pool>],
+) -> LineUp {
+    let members = upstream.members();
+    let mut known: HashMap<u64, Rc<Pool>> =
+        kept.iter().map(|pool| (pool.endpoint.id, pool.clone())).collect();
+    let pools = members.iter().map(|Member { endpoint, .. }| {
+        let pool = known.entry(endpoint.id).or_insert_with(|| {
+            let numbers = metrics.endpoint(&upstream.settings.name, &endpoint.label, worker);
+            Rc::new(Pool::new(endpoint.clone(), numbers, total.clone(), upstream.clone()))
+        });
+        pool.adopt(upstream);
+        pool.clone()
+    });
+    let pools = pools.collect();
+    LineUp::new(upstream, &members, pools, Instant::now(), rand::random())
+}
+
+impl Ticket {
+    /// Whether there may be a further attempt; it is counted then.
+    pub fn may_retry(&self) -> bool {
+        let Cluster { upstream, numbers, budget, .. } = &*self.cluster;
+        let limit = upstream.settings.limits.retries.unwrap_or(u32::MAX);
+        if !self.retrying.get() {
+            self.retrying.set(upstream.gauges.retries.enter(limit));
+        }
+        let may = self.retrying.get() && budget.borrow_mut().take(clock::now());
+        if may {
+            numbers.retries.add(1)
+        } else {
+            numbers.retries_refused.add(1)
+        }
+        may
+    }
+
+    /// How the upstream did: whether it answered in time, and with no 5xx. Nothing where that is not known.
+    pub fn settle(&mut self, ok: Option<bool>) {
+        let Cluster { upstream, limiter, .. } = &*self.cluster;
+        if let (Some(trial), Some(breaker)) = (self.trial.take(), &upstream.breaker) {
+            let outcome = match ok {
+                Some(true) => Outcome::Success,
+                Some(false) => Outcome::Failure,
+                None => Outcome::Unknown,
+            };
+            let change = breaker.trial_ended(trial, outcome, Instant::now(), rand::random());
+            upstream.breaker_changed(change);
+        }
+        if let (Some(entered), Some(limiter)) = (self.entered.take(), limiter) {
+            limiter.borrow_mut().leave(entered, Instant::now(), ok == Some(true));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.settle(None);
+        let gauges = &self.cluster.upstream.gauges;
+        if self.counted {
+            gauges.under_way.leave();
+        }
+        if self.retrying.get() {
+            gauges.retries.leave();
+        }
+    }
+}

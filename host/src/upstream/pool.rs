@@ -1,0 +1,354 @@
+//! Connections to one endpoint from one worker: opened when needed, kept for a while, never
+//! shared by two requests at a time, never reused after anything went wrong.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt, io,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    sync::Notify,
+    time::timeout,
+};
+
+use super::{Address, Endpoint, Gauges, Upstream};
+use crate::{
+    body::{Body, BodyError},
+    clock,
+    config::KeepAlive,
+    telemetry::numbers::{EndpointNumbers, UpstreamNumbers},
+};
+
+pub(super) mod http2;
+
+pub struct Pool {
+    pub endpoint: Arc<Endpoint>,
+    pub numbers: Arc<EndpointNumbers>,
+    /// Of the upstream as a whole.
+    total: Arc<UpstreamNumbers>,
+    upstream: RefCell<Arc<Upstream>>,
+    keep: Cell<KeepAlive>,
+    /// Open connections.
+    open: Rc<Cell<u32>>,
+    /// One of them has become idle.
+    freed: Notify,
+    /// Connections that wait for a request, the last used one last.
+    idle: RefCell<Vec<(SendRequest<Body>, Instant)>>,
+    /// The connection that calls by HTTP/2 share.
+    shared: http2::Shared,
+}
+
+/// A request at an endpoint, from the moment in which it was chosen to the end of its answer.
+struct Visit(Rc<Pool>);
+
+/// A connection under way; goes back to the idle ones only by [`Self::release`].
+pub struct Connection {
+    sender: SendRequest<Body>,
+    visit: Visit,
+}
+
+/// No response came. The request is there again where nothing of it was sent.
+pub struct Failed {
+    pub error: Error,
+    pub unsent: Option<Box<Request<Body>>>,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub enum Error {
+    Connect(io::Error),
+    ConnectTimeout,
+    /// There were too many connections for too long, or too many requests that wait for one.
+    Overloaded,
+    /// The connection broke before the response's head.
+    Reset(hyper::Error),
+    /// What came is not an HTTP response.
+    Protocol(hyper::Error),
+    /// The request's own body ended the exchange; [`Self::body_error`] tells how.
+    RequestBody(hyper::Error),
+}
+
+impl Pool {
+    pub fn new(
+        endpoint: Arc<Endpoint>,
+        numbers: Arc<EndpointNumbers>,
+        total: Arc<UpstreamNumbers>,
+        upstream: Arc<Upstream>,
+    ) -> Self {
+        Pool {
+            endpoint,
+            numbers,
+            total,
+            keep: Cell::new(upstream.settings.keep_alive),
+            upstream: RefCell::new(upstream),
+            open: Rc::default(),
+            freed: Notify::new(),
+            idle: RefCell::default(),
+            shared: http2::Shared::default(),
+        }
+    }
+
+    /// Whose settings hold from now on.
+    pub fn adopt(&self, upstream: &Arc<Upstream>) {
+        self.keep.set(upstream.settings.keep_alive);
+        self.upstream.replace(upstream.clone());
+    }
+
+    /// Whether it gets requests. Otherwise its connections only keep others from having some.
+    pub fn set_serving(&self, serving: bool) {
+        let connections = self.upstream.borrow().settings.keep_alive.connections;
+        let keep = KeepAlive { connections: if serving { connections } else { 0 }, ..self.keep.get() };
+        self.keep.set(keep);
+        if !serving {
+            self.idle.borrow_mut().clear();
+        }
+    }
+
+    /// Requests of this worker that are there now.
+    pub fn under_way(&self) -> u32 {
+        (self.numbers.begun.get() - self.numbers.ended.get()) as u32
+    }
+
+    /// Sends on a kept connection or a new one. A kept one that turns out to be closed before
+    /// anything was sent on it is replaced silently.
+    pub async fn send(
+        self: Rc<Self>,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Connection), Failed> {
+        let visit = Visit::begin(self);
+        loop {
+            let (mut sender, reused) = match visit.0.connection().await {
+                Ok(connection) => connection,
+                Err(error) => return Err(Failed { error, unsent: Some(Box::new(request)) }),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, Connection { sender, visit })),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    unsent => {
+                        let error = Error::from_hyper(error.into_error());
+                        return Err(Failed { error, unsent: unsent.map(Box::new) });
+                    }
+                },
+            }
+        }
+    }
+
+    async fn take_idle(&self) -> Option<SendRequest<Body>> {
+        loop {
+            let (mut sender, since) = self.idle.borrow_mut().pop()?;
+            if clock::now().saturating_duration_since(since) > self.keep.get().idle {
+                // The others are older.
+                self.idle.borrow_mut().clear();
+                return None;
+            }
+            // Not ready yet only for the moment in which the last response's end is settled.
+            if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// One that is there, and whether it was used before; or a new one, if there may be more.
+    async fn connection(&self) -> Result<(SendRequest<Body>, bool), Error> {
+        if let Some(sender) = self.take_idle().await {
+            return Ok((sender, true));
+        }
+        // In a box, so that requests that find one have no room for what it takes to open one.
+        Box::pin(self.another()).await
+    }
+
+    async fn another(&self) -> Result<(SendRequest<Body>, bool), Error> {
+        let opened = match Opened::new(self) {
+            Some(opened) => opened,
+            None => match self.wait().await? {
+                Ok(sender) => return Ok((sender, true)),
+                Err(opened) => opened,
+            },
+        };
+        let sender = match &self.endpoint.address {
+            Address::Ip(address) => http1(self.open(connect_tcp(address)).await?, opened).await,
+            Address::Unix(path) => http1(self.open(UnixStream::connect(path)).await?, opened).await,
+        };
+        Ok((sender?, false))
+    }
+
+    /// Waits for a connection that becomes idle, or for a place for another one.
+    async fn wait(&self) -> Result<Result<SendRequest<Body>, Opened>, Error> {
+        let upstream = self.upstream.borrow().clone();
+        let settings = &upstream.settings;
+        let Some(_pending) = Pending::new(&upstream) else {
+            self.total.overloaded.add(1);
+            return Err(Error::Overloaded);
+        };
+        let end = tokio::time::Instant::now() + settings.timeouts.connect;
+        loop {
+            tokio::select! {
+                () = self.freed.notified() => {}
+                () = upstream.gauges.freed.notified() => {}
+                () = tokio::time::sleep_until(end) => {
+                    self.total.overloaded.add(1);
+                    return Err(Error::Overloaded);
+                }
+            }
+            if let Some(sender) = self.take_idle().await {
+                return Ok(Ok(sender));
+            }
+            if let Some(opened) = Opened::new(self) {
+                return Ok(Err(opened));
+            }
+        }
+    }
+
+    async fn open<S>(&self, connect: impl Future<Output = io::Result<S>>) -> Result<S, Error> {
+        let limit = self.upstream.borrow().settings.timeouts.connect;
+        let stream = match timeout(limit, connect).await {
+            Ok(stream) => stream.map_err(Error::Connect)?,
+            Err(_) => return Err(Error::ConnectTimeout),
+        };
+        self.total.connections.add(1);
+        Ok(stream)
+    }
+}
+
+/// An open connection, counted until it is dropped.
+struct Opened {
+    own: Rc<Cell<u32>>,
+    gauges: Arc<Gauges>,
+}
+
+impl Opened {
+    /// None where there are too many. A worker's first one to an endpoint is always allowed: those of other workers
+    /// are of no use to it.
+    fn new(pool: &Pool) -> Option<Opened> {
+        let upstream = pool.upstream.borrow();
+        let connections = &upstream.gauges.connections;
+        match upstream.settings.limits.connections {
+            Some(limit) if pool.open.get() > 0 => connections.enter(limit).then_some(())?,
+            _ => connections.add(),
+        }
+        pool.open.update(|open| open + 1);
+        Some(Opened { own: pool.open.clone(), gauges: upstream.gauges.clone() })
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.own.update(|open| open - 1);
+        self.gauges.connections.leave();
+        self.gauges.freed.notify_one();
+    }
+}
+
+/// A request that waits for a connection.
+struct Pending(Arc<Gauges>);
+
+impl Pending {
+    fn new(upstream: &Upstream) -> Option<Pending> {
+        let limit = upstream.settings.limits.pending.unwrap_or(u32::MAX);
+        upstream.gauges.pending.enter(limit).then(|| Pending(upstream.gauges.clone()))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.leave();
+    }
+}
+
+async fn connect_tcp(address: &std::net::SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The sender of a new connection, whose driver runs on this thread. `held` is dropped with the connection.
+pub(super) async fn http1<S>(stream: S, held: impl Sized + 'static) -> Result<SendRequest<Body>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
+    // Ends with the connection; an error reaches the request that waits on it.
+    tokio::task::spawn_local(async move {
+        let _ = driver.await;
+        drop(held);
+    });
+    Ok(sender)
+}
+
+impl Visit {
+    fn begin(pool: Rc<Pool>) -> Self {
+        pool.numbers.begun.add(1);
+        Visit(pool)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.numbers.ended.add(1);
+    }
+}
+
+impl Connection {
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.visit.0.endpoint
+    }
+
+    /// How long to wait for a piece of an answer, and for all of it.
+    pub fn times(&self) -> (Duration, Option<Duration>) {
+        let timeouts = &self.visit.0.upstream.borrow().settings.timeouts;
+        (timeouts.read, timeouts.total)
+    }
+
+    /// Keeps the connection for another request. Only after the response's body came to its end.
+    pub fn release(self) {
+        let Connection { sender, visit } = self;
+        let pool = &visit.0;
+        let mut idle = pool.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < pool.keep.get().connections {
+            idle.push((sender, clock::now()));
+            pool.freed.notify_one();
+        }
+    }
+}
+
+impl Error {
+    pub fn body_error(&self) -> Option<&BodyError> {
+        let Error::RequestBody(error) = self else { return None };
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
+    fn from_hyper(error: hyper::Error) -> Self {
+        if error.is_user() {
+            return Error::RequestBody(error);
+        }
+        match error.is_parse() {
+            true => Error::Protocol(error),
+            false => Error::Reset(error),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Connect(error) => write!(f, "cannot connect: {error}"),
+            Error::ConnectTimeout => f.write_str("no connection in time"),
+            Error::Overloaded => f.write_str("too many connections"),
+            Error::Reset(error) => write!(f, "connection lost before the response: {error}"),
+            Error::Protocol(error) => write!(f, "not an HTTP response: {error}"),
+            Error::RequestBody(error) => write!(f, "the request's body broke off: {error}"),
+        }
+    }
+}
