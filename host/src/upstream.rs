@@ -15,6 +15,8 @@ mod line_up;
 pub mod pool;
 pub mod resolve;
 pub mod retry;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{
@@ -40,7 +42,7 @@ use gauge::Gauge;
 use health::outliers::{Failure, Outliers, Why};
 use resolve::Found;
 
-pub use cluster::{Ask, Cluster, Refused, Ticket};
+pub use cluster::{Ask, Attempt, Cluster, Refused, Ticket};
 pub use endpoint::{Address, Endpoint, Out};
 
 /// An upstream of the config, and who belongs to it now.
@@ -53,7 +55,8 @@ pub struct Upstream {
     found: Mutex<Vec<Option<Vec<Found>>>>,
     /// Kept over reloads: who ejects an endpoint may be the one before, to which requests are still on their way.
     outliers: Arc<Mutex<Outliers>>,
-    pub breaker: Option<Breaker>,
+    /// Kept over reloads that leave its settings as they are.
+    pub breaker: Option<Arc<Breaker>>,
     /// Kept over reloads.
     pub gauges: Arc<Gauges>,
     /// When there first was an upstream of this name.
@@ -93,6 +96,11 @@ impl Upstream {
             Some(before) => before.outliers.clone(),
             None => Arc::new(Mutex::new(Outliers::new(settings.outliers.clone()))),
         };
+        let breaker = settings.breaker.as_ref().map(|wanted| {
+            let same = before.filter(|before| before.settings.breaker.as_ref() == Some(wanted));
+            let kept = same.and_then(|before| before.breaker.clone());
+            kept.unwrap_or_else(|| Arc::new(Breaker::new(wanted.clone())))
+        });
         let found = settings.endpoints.iter().map(|endpoint| {
             let before = before?;
             let known = before.settings.endpoints.iter().position(|known| known.target == endpoint.target)?;
@@ -105,7 +113,7 @@ impl Upstream {
             version: AtomicU64::new(0),
             found: Mutex::new(found.collect()),
             outliers,
-            breaker: settings.breaker.clone().map(Breaker::new),
+            breaker,
             gauges: before.map(|before| before.gauges.clone()).unwrap_or_default(),
             since: before.map_or_else(Instant::now, |before| before.since),
             settings,
@@ -211,12 +219,11 @@ impl Upstream {
         self.publish();
     }
 
-    /// From now on this is the upstream of its name in the metrics, or is it no more.
-    pub fn set_published(&self, published: bool) {
-        self.published.store(published, Ordering::Relaxed);
-        if !published {
-            self.members().iter().for_each(|member| self.unpublish(&member.endpoint));
-            return self.metrics.upstream_gone(&self.settings.name);
+    /// From now on this is the upstream of its name, which its metrics tell of.
+    pub fn take_over(&self) {
+        self.published.store(true, Ordering::Relaxed);
+        if let Some(breaker) = &self.breaker {
+            self.metrics.breaker_changed(&self.settings.name, breaker.state() as u8, false);
         }
         self.outliers().set(self.settings.outliers.clone());
         if self.settings.health.is_none() {
@@ -224,6 +231,18 @@ impl Upstream {
             self.members().iter().for_each(|member| _ = member.endpoint.set_ill(false));
         }
         self.touch();
+    }
+
+    /// It is no more. What `successor` has too stays in the metrics.
+    pub fn retire(&self, successor: Option<&Upstream>) {
+        self.published.store(false, Ordering::Relaxed);
+        let left = successor.map(|successor| successor.members()).unwrap_or_default();
+        let stays = |member: &&Member| left.iter().any(|other| other.endpoint.label == member.endpoint.label);
+        let members = self.members();
+        members.iter().filter(|member| !stays(member)).for_each(|member| self.unpublish(&member.endpoint));
+        if successor.is_none_or(|successor| successor.breaker.is_none()) {
+            self.metrics.upstream_gone(&self.settings.name);
+        }
     }
 
     fn unpublish(&self, endpoint: &Endpoint) {
@@ -240,8 +259,33 @@ impl Upstream {
         }
     }
 
+    /// An endpoint began to answer a request as it should.
+    fn succeeded(&self, endpoint: &Endpoint) {
+        if endpoint.row.is_doubtful() {
+            return;
+        }
+        endpoint.row.success();
+        if let Some(breaker) = &self.breaker {
+            breaker.success();
+        }
+    }
+
+    /// An endpoint failed a request.
+    fn failed(&self, endpoint: &Endpoint, kind: Failure) {
+        self.count_in_row(endpoint, kind);
+        if let Some(breaker) = &self.breaker {
+            self.breaker_changed(breaker.failure(Instant::now(), || self.totals(), rand::random()));
+        }
+    }
+
+    /// The answer of an endpoint ended before its end.
+    fn broke_off(&self, endpoint: &Endpoint) {
+        endpoint.row.doubt();
+        self.failed(endpoint, Failure::Gateway);
+    }
+
     /// Counts a failure of an endpoint in a row, which may take it out.
-    fn endpoint_failed(&self, endpoint: &Endpoint, kind: Failure) {
+    fn count_in_row(&self, endpoint: &Endpoint, kind: Failure) {
         let Some(why) = endpoint.row.failure(kind, &self.settings.outliers) else { return };
         let count = self.members.load().len();
         let ejection = self.outliers().eject(endpoint.id, Instant::now(), count);
@@ -283,6 +327,7 @@ impl Upstream {
     }
 
     fn let_back(&self, endpoint: &Endpoint) {
+        endpoint.row.trust();
         endpoint.row.success();
         endpoint.set_ejected(None);
         let (upstream, endpoint) = (&*self.settings.name, &*endpoint.label);
@@ -343,13 +388,15 @@ impl Upstream {
         true
     }
 
-    /// Attempts of all workers that ended, for the breaker.
+    /// What became of the attempts of all workers, for the breaker.
     fn totals(&self) -> Totals {
         let sheets = self.metrics.sheaf().upstreams.get(&*self.settings.name);
-        let failures = |number: fn(&UpstreamNumbers) -> &Tally| sum(&sheets, number);
+        let count = |number: fn(&UpstreamNumbers) -> &Tally| sum(&sheets, number);
+        let (ended, cancelled) = (count(|sheet| &sheet.ended), count(|sheet| &sheet.cancelled));
+        let unanswered = count(|sheet| &sheet.failures) + count(|sheet| &sheet.broken_off);
         Totals {
-            requests: failures(|sheet| &sheet.ended),
-            failures: failures(|sheet| &sheet.failures) + failures(|sheet| &sheet.responses[4]),
+            requests: ended.saturating_sub(cancelled),
+            failures: unanswered + count(|sheet| &sheet.responses[4]),
         }
     }
 

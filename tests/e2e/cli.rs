@@ -216,6 +216,27 @@ fn explain_shows_the_route_and_the_reasons() {
 }
 
 #[test]
+fn explain_shows_all_upstreams_of_a_route() {
+    let routes = "[[listener]]\naddress = \"127.0.0.1:0\"\n[upstream.old]\nendpoints = [\"127.0.0.1:8\"]\n\
+        [upstream.new]\nendpoints = [\"127.0.0.1:9\"]\n[[route]]\nname = \"all\"\nfallback = \"new\"\n\
+        mirror = { upstream = \"new\", percent = 5.0 }\n[route.split]\nbranches = [\n\
+        { upstream = \"old\", weight = 3 },\n\
+        { upstream = \"new\", weight = 1, ramp = { start = \"2020-01-01T00:00:00Z\", over = \"1h\" } },\n\
+        { upstream = \"new\", match = { headers = { x-canary = \"1\" } } }]\n";
+    let directory = folder(&[("gateway.toml", routes)]);
+    let output = run_in(directory.path(), &["explain", "gateway.toml", "GET", "/"]);
+    for line in [
+        "branch    75 % now: old: 127.0.0.1:8 (weight 1)\n",
+        "branch    25 % now: new: 127.0.0.1:9 (weight 1)\n",
+        "branch    0 % now, and all that its match asks for: new: 127.0.0.1:9 (weight 1)\n",
+        "fallback  new: 127.0.0.1:9 (weight 1)\n",
+        "mirror    5 % are copied to new: 127.0.0.1:9 (weight 1)\n",
+    ] {
+        assert!(output.out.contains(line), "{line:?} is missing:\n{output:?}");
+    }
+}
+
+#[test]
 fn explain_agrees_with_the_gateway() {
     let routes = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n[[listener]]\nname = \"inner\"\n\
         address = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [\"127.0.0.1:9\"]\n[[route]]\nname = \"all\"\nupstream = \"app\"\n\

@@ -261,6 +261,18 @@ fn what_counts_as_a_failure() {
 }
 
 #[test]
+fn answers_that_break_off_are_failures_although_they_begin_well() {
+    for mood in [Mood::Breaks, Mood::Short] {
+        let [bad, well] = &Faulty::several();
+        bad.set(mood);
+        let gateway = gateway(&[bad, well], "[upstream.app.outliers]\nfailures = 4\n");
+        let served = || (0..12).filter(|_| Client::connect(gateway.addr()).try_get("/").is_ok()).count();
+        assert_eq!((served(), bad.count(), gateway.serves(bad)), (8, 4, false), "{mood:?}");
+        assert_eq!(gateway.metric("wasmgate_upstream_responses_broken_off_total{upstream=\"app\"}"), 4.0);
+    }
+}
+
+#[test]
 fn a_client_that_leaves_is_not_held_against_the_endpoint() {
     let [slow, well] = &Faulty::several();
     slow.set(Mood::Hangs);
@@ -273,6 +285,8 @@ fn a_client_that_leaves_is_not_held_against_the_endpoint() {
     }
     eventually!(gateway.access().len() == 8);
     assert!(gateway.serves(slow) && gateway.serves(well));
+    let cancelled = "wasmgate_upstream_requests_total{upstream=\"app\",status=\"cancelled\"}";
+    assert_eq!(gateway.metric(cancelled), 8.0);
 }
 
 #[test]

@@ -75,6 +75,10 @@ fn what_was_never_sent_is_sent_elsewhere_whatever_it_is() {
     for request in [GET, POST, NAMED] {
         assert_eq!(served(&gateway, 10, request), 10, "{request}");
     }
+    let lines = gateway.access_lines(30);
+    // What goes on to the other takes its turn: the next one comes to the dead one again.
+    assert!(lines.iter().filter(|line| line["attempts"] == 2).count() >= 29, "{lines:?}");
+    assert!(lines.iter().all(|line| line["endpoint"] == well.to_string()), "{lines:?}");
     assert_eq!(well.count(), 30);
     let one_try = self::gateway(&[&dead, &well], "[upstream.app.retry]\nattempts = 1\n");
     assert_eq!(served(&one_try, 10, GET), 5);

@@ -112,6 +112,9 @@ fn a_ramp_that_has_not_begun_gives_nothing_and_one_that_is_over_all() {
         );
         let mut client = Client::connect(gateway.addr());
         assert!((0..20).all(|_| who(&mut client, "/", "") == expected), "{start}");
+        let routes = get(gateway.admin(), "/routes").text();
+        let branch = format!("\"upstream\": \"{expected}\",\n        \"percent\": 100.0");
+        assert!(routes.contains(&branch), "{routes}");
     }
 }
 
@@ -180,6 +183,19 @@ fn the_fallback_takes_what_the_upstream_does_not() {
     }
     let upstreams = get(gateway.admin(), "/upstreams").text();
     assert!(upstreams.contains("\"state\": \"open\""), "{upstreams}");
+}
+
+#[test]
+fn the_fallback_takes_what_must_not_be_tried_again() {
+    let new = named("new");
+    let config = fill(FRONT, &[("old", &TestUpstream::nobody()), ("new", &new.address())]);
+    let rest = "upstream = \"old\"\nfallback = \"new\"\n[upstream.old.retry]\n\
+                budget = { percent = 0, per_second = 0 }\n";
+    let gateway = TestGateway::start_with(&format!("{config}{rest}"), &[("TOKEN", TOKEN)]);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    let answer = Client::connect(gateway.addr()).send(post).response();
+    assert_eq!((answer.text().as_str(), &new.requests()[0].body[..]), ("new", &b"body"[..]));
+    assert_eq!(gateway.metric("wasmgate_upstream_retries_refused_total{upstream=\"old\"}"), 1.0);
 }
 
 #[test]

@@ -223,8 +223,9 @@ fn extension(kind: &str, mut config: Value) -> Value {
 pub fn gateway_config(listeners: &[FilterListener], to: &Destinations) -> String {
     let mut config = String::from(GATEWAY);
     for (name, address) in to.named() {
-        let timeouts = format!("timeouts = {{ total = \"{TIMEOUT_MS}ms\" }}");
-        config += &format!("[upstream.{name}]\nendpoints = [\"{address}\"]\n{timeouts}\n");
+        // Envoy tries once where nobody says otherwise.
+        let settings = format!("timeouts = {{ total = \"{TIMEOUT_MS}ms\" }}\nretry = {{ attempts = 1 }}");
+        config += &format!("[upstream.{name}]\nendpoints = [\"{address}\"]\n{settings}\n");
     }
     for listener in listeners.iter().filter(|listener| !listener.tcp) {
         config += &gateway_listener(listener);

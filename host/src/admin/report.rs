@@ -69,12 +69,26 @@ pub struct RouteReport {
     /// As the config has it.
     pub r#match: Value,
     pub upstream: Option<String>,
+    /// In place of one upstream.
+    pub branches: Vec<BranchReport>,
+    /// The upstream that gets what the others cannot answer.
+    pub fallback: Option<String>,
+    /// The upstream that gets copies.
+    pub mirror: Option<String>,
     /// In the order in which they see a request.
     pub plugins: Vec<UseReport>,
     /// One of its plugins could not be loaded: it answers 503.
     pub disabled: bool,
     pub requests: u64,
     pub in_flight: u64,
+}
+
+/// A branch of a route's traffic.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BranchReport {
+    pub upstream: String,
+    /// The percentage of the traffic that it gets now, beside what its match decides.
+    pub percent: f64,
 }
 
 /// A plugin in a route.

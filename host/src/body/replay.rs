@@ -60,6 +60,11 @@ impl Replay {
         Some(Body::boxed(Playing { record: self.clone(), place: 0, told: 0, ended: false }))
     }
 
+    /// Whether more of it was sent than is kept.
+    pub fn is_lost(&self) -> bool {
+        self.0.borrow().state == State::Lost
+    }
+
     /// Whether nothing of it is still to come, so that two copies may be read at a time.
     pub fn is_whole(&self) -> bool {
         self.0.borrow().state == State::Whole

@@ -1,6 +1,6 @@
 //! `wasmgate explain`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
@@ -77,6 +77,14 @@ fn listener(config: &Config, name: Option<&str>) -> Result<u16, String> {
     place.ok_or_else(|| format!("no listener is called {:?}", name.unwrap_or_default()))
 }
 
+fn upstream(upstream: &config::Upstream) -> String {
+    let endpoints = upstream.endpoints.iter().map(|endpoint| match endpoint.weight {
+        Some(weight) => format!("{} (weight {weight})", endpoint.target),
+        None => endpoint.target.to_string(),
+    });
+    format!("{}: {}", upstream.name, endpoints.collect::<Vec<_>>().join(", "))
+}
+
 fn winner(config: &Config, found: &Match, path: &str) {
     let route = &config.routes[found.rule];
     tell!("route     {}", route.name);
@@ -84,16 +92,23 @@ fn winner(config: &Config, found: &Match, path: &str) {
     if !params.is_empty() {
         tell!("params    {}", params.join(", "));
     }
-    let upstream = route.upstream.map(|place| &config.upstreams[place]);
-    match upstream {
-        Some(upstream) => {
-            let endpoints = upstream.endpoints.iter().map(|endpoint| match endpoint.weight {
-                Some(weight) => format!("{} (weight {weight})", endpoint.target),
-                None => endpoint.target.to_string(),
-            });
-            tell!("upstream  {}: {}", upstream.name, endpoints.collect::<Vec<_>>().join(", "));
+    match (route.upstream, &route.split) {
+        (Some(place), _) => tell!("upstream  {}", upstream(&config.upstreams[place])),
+        (None, Some(split)) => {
+            let shares = route.shares(SystemTime::now());
+            for (branch, (place, percent)) in split.branches.iter().zip(shares) {
+                let asked = if branch.matches.is_empty() { "" } else { ", and all that its match asks for" };
+                tell!("branch    {percent} % now{asked}: {}", upstream(&config.upstreams[place]));
+            }
         }
-        None => tell!("upstream  none: a plugin has to answer"),
+        (None, None) => tell!("upstream  none: a plugin has to answer"),
+    }
+    if let Some(place) = route.fallback {
+        tell!("fallback  {}", upstream(&config.upstreams[place]));
+    }
+    if let Some(mirror) = &route.mirror {
+        let percent = mirror.share * 100.0;
+        tell!("mirror    {percent} % are copied to {}", upstream(&config.upstreams[mirror.upstream]));
     }
     if route.rewrite != Rewrite::Keep {
         let path = PathRule::from(&route.rewrite).apply(path, path, |name| found.params.get(name));

@@ -38,6 +38,8 @@ pub enum Field {
     Route,
     Upstream,
     Endpoint,
+    /// Requests to the upstream that it took.
+    Attempts,
     DurationMs,
     BytesIn,
     BytesOut,
@@ -50,7 +52,7 @@ pub enum Field {
 }
 
 impl Field {
-    pub const ALL: [Field; 19] = [
+    pub const ALL: [Field; 20] = [
         Field::Time,
         Field::Client,
         Field::Method,
@@ -62,6 +64,7 @@ impl Field {
         Field::Route,
         Field::Upstream,
         Field::Endpoint,
+        Field::Attempts,
         Field::DurationMs,
         Field::BytesIn,
         Field::BytesOut,
@@ -86,6 +89,7 @@ impl Field {
             Field::Route => "route",
             Field::Upstream => "upstream",
             Field::Endpoint => "endpoint",
+            Field::Attempts => "attempts",
             Field::DurationMs => "duration_ms",
             Field::BytesIn => "bytes_in",
             Field::BytesOut => "bytes_out",

@@ -20,9 +20,9 @@ use crate::{
     admin::{
         self, Changing, Refusal,
         report::{
-            BreakerReport, ConfigStatus, EndpointReport, FailureReport, ForcedState, PluginReport,
-            ReloadStatus, Reloaded, RolloutReport, RouteReport, Status, UpstreamReport, UseReport,
-            VersionReport,
+            BranchReport, BreakerReport, ConfigStatus, EndpointReport, FailureReport, ForcedState,
+            PluginReport, ReloadStatus, Reloaded, RolloutReport, RouteReport, Status, UpstreamReport,
+            UseReport, VersionReport,
         },
     },
     config::{self, LogLevel},
@@ -110,6 +110,7 @@ impl admin::Control for Control {
     fn routes(&self) -> Vec<RouteReport> {
         let (config, snapshot) = (self.reloader.config(), self.reloader.snapshot());
         let routes = config.routes.iter().zip(&snapshot.routes).enumerate();
+        let name = |upstream: usize| config.upstreams[upstream].name.to_string();
         let report = |(place, (route, live)): (usize, (&config::Route, &crate::snapshot::RouteSpec))| {
             let sheets = self.metrics.sheaf().routes.get(&live.name);
             let path = config::KeyPath::root().key("route").index(place).key("match");
@@ -120,7 +121,13 @@ impl admin::Control for Control {
                     .get(&path)
                     .cloned()
                     .unwrap_or_else(|| Value::Object(Default::default())),
-                upstream: route.upstream.map(|upstream| config.upstreams[upstream].name.to_string()),
+                upstream: route.upstream.map(name),
+                branches: route
+                    .shares(SystemTime::now())
+                    .map(|(upstream, percent)| BranchReport { upstream: name(upstream), percent })
+                    .collect(),
+                fallback: route.fallback.map(name),
+                mirror: route.mirror.as_ref().map(|mirror| name(mirror.upstream)),
                 plugins: route
                     .plugins
                     .iter()

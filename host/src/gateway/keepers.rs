@@ -21,7 +21,6 @@ struct Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.task.abort();
-        self.upstream.set_published(false);
     }
 }
 
@@ -32,7 +31,11 @@ impl Keepers {
         let stays = |keeper: &Keeper| {
             keeper.dns == *dns && upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &keeper.upstream))
         };
-        keepers.retain(stays);
+        let same_name =
+            |keeper: &Keeper| upstreams.iter().find(|new| new.settings.name == keeper.upstream.settings.name);
+        for gone in keepers.extract_if(.., |keeper| !stays(keeper)) {
+            gone.upstream.retire(same_name(&gone).map(|successor| &**successor));
+        }
         let mut resolver = None;
         for upstream in upstreams {
             if keepers.iter().any(|keeper| Arc::ptr_eq(upstream, &keeper.upstream)) {
@@ -48,7 +51,7 @@ impl Keepers {
                     }
                 },
             };
-            upstream.set_published(true);
+            upstream.take_over();
             let task = spawn_local(keep(upstream.clone(), resolver)).abort_handle();
             keepers.push(Keeper { upstream: upstream.clone(), dns: dns.clone(), task });
         }

@@ -76,6 +76,8 @@ pub struct State {
     pub place: usize,
     /// Upstream and endpoint that the request was sent to.
     pub asked: Option<(Arc<str>, Arc<str>)>,
+    /// How often it was sent.
+    pub attempts: u32,
     /// Set in a head phase by the plugin that is being called, taken by the chain after it.
     pub body_mode: Option<BodyMode>,
     /// How many plugins of the chain saw the request.
@@ -279,6 +281,7 @@ impl State {
             response_trailers: None,
             place: 0,
             asked: None,
+            attempts: 0,
             body_mode: None,
             seen: 0,
             failed: Vec::new(),

@@ -143,12 +143,12 @@ enum Ended {
 
 impl Sending<'_> {
     /// The last attempt.
-    async fn run(&mut self, mut request: Request<Body>) -> Attempted {
+    async fn run(&mut self, mut request: Box<Request<Body>>) -> Attempted {
         let mut attempt = 0;
         loop {
             attempt += 1;
             let Some(pool) = self.cluster.pick(&self.ask) else {
-                return Err(Ended::NoEndpoint(Box::new(request)));
+                return Err(Ended::NoEndpoint(request));
             };
             let hedge = self.cluster.upstream.settings.retry.hedge.filter(|_| self.spare.is_some());
             let (pool, mut attempted) = match hedge {
@@ -158,10 +158,11 @@ impl Sending<'_> {
                 }
                 Some(after) => Box::pin(self.race(pool, request, after)).await,
             };
-            let wait = self.wait(attempt, &attempted);
-            let again = wait.and_then(|_| unsent(&mut attempted).or_else(|| self.spare.as_ref()?.request()));
-            let again = again.filter(|_| self.ticket.may_retry());
-            let (Some(wait), Some(next)) = (wait, again) else { return attempted };
+            // Before anything is taken out of what failed: a fallback may want it.
+            let wait = self.wait(attempt, &attempted).filter(|_| self.ticket.may_retry());
+            let Some(wait) = wait else { return attempted };
+            let next = unsent(&mut attempted).or_else(|| self.spare.as_ref()?.request());
+            let Some(next) = next else { return attempted };
             // What is left of an answer is not waited for: its connection is closed.
             drop(attempted);
             self.ask.failed.push(pool);
@@ -171,7 +172,12 @@ impl Sending<'_> {
     }
 
     /// Two attempts, the second one where the first takes long. The one that counts, and where it was made.
-    async fn race(&self, pool: Rc<Pool>, request: Request<Body>, after: Duration) -> (Rc<Pool>, Attempted) {
+    async fn race(
+        &self,
+        pool: Rc<Pool>,
+        request: Box<Request<Body>>,
+        after: Duration,
+    ) -> (Rc<Pool>, Attempted) {
         let mut first = pin!(self.attempt(&pool, request));
         tokio::select! {
             biased;
@@ -200,32 +206,29 @@ impl Sending<'_> {
         }
     }
 
-    async fn attempt(&self, pool: &Rc<Pool>, mut request: Request<Body>) -> Attempted {
+    async fn attempt(&self, pool: &Rc<Pool>, mut request: Box<Request<Body>>) -> Attempted {
         let settings = &self.cluster.upstream.settings;
         self.host.write(request.headers_mut(), &settings.host, &pool.endpoint);
         let span = {
             let mut exchange = self.journey.exchange().await;
             let label = &pool.endpoint.label;
             exchange.asked = Some((settings.name.clone(), label.clone()));
+            exchange.attempts += 1;
             let trace = exchange.trace.as_mut();
             trace.map(|trace| trace.begin_attempt(&settings.name, label, request.headers_mut()))
         };
         let begun = Instant::now();
         self.journey.upload.set(Some(begun));
-        let counted = self.cluster.numbers.begin();
+        let counted = self.cluster.attempt(pool);
         let attempted = tokio::select! {
             biased;
             sent = pool.clone().send(request) => sent.map_err(Ended::Failed),
             total = self.stalled() => Err(Ended::TimedOut { total }),
         };
         match &attempted {
-            Ok((response, _)) => {
-                counted.answered(response.status());
-                self.cluster.answered(pool, response.status());
-            }
-            // What the client did is not held against the endpoint.
-            Err(Ended::Failed(Failed { error: Error::RequestBody(_) | Error::Overloaded, .. })) => {}
-            Err(_) => self.cluster.failed(pool),
+            Ok((response, _)) => counted.answered(response.status()),
+            Err(Ended::Failed(failed)) => counted.failed(&failed.error),
+            Err(_) => counted.timed_out(),
         }
         if let Some(span) = span.flatten() {
             let (status, error) = match &attempted {
@@ -271,7 +274,7 @@ impl Sending<'_> {
             method: &self.method,
             has_idempotency_key: self.named,
             attempt,
-            replayable: self.spare.is_some(),
+            replayable: self.spare.as_ref().is_some_and(|spare| !spare.body.is_lost()),
             unsent: matches!(attempted, Err(Ended::Failed(failed)) if failed.unsent.is_some()),
             left: self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
         };
@@ -281,9 +284,9 @@ impl Sending<'_> {
     fn settle(mut self, mut attempted: Attempted) -> Result<Answer, Box<Unanswered>> {
         self.ticket.settle(match &attempted {
             Ok((response, _)) => Some(!response.status().is_server_error()),
-            Err(Ended::Failed(Failed { error: Error::RequestBody(_) | Error::Overloaded, .. })) => None,
+            Err(Ended::Failed(failed)) => failed.error.blames_endpoint().then_some(false),
             Err(Ended::NoEndpoint(_)) => None,
-            Err(_) => Some(false),
+            Err(Ended::TimedOut { .. }) => Some(false),
         });
         let again = unsent(&mut attempted);
         match attempted {
@@ -308,7 +311,7 @@ impl Sending<'_> {
         if named { None } else { cookie.header(&format!("{:016x}", endpoint.hash)) }
     }
 
-    fn unanswered(self, error: ProxyError, request: Option<Request<Body>>) -> Box<Unanswered> {
+    fn unanswered(self, error: ProxyError, request: Option<Box<Request<Body>>>) -> Box<Unanswered> {
         let letter = request.map(|request| Letter { request, host: self.host });
         Box::new(Unanswered { error, letter })
     }
@@ -320,9 +323,9 @@ fn counts(attempted: &Attempted) -> bool {
 }
 
 /// The request itself, where nothing of it was sent.
-fn unsent(attempted: &mut Attempted) -> Option<Request<Body>> {
+fn unsent(attempted: &mut Attempted) -> Option<Box<Request<Body>>> {
     match attempted {
-        Err(Ended::Failed(failed)) => failed.unsent.take().map(|request| *request),
+        Err(Ended::Failed(failed)) => failed.unsent.take(),
         Err(Ended::NoEndpoint(request)) => Some(std::mem::take(request)),
         _ => None,
     }
@@ -376,12 +379,12 @@ impl Spare {
     }
 
     /// None where more of the body was sent than is kept.
-    fn request(&self) -> Option<Request<Body>> {
-        Some(Request::from_parts(self.head.clone(), self.body.body()?))
+    fn request(&self) -> Option<Box<Request<Body>>> {
+        Some(Box::new(Request::from_parts(self.head.clone(), self.body.body()?)))
     }
 
     /// The same while the first one is still on its way.
-    fn second(&self) -> Option<Request<Body>> {
+    fn second(&self) -> Option<Box<Request<Body>>> {
         if self.body.is_whole() { self.request() } else { None }
     }
 }

@@ -293,6 +293,7 @@ fn entry(exchange: &Exchange, summary: &Summary) -> Box<Entry> {
         route: exchange.route.clone(),
         upstream: summary.upstream.clone(),
         endpoint: summary.endpoint.clone(),
+        attempts: exchange.attempts,
         duration: Duration::max(summary.duration, Duration::ZERO),
         bytes_in: summary.bytes_in,
         bytes_out: summary.bytes_out,

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     journey::Journey,
@@ -46,7 +49,7 @@ pub fn copy(journey: &Journey, letter: &mut Letter) {
         Body::Full(bytes) => Body::Full(bytes.clone()),
         Body::Incoming(_) | Body::Boxed(_) => tee(request.body_mut(), settings.body),
     };
-    let (copy, host) = (Request::from_parts(head, body), letter.host.clone());
+    let (copy, host) = (Box::new(Request::from_parts(head, body)), letter.host.clone());
     let mirror = mirror.clone();
     journey.tasks().spawn(async move {
         let _place = place;
@@ -64,7 +67,7 @@ fn mark(headers: &mut HeaderMap, credentials: bool) {
 }
 
 /// Sends the copy, and reads its answer for no other reason than to use the connection again.
-async fn send(mirror: &Mirroring, mut copy: Request<Body>, host: &Host) {
+async fn send(mirror: &Mirroring, mut copy: Box<Request<Body>>, host: &Host) {
     let cluster = &mirror.cluster;
     let settings = &cluster.upstream.settings;
     let (Ok(ticket), Some(pool)) = (cluster.enter(), cluster.pick(&Ask::default())) else {
@@ -73,18 +76,18 @@ async fn send(mirror: &Mirroring, mut copy: Request<Body>, host: &Host) {
     };
     host.write(copy.headers_mut(), &settings.host, &pool.endpoint);
     cluster.numbers.mirrored.add(1);
-    let counted = cluster.numbers.begin();
     let limit = settings.timeouts.total.unwrap_or(settings.timeouts.read);
-    let _ = timeout(limit, async move {
-        let Ok((response, connection)) = pool.clone().send(copy).await else { return };
-        counted.answered(response.status());
-        cluster.answered(&pool, response.status());
-        let begun = tokio::time::Instant::now();
-        let body = response.into_body();
-        let mut body = answer::body(body, connection, Some(ticket), begun);
-        while let Some(Ok(_)) = body.next_chunk().await {}
-    })
-    .await;
+    let begun = Instant::now();
+    let attempt = cluster.attempt(&pool);
+    let (response, connection) = match timeout_at(begun + limit, pool.clone().send(copy)).await {
+        Ok(Ok(sent)) => sent,
+        Ok(Err(failed)) => return attempt.failed(&failed.error),
+        Err(_) => return attempt.timed_out(),
+    };
+    attempt.answered(response.status());
+    let mut body = answer::body(response.into_body(), connection, Some(ticket), begun);
+    let rest = async { while let Some(Ok(_)) = body.next_chunk().await {} };
+    let _ = timeout_at(begun + limit, rest).await;
 }
 
 /// One of the copies that may be under way.

@@ -10,7 +10,8 @@ use crate::{
 
 /// A request on its way to whichever endpoint gets it.
 pub struct Letter {
-    pub request: Request<Body>,
+    /// In a box: it changes hands often on its way.
+    pub request: Box<Request<Body>>,
     pub host: Host,
 }
 
@@ -77,7 +78,7 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
     if journey.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = target.into();
     *request.version_mut() = Version::HTTP_11;

@@ -56,6 +56,7 @@ pub fn unread(view: &View, client: IpAddr, why: Unread, head: &[u8], waited: Dur
         route: route.name.clone(),
         upstream: None,
         endpoint: None,
+        attempts: 0,
         duration: waited,
         bytes_in: 0,
         bytes_out: 0,

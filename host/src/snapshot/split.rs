@@ -62,6 +62,17 @@ impl Traffic {
     }
 }
 
+impl config::Route {
+    /// The branches of its traffic, by upstream, with the percentage that each gets.
+    pub fn shares(&self, now: SystemTime) -> impl Iterator<Item = (usize, f64)> {
+        self.split.iter().flat_map(move |split| {
+            let shares = Traffic::new(split, &self.name).current(now);
+            let upstreams = split.branches.iter().map(|branch| branch.upstream);
+            upstreams.zip(shares.into_iter().map(|share| (share * 10_000.0).round() / 100.0))
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Branch {
     /// Its part of the traffic, relative to the other branches; 0 is none.

@@ -32,6 +32,7 @@ pub struct Entry {
     pub route: Arc<str>,
     pub upstream: Option<Arc<str>>,
     pub endpoint: Option<Arc<str>>,
+    pub attempts: u32,
     pub duration: Duration,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -138,6 +139,7 @@ fn value(entry: &Entry, field: Field) -> Value {
         Field::Route => (*entry.route).into(),
         Field::Upstream => entry.upstream.as_deref().into(),
         Field::Endpoint => entry.endpoint.as_deref().into(),
+        Field::Attempts => entry.attempts.into(),
         Field::DurationMs => millis(entry.duration).into(),
         Field::BytesIn => entry.bytes_in.into(),
         Field::BytesOut => entry.bytes_out.into(),
@@ -248,6 +250,7 @@ mod tests {
             route: "all".into(),
             upstream: None,
             endpoint: None,
+            attempts: 2,
             duration: Duration::from_micros(1234),
             bytes_in: 0,
             bytes_out: 17,
@@ -273,6 +276,7 @@ mod tests {
         assert_eq!(json["duration_ms"], 1.234);
         assert_eq!(json["referer"], "http://b.test/\"");
         assert_eq!(json["endpoint"], Value::Null);
+        assert_eq!(json["attempts"], 2);
         let chosen = LineFormat::Json(vec![Field::Status, Field::Path, Field::Client]);
         assert_eq!(line(&entry(), &chosen), r#"{"status":429,"path":"/x?y=1","client":"192.0.2.1"}"#);
         let pieces =

@@ -200,6 +200,10 @@ pub struct UpstreamNumbers {
     pub responses: [Tally; CLASSES.len()],
     /// Requests that got none.
     pub failures: Tally,
+    /// Requests whose response nobody waited for any more.
+    pub cancelled: Tally,
+    /// Responses that ended before their end.
+    pub broken_off: Tally,
     /// From sending the request to the response's head.
     pub duration: Spread,
     pub begun: Tally,
@@ -221,6 +225,8 @@ impl UpstreamNumbers {
         UpstreamNumbers {
             responses: Default::default(),
             failures: Tally::default(),
+            cancelled: Tally::default(),
+            broken_off: Tally::default(),
             duration: Spread::new(bounds),
             begun: Tally::default(),
             ended: Tally::default(),
@@ -234,34 +240,9 @@ impl UpstreamNumbers {
         }
     }
 
-    /// A request is on its way until what is returned is told or dropped.
-    pub fn begin(&self) -> Attempt<'_> {
-        self.begun.add(1);
-        Attempt { numbers: self, started: Instant::now(), answered: false }
-    }
-}
-
-/// One request to an upstream. Dropped without an answer it has failed.
-pub struct Attempt<'a> {
-    numbers: &'a UpstreamNumbers,
-    started: Instant,
-    answered: bool,
-}
-
-impl Attempt<'_> {
-    pub fn answered(mut self, status: StatusCode) {
-        self.numbers.responses[class(status.as_u16())].add(1);
-        self.numbers.duration.observe(self.started.elapsed());
-        self.answered = true;
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        self.numbers.ended.add(1);
-        if !self.answered {
-            self.numbers.failures.add(1);
-        }
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        self.responses[class(status.as_u16())].add(1);
+        self.duration.observe(took);
     }
 }
 
@@ -270,10 +251,12 @@ impl Drop for Attempt<'_> {
 pub struct EndpointNumbers {
     pub begun: Tally,
     pub ended: Tally,
-    /// Requests without an answer.
+    /// Requests without an answer, or without its end.
     pub failures: Tally,
     /// Answers with a status of 500 or more.
     pub errors: Tally,
+    /// Requests whose answer nobody waited for any more.
+    pub cancelled: Tally,
 }
 
 /// Of one listener.

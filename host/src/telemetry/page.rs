@@ -65,17 +65,23 @@ impl Page<'_> {
     }
 
     fn upstreams(&mut self, upstreams: &Group<UpstreamNumbers>, bounds: &Arc<[Duration]>) -> fmt::Result {
-        let help = "Responses of an upstream by class of status; failed: none came";
+        let help =
+            "Responses of an upstream by class of status; failed: none came; cancelled: nobody waited for it";
         self.family("upstream_requests", help, None, MetricType::Counter, |mut metric| {
             for (upstream, sheets) in upstreams {
                 let classes = CLASSES.iter().enumerate();
                 let counts = classes.map(|(place, class)| (*class, sum(sheets, |s| &s.responses[place])));
                 let failed = ("failed", sum(sheets, |sheet| &sheet.failures));
-                for (status, count) in counts.chain([failed]).filter(|(_, count)| *count > 0) {
+                let cancelled = ("cancelled", sum(sheets, |sheet| &sheet.cancelled));
+                for (status, count) in counts.chain([failed, cancelled]).filter(|(_, count)| *count > 0) {
                     counter(&mut metric, &[("upstream", &**upstream), ("status", status)], count)?;
                 }
             }
             Ok(())
+        })?;
+        let help = "Responses of an upstream that ended before their end";
+        self.counters("upstream_responses_broken_off", help, "upstream", upstreams, |sheet| {
+            &sheet.broken_off
         })?;
         let help = "From sending a request to an upstream to the head of its response";
         self.durations("upstream_duration", help, "upstream", upstreams, bounds, |sheet| &sheet.duration)?;
@@ -103,14 +109,18 @@ impl Page<'_> {
     }
 
     fn endpoints(&mut self, endpoints: &[(Place, Vec<Arc<EndpointNumbers>>)]) -> fmt::Result {
-        let help = "Requests that an endpoint got, by what came of them: failed is no answer, error a 5xx";
+        let help = "Requests that an endpoint got, by what came of them: failed is no answer, error a 5xx, cancelled that \
+                    nobody waited for the answer";
         self.family("upstream_endpoint_requests", help, None, MetricType::Counter, |mut metric| {
             for ((upstream, endpoint), sheets) in endpoints {
                 let failed = sum(sheets, |sheet| &sheet.failures);
                 let errors = sum(sheets, |sheet| &sheet.errors);
                 let ended = sum(sheets, |sheet| &sheet.ended);
-                let answered = ended.saturating_sub(failed + errors);
-                for (result, count) in [("answered", answered), ("error", errors), ("failed", failed)] {
+                let cancelled = sum(sheets, |sheet| &sheet.cancelled);
+                let answered = ended.saturating_sub(failed + errors + cancelled);
+                let counts =
+                    [("answered", answered), ("error", errors), ("failed", failed), ("cancelled", cancelled)];
+                for (result, count) in counts {
                     let labels = [("upstream", &**upstream), ("endpoint", &**endpoint), ("result", result)];
                     counter(&mut metric, &labels, count)?;
                 }

@@ -50,6 +50,11 @@ impl HttpBody for UpstreamBody {
         let polled = from_hyper(Pin::new(&mut this.incoming).poll_frame(cx));
         let frame = ready!(this.patience.poll(polled, cx));
         this.ended = frame.is_none();
+        if let Some(Err(_)) = frame
+            && let Some(connection) = this.connection.take()
+        {
+            connection.broke_off();
+        }
         Poll::Ready(frame)
     }
 

@@ -150,51 +150,87 @@ impl Cluster {
         Ok(ticket)
     }
 
-    /// An answer came.
-    pub fn answered(&self, pool: &Pool, status: StatusCode) {
-        let endpoint = &pool.endpoint;
-        if !status.is_server_error() {
-            endpoint.row.success();
-            if let Some(breaker) = &self.upstream.breaker {
-                breaker.success();
-            }
-            return;
-        }
-        pool.numbers.errors.add(1);
-        let gateway = matches!(status.as_u16(), 502..=504);
-        self.count_failure(pool, if gateway { Failure::Gateway } else { Failure::Server });
-    }
-
-    /// No answer came, or not in time.
-    pub fn failed(&self, pool: &Pool) {
-        pool.numbers.failures.add(1);
-        self.count_failure(pool, Failure::Gateway);
-    }
-
-    fn count_failure(&self, pool: &Pool, kind: Failure) {
-        self.upstream.endpoint_failed(&pool.endpoint, kind);
-        if let Some(breaker) = &self.upstream.breaker {
-            let change = breaker.failure(Instant::now(), || self.upstream.totals(), rand::random());
-            self.upstream.breaker_changed(change);
-        }
+    /// A request goes to an endpoint: what becomes of it is to be told.
+    pub fn attempt<'a>(&'a self, pool: &'a Pool) -> Attempt<'a> {
+        self.numbers.begun.add(1);
+        Attempt { cluster: self, pool, begun: Instant::now(), told: false }
     }
 
     /// Sends a request of the gateway's own, in time for its head. None where there is no endpoint.
     pub async fn call(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
-        let sent = self.pick(&Ask::default())?.send(request).await;
-        Some(match sent {
+        let pool = self.pick(&Ask::default())?;
+        let attempt = self.attempt(&pool);
+        Some(match pool.clone().send(Box::new(request)).await {
             Ok((response, connection)) => {
+                attempt.answered(response.status());
                 let started = tokio::time::Instant::now();
                 Ok(response.map(|body| answer::body(body, connection, None, started)))
             }
-            Err(failed) => Err(failed.error),
+            Err(failed) => {
+                attempt.failed(&failed.error);
+                Err(failed.error)
+            }
         })
     }
 
     /// The same by HTTP/2, on a connection that requests share.
     pub async fn call_http2(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
-        let sent = self.pick(&Ask::default())?.send_http2(request).await;
+        let pool = self.pick(&Ask::default())?;
+        let attempt = self.attempt(&pool);
+        let sent = pool.clone().send_http2(request).await;
+        match &sent {
+            Ok(response) => attempt.answered(response.status()),
+            Err(error) => attempt.failed(error),
+        }
         Some(sent.map(|response| response.map(Body::from)))
+    }
+}
+
+/// A request at an endpoint. Where it is dropped before its end is told, nobody waited for it any more.
+pub struct Attempt<'a> {
+    cluster: &'a Cluster,
+    pool: &'a Pool,
+    begun: Instant,
+    told: bool,
+}
+
+impl Attempt<'_> {
+    /// An answer came.
+    pub fn answered(mut self, status: StatusCode) {
+        self.told = true;
+        let Cluster { upstream, numbers, .. } = self.cluster;
+        numbers.answered(status, self.begun.elapsed());
+        if !status.is_server_error() {
+            return upstream.succeeded(&self.pool.endpoint);
+        }
+        self.pool.numbers.errors.add(1);
+        let gateway = matches!(status.as_u16(), 502..=504);
+        upstream.failed(&self.pool.endpoint, if gateway { Failure::Gateway } else { Failure::Server });
+    }
+
+    /// None came.
+    pub fn failed(self, error: &pool::Error) {
+        if error.blames_endpoint() {
+            self.timed_out();
+        }
+    }
+
+    /// None came in time.
+    pub fn timed_out(mut self) {
+        self.told = true;
+        self.cluster.numbers.failures.add(1);
+        self.pool.numbers.failures.add(1);
+        self.cluster.upstream.failed(&self.pool.endpoint, Failure::Gateway);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.cluster.numbers.ended.add(1);
+        if !self.told {
+            self.cluster.numbers.cancelled.add(1);
+            self.pool.numbers.cancelled.add(1);
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub async fn keep(upstream: Arc<Upstream>, resolver: Rc<Resolver>) {
             upstream.breaker_changed(breaker.tick(Instant::now(), || upstream.totals(), rand::random()));
         }
         let tick = Timer::now() + TICK;
-        if next_look <= tick {
+        while next_look <= tick {
             sleep_until(next_look).await;
             upstream.look(Instant::now(), &samples.take(&upstream));
             next_look += upstream.settings.outliers.interval;
@@ -159,7 +159,8 @@ impl Samples {
         for member in &*members {
             let endpoint = &member.endpoint;
             let sheets = upstream.endpoint_numbers(endpoint);
-            let ended = sum(&sheets, |sheet| &sheet.ended);
+            let ended =
+                sum(&sheets, |sheet| &sheet.ended).saturating_sub(sum(&sheets, |sheet| &sheet.cancelled));
             let failed = sum(&sheets, |sheet| &sheet.failures) + sum(&sheets, |sheet| &sheet.errors);
             let (ended_before, failed_before) = self.0.get(&endpoint.id).copied().unwrap_or_default();
             let requests = ended.saturating_sub(ended_before);

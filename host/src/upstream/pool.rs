@@ -124,21 +124,21 @@ impl Pool {
     /// anything was sent on it is replaced silently.
     pub async fn send(
         self: Rc<Self>,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
     ) -> Result<(Response<Incoming>, Connection), Failed> {
         let visit = Visit::begin(self);
         loop {
             let (mut sender, reused) = match visit.0.connection().await {
                 Ok(connection) => connection,
-                Err(error) => return Err(Failed { error, unsent: Some(Box::new(request)) }),
+                Err(error) => return Err(Failed { error, unsent: Some(request) }),
             };
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(*request).await {
                 Ok(response) => return Ok((response, Connection { sender, visit })),
-                Err(mut error) => match error.take_message() {
+                Err(mut error) => match error.take_message().map(Box::new) {
                     Some(unsent) if reused => request = unsent,
                     unsent => {
                         let error = Error::from_hyper(error.into_error());
-                        return Err(Failed { error, unsent: unsent.map(Box::new) });
+                        return Err(Failed { error, unsent });
                     }
                 },
             }
@@ -311,10 +311,19 @@ impl Connection {
         (timeouts.read, timeouts.total)
     }
 
+    /// The answer ended before its end.
+    pub fn broke_off(&self) {
+        let pool = &self.visit.0;
+        pool.numbers.failures.add(1);
+        pool.total.broken_off.add(1);
+        pool.upstream.borrow().broke_off(&pool.endpoint);
+    }
+
     /// Keeps the connection for another request. Only after the response's body came to its end.
     pub fn release(self) {
         let Connection { sender, visit } = self;
         let pool = &visit.0;
+        pool.endpoint.row.trust();
         let mut idle = pool.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < pool.keep.get().connections {
             idle.push((sender, clock::now()));
@@ -324,6 +333,11 @@ impl Connection {
 }
 
 impl Error {
+    /// What the client or the gateway did is not held against the endpoint.
+    pub fn blames_endpoint(&self) -> bool {
+        !matches!(self, Error::RequestBody(_) | Error::Overloaded)
+    }
+
     pub fn body_error(&self) -> Option<&BodyError> {
         let Error::RequestBody(error) = self else { return None };
         std::error::Error::source(error)?.downcast_ref()

@@ -206,7 +206,7 @@ pub struct Health {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Outliers {
-    /// Failures in a row: no connection, no answer, 502, 503, 504. 0: this does not count.
+    /// Failures in a row: no connection, no answer, an answer that breaks off, 502, 503, 504. 0: this does not count.
     pub failures: u32,
     /// Failures in a row with every other 5xx among them. 0: this does not count.
     pub errors: u32,

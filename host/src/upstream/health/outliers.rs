@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     time::Instant,
 };
 
@@ -52,6 +52,8 @@ impl fmt::Display for Why {
 pub struct Consecutive {
     failures: AtomicU32,
     any_5xx: AtomicU32,
+    /// Its last answer broke off. Until another comes to its end, the head of one is no success.
+    doubtful: AtomicBool,
 }
 
 impl Consecutive {
@@ -71,6 +73,22 @@ impl Consecutive {
             (_, true) => Some(Why::Consecutive5xx),
             _ => None,
         }
+    }
+
+    /// An answer broke off.
+    pub fn doubt(&self) {
+        self.doubtful.store(true, Relaxed);
+    }
+
+    /// An answer came to its end.
+    pub fn trust(&self) {
+        if self.is_doubtful() {
+            self.doubtful.store(false, Relaxed);
+        }
+    }
+
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Relaxed)
     }
 
     /// Ends the rows. Also to be called when the endpoint returns: what failed before must not count then.

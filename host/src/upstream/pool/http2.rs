@@ -1,7 +1,7 @@
 //! Calls by HTTP/2 with prior knowledge (RFC 9113, section 3.3): one connection for all of a worker's to an
 //! endpoint.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc};
 
 use http::{Request, Response};
 use hyper::{
@@ -15,26 +15,27 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Address, Error, Pool, connect_tcp};
+use super::{Address, Error, Pool, Visit, connect_tcp};
 use crate::body::Body;
 
 pub type Shared = RefCell<Option<SendRequest<Body>>>;
 
 impl Pool {
     /// Sends on the connection there is, or on a new one. One that is about to end is replaced silently.
-    pub async fn send_http2(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
+    pub async fn send_http2(self: Rc<Self>, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let Visit(pool) = &Visit::begin(self);
         loop {
-            let kept = self.shared.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned();
+            let kept = pool.shared.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned();
             let (mut sender, reused) = match kept {
                 Some(sender) => (sender, true),
-                None => (self.connect_http2().await?, false),
+                None => (pool.connect_http2().await?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if reused => {
                         request = unsent;
-                        self.shared.borrow_mut().take();
+                        pool.shared.borrow_mut().take();
                     }
                     _ => return Err(Error::from_hyper(error.into_error())),
                 },

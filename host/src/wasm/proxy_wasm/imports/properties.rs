@@ -300,7 +300,7 @@ fn of_address(address: SocketAddr, key: &str) -> Option<Attribute> {
 fn of_upstream(state: &State, key: &str) -> Option<Attribute> {
     let endpoint = state.asked.as_ref().map(|(_, endpoint)| endpoint);
     match key {
-        "request_attempt_count" => number(endpoint.is_some().into()),
+        "request_attempt_count" => number(state.attempts.into()),
         "address" => text(endpoint?),
         "port" => number(endpoint?.rsplit_once(':')?.1.parse().ok()?),
         "locality" => endpoint.map(|_| NONE),
