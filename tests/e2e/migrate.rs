@@ -19,6 +19,7 @@ static_resources:
                   virtual_hosts:
                     - name: all
                       domains: ["*"]
+                      retry_policy: {retry_on: 5xx, num_retries: 2}
                       request_headers_to_add:
                         - {header: {key: x-from, value: "%REQ(x-user)% at ${100%%}"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}
                       response_headers_to_add: [{header: {key: x-edge, value: "%RESPONSE_CODE%"}}]
@@ -31,6 +32,8 @@ static_resources:
                           redirect: {https_redirect: true, prefix_rewrite: /here, response_code: FOUND}
                         - match: {path: /fixed}
                           direct_response: {status: 200, body: {inline_string: fixed}}
+                        - match: {path: /shares}
+                          route: {weighted_clusters: {clusters: [{name: "app|1", weight: 9}, {name: spare, weight: 1}]}}
                         - match: {prefix: /old/}
                           route: {cluster: "app|1", prefix_rewrite: /new/}
                         - match: {prefix: /api/}
@@ -44,12 +47,17 @@ static_resources:
   clusters:
     - name: "app|1"
       connect_timeout: 1s
-      circuit_breakers: {thresholds: [{max_connections: 10}]}
-      load_assignment:
+      circuit_breakers: {thresholds: [{max_connections: 10}], per_host_thresholds: [{max_connections: 1}]}
+      lb_policy: LEAST_REQUEST
+      outlier_detection: {}
+      load_assignment: &app
         cluster_name: app
         endpoints:
           - lb_endpoints:
               - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {port}}}}
+    - name: spare
+      lb_policy: RING_HASH
+      load_assignment: *app
 "#;
 
 #[test]
@@ -60,14 +68,18 @@ fn a_static_config_of_envoy_serves() {
         .unwrap();
     let output = run_in(folder.path(), &["migrate", "envoy", "envoy.yaml"]);
     assert_eq!(output.code, Some(0), "{output:?}");
-    let note = "not carried over: static_resources.clusters[0].circuit_breakers: ";
+    let note = "not carried over: static_resources.clusters[0].circuit_breakers.per_host_thresholds: ";
     assert!(output.err.lines().any(|line| line.starts_with(note)), "{}", output.err);
     assert!(output.err.lines().all(|line| output.out.contains(&format!("# {line}\n"))), "{output:?}");
 
     let gateway = TestGateway::start(&format!("{}\n[plugins]\ndirectory = \"{{plugins}}\"\n", output.out));
-    for (path, target) in
-        [("/x?y=1", "/x?y=1"), ("/api/x", "/x"), ("/old/a/b?c", "/new/a/b?c"), ("/users/7", "/user/7/of/all")]
-    {
+    for (path, target) in [
+        ("/x?y=1", "/x?y=1"),
+        ("/api/x", "/x"),
+        ("/old/a/b?c", "/new/a/b?c"),
+        ("/users/7", "/user/7/of/all"),
+        ("/shares", "/shares"),
+    ] {
         let answer = request(gateway.addr(), "GET", path, "X-User: me\r\n");
         assert_eq!((answer.status, answer.header("x-target")), (200, Some(target)), "{path}");
         assert_eq!(answer.header("x-edge"), Some("200"), "{path}");

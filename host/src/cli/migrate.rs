@@ -4,6 +4,8 @@
 
 mod action;
 mod cluster;
+mod dns;
+mod endpoint;
 mod envoy;
 mod filter;
 mod header;
@@ -12,8 +14,11 @@ mod names;
 mod order;
 mod output;
 mod path;
+mod policy;
 mod reasons;
+mod resilience;
 mod route;
+mod split;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use http::uri::Authority;
 use serde_json::{Map, Value, json};
 
 use super::{
     cluster::{Upstreams, Want},
     header::Changes,
-    output::Use,
+    output::{Branch, Keys, Split, Use},
     path::{Path, Rewritten},
+    policy::{self, Affinity, Policies},
+    resilience::literal_host,
+    split::Shares,
     tree::Table,
 };
 
@@ -19,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Default)]
 pub struct Action {
     pub upstream: Option<String>,
+    /// In place of the upstream.
+    pub split: Option<Split>,
+    pub mirror: Keys,
     pub strip_prefix: Option<String>,
     pub rewrite: Option<String>,
     /// The path pattern that the new path needs, where it is not that of the match.
@@ -29,9 +34,9 @@ pub struct Action {
 }
 
 /// None where nothing of wasmgate does the same.
-pub fn take(table: &mut Table, path: &Path, upstreams: &mut Upstreams) -> Option<Action> {
+pub fn take(table: &mut Table, path: &Path, above: &Policies, upstreams: &mut Upstreams) -> Option<Action> {
     if let Some(route) = table.table("route") {
-        return forward(route, path, upstreams);
+        return forward(route, path, above, upstreams);
     }
     if let Some(answer) = table.table("redirect") {
         return redirect(answer, path);
@@ -39,43 +44,52 @@ pub fn take(table: &mut Table, path: &Path, upstreams: &mut Upstreams) -> Option
     table.table("direct_response").and_then(direct_response)
 }
 
-fn forward(mut table: Table, path: &Path, upstreams: &mut Upstreams) -> Option<Action> {
+fn forward(mut table: Table, path: &Path, above: &Policies, upstreams: &mut Upstreams) -> Option<Action> {
     skip_empty(&mut table, &["cluster", "host_rewrite_literal", "prefix_rewrite"]);
-    let (cluster, changes) = match table.text("cluster") {
-        Some(cluster) => (cluster, Changes::default()),
-        None => heaviest(&mut table)?,
-    };
-    let host = table.take("host_rewrite_literal", |host| {
-        // The words have a meaning of their own there.
-        let host =
-            host.as_str().filter(|host| !host.contains('@') && !["preserve", "upstream"].contains(host))?;
-        host.parse::<Authority>().is_ok().then(|| host.to_owned())
-    });
+    let shares = Shares::take(&mut table)?;
+    let policies = Policies::take(&mut table).or(above);
+    let host = table.take("host_rewrite_literal", |host| literal_host(host.as_str()?));
     let own_host = table.flag("auto_host_rewrite").unwrap_or(false).then(|| "upstream".to_owned());
     let total = Some(table.duration("timeout").unwrap_or(TIMEOUT)).filter(|timeout| !timeout.is_zero());
-    if !upstreams.knows(&cluster) {
-        let why = format!("cluster {cluster:?} is not in the file; its upstream has no real endpoint");
-        table.notes().left(table.path(), &why);
-    }
+    let (affinity, sticky) = hashed(&mut table, &shares, upstreams);
+    let want = Want { host: host.clone().or(own_host), total, retry: policies.retry(), affinity };
+    let mut upstream = |cluster: &str, want| upstreams.name_of(cluster, want, table.path(), table.notes());
+    let branches = shares.all.into_iter().map(|share| {
+        let want = Want { host: share.host.or_else(|| want.host.clone()), ..want.clone() };
+        Branch { upstream: upstream(&share.cluster, want), weight: share.weight }
+    });
+    let mut branches: Vec<_> = branches.collect();
+    let mirror = policies.mirror.flatten().map(|mirror| {
+        let want = Want { host: mirror.host.clone().or(host), total, ..Want::default() };
+        mirror.keys(upstream(&mirror.cluster, want))
+    });
+    let only = if branches.len() == 1 { branches.pop() } else { None };
     let mut action = Action {
-        upstream: Some(upstreams.name_of(&cluster, Want { host: host.or(own_host), total })),
-        changes,
+        upstream: only.map(|only| only.upstream),
+        split: (!branches.is_empty()).then_some(Split { sticky, branches }),
+        mirror: mirror.unwrap_or_default(),
+        changes: shares.changes,
         ..Action::default()
     };
-    let prefix = table.take("prefix_rewrite", |prefix| {
-        let prefix = prefix.as_str()?;
-        match path.stripped(prefix) {
-            Some(stripped) => action.strip_prefix = Some(stripped),
-            None => action.set_path(path.with_prefix(prefix)?),
-        }
-        Some(())
-    });
-    if prefix.is_none()
-        && let Some(rewritten) = regex_rewrite(&mut table, path)
-    {
-        action.set_path(rewritten);
-    }
+    action.rewrite(&mut table, path);
     Some(action)
+}
+
+/// What keeps requests at an endpoint, and what keeps them at a cluster.
+fn hashed(table: &mut Table, shares: &Shares, upstreams: &Upstreams) -> (Option<Affinity>, Option<String>) {
+    if !shares.by_hash && !upstreams.hashes(shares.clusters()) {
+        return (None, None);
+    }
+    let affinity = policy::affinity(table);
+    let sticky = match &affinity {
+        Some(Affinity::Key(key)) if shares.by_hash => Some(key.clone()),
+        _ => None,
+    };
+    if shares.by_hash && sticky.is_none() {
+        let why = "shares by hash, for which the request has to bring a key; they go by chance";
+        table.notes().left(&table.at("weighted_clusters").key("use_hash_policy"), why);
+    }
+    (affinity, sticky)
 }
 
 /// An empty string of protobuf is one that is not given.
@@ -84,6 +98,22 @@ fn skip_empty(table: &mut Table, names: &[&str]) {
 }
 
 impl Action {
+    fn rewrite(&mut self, table: &mut Table, path: &Path) {
+        let prefix = table.take("prefix_rewrite", |prefix| {
+            let prefix = prefix.as_str()?;
+            match path.stripped(prefix) {
+                Some(stripped) => self.strip_prefix = Some(stripped),
+                None => self.set_path(path.with_prefix(prefix)?),
+            }
+            Some(())
+        });
+        if prefix.is_none()
+            && let Some(rewritten) = regex_rewrite(table, path)
+        {
+            self.set_path(rewritten);
+        }
+    }
+
     fn set_path(&mut self, rewritten: Rewritten) {
         self.pattern = rewritten.pattern;
         self.rewrite = Some(rewritten.path);
@@ -96,25 +126,6 @@ fn regex_rewrite(table: &mut Table, path: &Path) -> Option<Rewritten> {
         let expression = rewrite.get("pattern")?.get("regex")?.as_str()?;
         path.with_regex(expression, rewrite.get("substitution")?.as_str()?)
     })
-}
-
-/// The cluster with most of the requests, for the upstream of a route is one.
-fn heaviest(table: &mut Table) -> Option<(String, Changes)> {
-    let mut weighted = table.table("weighted_clusters")?;
-    weighted.skip(&["total_weight", "runtime_key_prefix"]);
-    let clusters = weighted.tables("clusters").into_iter();
-    let mut clusters: Vec<_> =
-        clusters.map(|mut cluster| (cluster.number("weight").unwrap_or(0), cluster)).collect();
-    // The first of equals.
-    let (place, _) = clusters.iter().enumerate().rev().max_by_key(|(_, (weight, _))| *weight)?;
-    let (_, mut chosen) = clusters.remove(place);
-    let name = chosen.text("name")?;
-    for (weight, other) in clusters {
-        other.leave(&format!(
-            "its weight of {weight} goes to {name:?}, the heaviest: a route has one upstream"
-        ));
-    }
-    Some((name, Changes::take(&mut chosen)))
 }
 
 fn respond(config: Map<String, Value>) -> Option<Use> {

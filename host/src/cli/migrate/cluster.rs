@@ -1,25 +1,35 @@
 //! Clusters, which become upstreams.
 //!
-//! Envoy's routes choose timeout and Host, here the upstream does: a cluster becomes as many upstreams as its routes
-//! want of it.
+//! Envoy's routes choose timeout, Host, retries and what is hashed, here the upstream does: a cluster becomes as many
+//! upstreams as its routes want of it.
 
-use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::json;
 
 use super::{
+    dns::Lookup,
+    endpoint::{self, Endpoints},
     names::{Names, plain},
-    output::{Endpoint, Upstream},
-    tree::Table,
+    output::{self, Endpoint, Keys, Upstream},
+    policy::Affinity,
+    resilience,
+    tree::{Notes, Table},
 };
+use crate::config::KeyPath;
 
 /// Stands where endpoints are not known. Nobody listens there.
 const UNREACHABLE: &str = "127.0.0.1:1";
 
 /// What a route wants of an upstream.
-#[derive(PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Want {
     pub host: Option<String>,
     /// None: all the time it takes.
     pub total: Option<Duration>,
+    pub retry: Keys,
+    /// Of no meaning to a cluster that is not balanced by hash.
+    pub affinity: Option<Affinity>,
 }
 
 pub struct Upstreams {
@@ -29,7 +39,11 @@ pub struct Upstreams {
 
 struct Cluster {
     name: String,
+    place: KeyPath,
     upstream: Upstream,
+    /// Keys of `balance` for routes that say what is hashed; None where nothing is.
+    hash: Option<Keys>,
+    lookup: Option<Lookup>,
     /// What the first that is wanted is called.
     plain_name: String,
     wanted: Vec<(String, Want)>,
@@ -40,7 +54,10 @@ impl Upstreams {
         let mut upstreams = Upstreams { clusters: Vec::new(), names: Names::default() };
         for mut table in tables {
             match table.text("name") {
-                Some(name) if !upstreams.knows(&name) => upstreams.add(name, upstream(table)),
+                Some(name) if !upstreams.knows(&name) => {
+                    let plain_name = upstreams.names.unique(&plain(&name));
+                    upstreams.clusters.push(Cluster::read(table, name, plain_name));
+                }
                 Some(_) => table.leave("there is a cluster of this name before it"),
                 None => table.leave("a cluster without a name"),
             }
@@ -52,18 +69,22 @@ impl Upstreams {
         self.clusters.iter().any(|known| known.name == cluster)
     }
 
-    fn add(&mut self, name: String, upstream: Upstream) {
-        let plain_name = self.names.unique(&plain(&name));
-        self.clusters.push(Cluster { name, upstream, plain_name, wanted: Vec::new() });
+    /// Whether any of them is balanced by hash.
+    pub fn hashes<'c>(&self, mut clusters: impl Iterator<Item = &'c String>) -> bool {
+        clusters.any(|name| self.clusters.iter().any(|known| known.name == *name && known.hash.is_some()))
     }
 
     /// The upstream for requests to a cluster. One that is not known becomes an upstream without real endpoints.
-    pub fn name_of(&mut self, cluster: &str, want: Want) -> String {
+    pub fn name_of(&mut self, cluster: &str, mut want: Want, place: &KeyPath, notes: &Notes) -> String {
         if !self.knows(cluster) {
-            self.add(cluster.to_owned(), unreachable());
+            let why = format!("cluster {cluster:?} is not in the file; its upstream has no real endpoint");
+            notes.left(place, &why);
+            let plain_name = self.names.unique(&plain(cluster));
+            self.clusters.push(Cluster::unknown(cluster.to_owned(), place.clone(), plain_name));
         }
         let place = self.clusters.iter().position(|known| known.name == cluster).unwrap_or_default();
-        let Cluster { plain_name, wanted, .. } = &mut self.clusters[place];
+        let Cluster { plain_name, wanted, hash, .. } = &mut self.clusters[place];
+        want.affinity = want.affinity.filter(|_| hash.is_some());
         if let Some((name, _)) = wanted.iter().find(|(_, other)| *other == want) {
             return name.clone();
         }
@@ -78,70 +99,96 @@ impl Upstreams {
         renamed.map(|cluster| (cluster.name.clone(), cluster.plain_name.clone())).collect()
     }
 
+    /// How names are looked up, for all of them.
+    pub fn dns(&self, notes: &Notes) -> Keys {
+        Lookup::of_all(self.clusters.iter().filter_map(|cluster| cluster.lookup.as_ref()), notes)
+    }
+
     /// All of them, also those that no route uses: plugins may call them.
-    pub fn all(self) -> Vec<(String, Upstream)> {
-        let all = self.clusters.into_iter().flat_map(|cluster| {
-            if cluster.wanted.is_empty() {
-                return vec![(cluster.plain_name, cluster.upstream)];
-            }
-            let wanted = cluster.wanted.into_iter();
-            wanted.map(|(name, want)| (name, wanting(&cluster.upstream, want))).collect()
-        });
-        all.collect()
+    pub fn all(self, notes: &Notes) -> Vec<(String, Upstream)> {
+        self.clusters.into_iter().flat_map(|cluster| cluster.upstreams(notes)).collect()
     }
 }
 
-fn wanting(upstream: &Upstream, want: Want) -> Upstream {
+impl Cluster {
+    fn unknown(name: String, place: KeyPath, plain_name: String) -> Self {
+        let endpoints = vec![Endpoint::Address(UNREACHABLE.to_owned())];
+        let upstream = Upstream { endpoints, ..Upstream::default() };
+        Cluster { name, place, upstream, hash: None, lookup: None, plain_name, wanted: Vec::new() }
+    }
+
+    fn read(mut table: Table, name: String, plain_name: String) -> Self {
+        let mut cluster = Cluster::unknown(name, table.path().clone(), plain_name);
+        table.skip(&["alt_stat_name", "observability_name"]);
+        let lookup = Lookup::take(&mut table);
+        let upstream = &mut cluster.upstream;
+        let connect = table.time("connect_timeout").map(output::duration);
+        upstream.timeouts.extend(connect.map(|connect| ("connect", connect)));
+        if let Some(mut socket) = table.table("transport_socket") {
+            match socket.kind() {
+                "RawBuffer" => socket.skip(&["name", "typed_config"]),
+                _ => socket
+                    .leave("TLS, which wasmgate does not speak: requests go to this upstream in the clear"),
+            }
+        }
+        let options = table.table("typed_extension_protocol_options");
+        let idle = options.and_then(idle_timeout).map(output::duration);
+        upstream.keep_alive.extend(idle.map(|idle| ("idle", idle)));
+        let endpoints = table.table("load_assignment").map(endpoint::read).unwrap_or_default();
+        cluster.lookup = lookup.filter(|_| endpoints.have_names());
+        let Endpoints { all, health_port } = endpoints;
+        if all.is_empty() {
+            let why = format!("no endpoint of it is known; {UNREACHABLE} holds their place");
+            table.notes().left(table.path(), &why);
+        } else {
+            upstream.endpoints = all;
+        }
+        (upstream.balance, cluster.hash) = resilience::balance(&mut table);
+        upstream.health = resilience::health(&mut table, &cluster.name, health_port);
+        upstream.outliers = resilience::outliers(&mut table);
+        (upstream.limits, upstream.retry) = resilience::limits(&mut table);
+        cluster
+    }
+
+    fn upstreams(self, notes: &Notes) -> Vec<(String, Upstream)> {
+        let count = self.wanted.len();
+        if count == 0 {
+            return vec![(self.plain_name, self.upstream)];
+        }
+        let Upstream { health, outliers, limits, .. } = &self.upstream;
+        if count > 1 && [health, outliers, limits].iter().any(|keys| !keys.is_empty()) {
+            let what = format!(
+                "it becomes {count} upstreams, as its routes want; each checks and counts for itself"
+            );
+            notes.caution(&self.place, &what);
+        }
+        let (upstream, hash) = (self.upstream, self.hash);
+        let wanted = self.wanted.into_iter();
+        wanted.map(|(name, want)| (name, wanting(upstream.clone(), hash.as_ref(), want))).collect()
+    }
+}
+
+fn wanting(mut upstream: Upstream, hash: Option<&Keys>, want: Want) -> Upstream {
     // Envoy's own limit on silence; the default here would end a long answer that Envoy waits for.
     let (default, longest) = (Duration::from_secs(60), Duration::from_secs(300));
     let read = want.total.unwrap_or(longest).min(longest);
-    let mut upstream = Upstream { host: want.host, ..upstream.clone() };
+    upstream.host = want.host;
     if read > default {
-        upstream.timeouts.insert("read", written(read));
+        upstream.timeouts.insert("read", output::duration(read));
     }
-    if let Some(total) = want.total {
-        upstream.timeouts.insert("total", written(total));
-    }
-    upstream
-}
-
-fn upstream(mut table: Table) -> Upstream {
-    table.skip(&["alt_stat_name", "observability_name"]);
-    table.skip_if("lb_policy", &["ROUND_ROBIN"]);
-    table.skip_if("type", &["STATIC", "STRICT_DNS", "LOGICAL_DNS"]);
-    let mut upstream = unreachable();
-    if let Some(connect) = table.duration("connect_timeout").filter(|connect| !connect.is_zero()) {
-        upstream.timeouts.insert("connect", written(connect));
-    }
-    if let Some(mut socket) = table.table("transport_socket") {
-        match socket.kind() {
-            "RawBuffer" => socket.skip(&["name", "typed_config"]),
-            _ => {
-                socket.leave("TLS, which wasmgate does not speak: requests go to this upstream in the clear")
-            }
+    upstream.timeouts.extend(want.total.map(|total| ("total", output::duration(total))));
+    upstream.retry.extend(want.retry);
+    match want.affinity.zip(hash) {
+        Some((Affinity::Key(key), hash)) => {
+            upstream.balance.extend([("method", json!("hash")), ("key", json!(key))]);
+            upstream.balance.extend(hash.clone());
         }
-    }
-    let options = table.table("typed_extension_protocol_options");
-    if let Some(idle) = options.and_then(idle_timeout) {
-        upstream.keep_alive.insert("idle", written(idle));
-    }
-    let endpoints = endpoints(&mut table);
-    if endpoints.is_empty() {
-        let why = format!("no endpoint of it is known; {UNREACHABLE} holds their place");
-        table.notes().left(table.path(), &why);
-    } else {
-        upstream.endpoints = endpoints;
+        Some((Affinity::Cookie(cookie), _)) => {
+            upstream.balance.insert("sticky", json!(cookie));
+        }
+        None => {}
     }
     upstream
-}
-
-fn unreachable() -> Upstream {
-    Upstream {
-        endpoints: vec![Endpoint::Address(UNREACHABLE.to_owned())],
-        host: None,
-        timeouts: BTreeMap::new(),
-        keep_alive: BTreeMap::new(),
-    }
 }
 
 /// How long idle connections are kept. The default of the other options is HTTP/1.1, which is spoken here.
@@ -151,70 +198,5 @@ fn idle_timeout(mut options: Table) -> Option<Duration> {
     if let Some(mut explicit) = options.table("explicit_http_config") {
         explicit.skip_if("http_protocol_options", &["{}"]);
     }
-    options.table("common_http_protocol_options")?.duration("idle_timeout").filter(|idle| !idle.is_zero())
-}
-
-fn endpoints(table: &mut Table) -> Vec<Endpoint> {
-    let Some(mut assignment) = table.table("load_assignment") else { return Vec::new() };
-    assignment.skip(&["cluster_name"]);
-    let mut endpoints = Vec::new();
-    for mut locality in assignment.tables("endpoints") {
-        locality.skip_if("priority", &["0"]);
-        if locality.has("priority") {
-            locality.leave("endpoints for when the others are down; there is no such order here");
-            continue;
-        }
-        locality
-            .leave_entry("load_balancing_weight", "the weight of a locality; write it into its endpoints");
-        endpoints.extend(locality.tables("lb_endpoints").into_iter().filter_map(endpoint));
-    }
-    endpoints
-}
-
-fn endpoint(mut table: Table) -> Option<Endpoint> {
-    let weight = table.take("load_balancing_weight", |weight| u16::try_from(weight.as_u64()?).ok());
-    let mut inner = table.table("endpoint")?;
-    let Some((host, port)) = socket(&mut inner).filter(|(host, port)| *port != 0 && is_host(host)) else {
-        inner.leave("its address is no host and port of TCP");
-        return None;
-    };
-    inner.skip(&["hostname"]);
-    let address = address(&host, port);
-    Some(match weight {
-        None | Some(1) => Endpoint::Address(address),
-        Some(weight) => Endpoint::Weighted { address, weight },
-    })
-}
-
-fn is_host(text: &str) -> bool {
-    let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    text.parse::<Ipv6Addr>().is_ok() || (!text.is_empty() && text.chars().all(part_of_name))
-}
-
-/// The TCP address in a table with an `address`.
-pub fn socket(table: &mut Table) -> Option<(String, u16)> {
-    let mut socket = table.table("address")?.table("socket_address")?;
-    socket.skip_if("protocol", &["TCP"]);
-    if socket.has("protocol") {
-        socket.leave("another protocol than TCP");
-        return None;
-    }
-    let host = socket.text("address")?;
-    let port = socket.take("port_value", |port| u16::try_from(port.as_u64()?).ok())?;
-    Some((host, port))
-}
-
-pub fn address(host: &str, port: u16) -> String {
-    match host.parse::<Ipv6Addr>() {
-        Ok(host) => format!("[{host}]:{port}"),
-        Err(_) => format!("{host}:{port}"),
-    }
-}
-
-/// A duration as the config has it, at least a millisecond.
-fn written(duration: Duration) -> String {
-    match duration.as_millis().max(1) {
-        millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
-        millis => format!("{millis}ms"),
-    }
+    options.table("common_http_protocol_options")?.time("idle_timeout")
 }

@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    cluster::{Upstreams, address, socket},
+    cluster::Upstreams,
+    endpoint::{address, socket},
     filter::Plugins,
     names::Names,
     order,
-    output::{Admin, Listener, Output},
+    output::{Admin, Keys, Listener, Output},
     route::{self, Scope, VirtualHost},
     tree::{Notes, Table},
 };
@@ -19,7 +20,9 @@ use crate::config::{KeyPath, Node};
 pub fn config(tree: Value, notes: &Notes) -> Result<Output, &'static str> {
     let Value::Object(entries) = tree else { return Err("this is no config of Envoy") };
     let mut root = Table::new(KeyPath::root(), entries, notes);
-    let node = root.table("node").and_then(node);
+    let mut identity = root.table("node");
+    let server = server(&mut root, identity.as_mut());
+    let node = identity.and_then(node);
     let admin = root.table("admin").and_then(admin);
     let mut resources = root.table("static_resources").ok_or(NO_LISTENER)?;
     let mut migration = Migration {
@@ -36,7 +39,8 @@ pub fn config(tree: Value, notes: &Notes) -> Result<Output, &'static str> {
     for extension in root.tables("bootstrap_extensions") {
         migration.plugins.service(extension);
     }
-    migration.output(node, admin, notes)
+    let output = migration.output(node, admin, notes)?;
+    Ok(Output { server, ..output })
 }
 
 const NO_LISTENER: &str = "it holds no static listener for HTTP";
@@ -95,9 +99,11 @@ impl Migration {
             routes.iter_mut().for_each(|route| route.matches.listener = None);
         }
         let plugins = self.plugins.all(&self.upstreams.renamed());
-        let upstreams = self.upstreams.all();
+        let dns = self.upstreams.dns(notes);
+        let upstreams = self.upstreams.all(notes);
         let node = node.filter(|node| !plugins.is_empty() && *node != Node::default());
-        Ok(Output { listeners: self.listeners, admin, node, plugins, upstreams, routes })
+        let (server, listeners) = (Keys::new(), self.listeners);
+        Ok(Output { server, listeners, admin, node, plugins, dns, upstreams, routes })
     }
 }
 
@@ -128,6 +134,24 @@ fn connection_manager<'n>(listener: &mut Table<'n>) -> Option<Table<'n>> {
         }
     }
     found
+}
+
+/// The zone whose endpoints come first. Envoy has one where it knows which cluster it is of.
+fn server(root: &mut Table, node: Option<&mut Table>) -> Keys {
+    let manager = root.table("cluster_manager");
+    let own = manager.and_then(|mut manager| manager.text("local_cluster_name"));
+    let Some(mut place) = node.and_then(|node| node.table("locality")) else { return Keys::new() };
+    if own.is_none() {
+        place.leave_entry(
+            "zone",
+            "Envoy prefers no zone without `local_cluster_name`; `zone` of [server] does",
+        );
+    }
+    let at = place.at("zone");
+    let Some(zone) = place.text("zone").filter(|zone| !zone.is_empty()) else { return Keys::new() };
+    let what = "endpoints of this zone get all requests that they can take; Envoy evens the zones out";
+    place.notes().caution(&at, what);
+    Keys::from([("zone", json!(zone))])
 }
 
 /// Who Envoy is, for the control plane and for filters.

@@ -1,18 +1,23 @@
 //! The wasmgate config that is printed: the keys that a migration may need, and how they are laid out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use toml::{Table, ser::Error};
 
 use crate::config::{self, KeyPath, Node};
 
+/// A table that is written key by key.
+pub type Keys = BTreeMap<&'static str, Value>;
+
 pub struct Output {
+    pub server: Keys,
     pub listeners: Vec<Listener>,
     pub admin: Option<Admin>,
     pub node: Option<Node>,
     pub plugins: Vec<(String, Plugin)>,
+    pub dns: Keys,
     pub upstreams: Vec<(String, Upstream)>,
     pub routes: Vec<Route>,
 }
@@ -55,22 +60,32 @@ pub struct Plugin {
     pub clusters: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub timeouts: BTreeMap<&'static str, String>,
+    pub timeouts: Keys,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub keep_alive: BTreeMap<&'static str, String>,
+    pub keep_alive: Keys,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub balance: Keys,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub health: Keys,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outliers: Keys,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: Keys,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub retry: Keys,
 }
 
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 pub enum Endpoint {
     Address(String),
-    Weighted { address: String, weight: u16 },
+    Table(Keys),
 }
 
 #[derive(Serialize)]
@@ -84,11 +99,28 @@ pub struct Route {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mirror: Keys,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<Use>,
+}
+
+#[derive(Serialize)]
+pub struct Split {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
+    pub branches: Vec<Branch>,
+}
+
+#[derive(Serialize)]
+pub struct Branch {
+    pub upstream: String,
+    pub weight: u32,
 }
 
 #[derive(Default, PartialEq, Serialize)]
@@ -140,6 +172,9 @@ pub enum Use {
 impl Output {
     pub fn text(&self) -> Result<String, Error> {
         let mut text = String::new();
+        if !self.server.is_empty() {
+            section(&mut text, "[server]", &self.server)?;
+        }
         for listener in &self.listeners {
             section(&mut text, "[[listener]]", listener)?;
         }
@@ -152,6 +187,9 @@ impl Output {
         for (name, plugin) in &self.plugins {
             section(&mut text, &header("plugin", name), plugin)?;
         }
+        if !self.dns.is_empty() {
+            section(&mut text, "[dns]", &self.dns)?;
+        }
         for (name, upstream) in &self.upstreams {
             section(&mut text, &header("upstream", name), upstream)?;
         }
@@ -162,18 +200,42 @@ impl Output {
     }
 }
 
+/// A duration as the config has it, at least a millisecond.
+pub fn duration(duration: Duration) -> Value {
+    json!(match duration.as_millis().max(1) {
+        millis if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    })
+}
+
 fn header(kind: &str, name: &str) -> String {
     format!("[{}]", KeyPath::root().key(kind).key(name))
 }
 
-/// Inner tables on a line, as in configs that are written by hand.
+/// Inner tables on a line, as in configs that are written by hand, unless the line is a long one.
 fn section(text: &mut String, header: &str, body: &impl Serialize) -> Result<(), Error> {
     *text += &format!("\n{header}\n");
+    let mut tables = Vec::new();
     for (key, mut value) in Table::try_from(body)? {
         escape(&mut value);
-        *text += &format!("{key} = {}\n", written(&value));
+        let line = written(&value);
+        match value {
+            toml::Value::Table(table) if line.len() > 100 && is_plain(&table) => tables.push((key, table)),
+            _ => *text += &format!("{key} = {line}\n"),
+        }
+    }
+    for (key, table) in tables {
+        *text += &format!("\n[{}.{key}]\n", header.trim_matches(['[', ']']));
+        for (key, value) in table {
+            *text += &format!("{key} = {}\n", written(&value));
+        }
     }
     Ok(())
+}
+
+/// Whether its keys need no quotes.
+fn is_plain(table: &Table) -> bool {
+    table.keys().all(|key| KeyPath::root().key(key).to_string() == *key)
 }
 
 /// A long array takes a line for each of its values.

@@ -9,6 +9,7 @@ use super::{
     matching,
     names::Names,
     output::{Match, Route, Use},
+    policy::Policies,
     tree::Table,
 };
 use crate::{config::KeyPath, router::HostPattern};
@@ -37,6 +38,7 @@ struct Above<'a> {
     /// The virtual host's and those of all routes.
     changes: [&'a Changes; 2],
     closest_wins: bool,
+    policies: &'a Policies,
 }
 
 /// A `route_config`.
@@ -45,6 +47,7 @@ pub fn read(mut table: Table, scope: &mut Scope) -> Vec<VirtualHost> {
     table.skip(&["name", "validate_clusters", "ignore_port_in_host_matching"]);
     let closest_wins = table.flag("most_specific_header_mutations_wins").unwrap_or(false);
     let changes = Changes::take(&mut table);
+    let policies = Policies::take(&mut table);
     let (mut virtual_hosts, mut taken) = (Vec::new(), BTreeSet::new());
     for mut host in table.tables("virtual_hosts") {
         host.skip_if("require_tls", &["NONE"]);
@@ -55,7 +58,8 @@ pub fn read(mut table: Table, scope: &mut Scope) -> Vec<VirtualHost> {
             continue;
         }
         let own = Changes::take(&mut host);
-        let above = Above { hosts: &hosts, changes: [&own, &changes], closest_wins };
+        let policies = Policies::take(&mut host).or(&policies);
+        let above = Above { hosts: &hosts, changes: [&own, &changes], closest_wins, policies: &policies };
         let tables = host.tables("routes");
         let is_only = tables.len() == 1;
         let routes = tables.into_iter().enumerate().filter_map(|(i, table)| {
@@ -109,7 +113,7 @@ fn route(mut table: Table, name: String, above: &Above, scope: &mut Scope) -> Op
         table.leave("no route of wasmgate can match like this; its requests go to the routes that are left");
         return None;
     };
-    let Some(action) = action::take(&mut table, &path, scope.upstreams) else {
+    let Some(action) = action::take(&mut table, &path, above.policies, scope.upstreams) else {
         table.leave("no route of wasmgate can do this; its requests go to the routes that are left");
         return None;
     };
@@ -137,6 +141,8 @@ fn route(mut table: Table, name: String, above: &Above, scope: &mut Scope) -> Op
             ..matches
         },
         upstream: action.upstream,
+        split: action.split,
+        mirror: action.mirror,
         strip_prefix: action.strip_prefix,
         rewrite: action.rewrite,
         plugins,

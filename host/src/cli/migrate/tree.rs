@@ -1,7 +1,7 @@
 //! The YAML as a tree out of which is taken what is understood. What is still in a table when it goes out of scope is
 //! noted by its path, so that nothing is lost in silence.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -94,6 +94,19 @@ impl<'n> Table<'n> {
         self.take(name, Value::as_u64)
     }
 
+    /// As the config has it: as a number of 32 bits.
+    pub fn number_in(&mut self, name: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        self.take(name, |value| u32::try_from(value.as_u64()?).ok().filter(|number| range.contains(number)))
+    }
+
+    /// A `Percent`.
+    pub fn percent(&mut self, name: &str) -> Option<f64> {
+        self.take(name, |value| {
+            let percent = value.get("value").map_or(Some(0.0), Value::as_f64);
+            percent.filter(|percent| (0.0..=100.0).contains(percent))
+        })
+    }
+
     pub fn duration(&mut self, name: &str) -> Option<Duration> {
         self.take(name, |value| {
             let seconds = value.as_str()?.strip_suffix('s')?.parse().ok()?;
@@ -106,6 +119,11 @@ impl<'n> Table<'n> {
         let path = self.at(name);
         let entries = self.take(name, |value| value.as_object().cloned())?;
         Some(Table::new(path, entries, self.notes))
+    }
+
+    /// None as well where it is no time at all.
+    pub fn time(&mut self, name: &str) -> Option<Duration> {
+        self.duration(name).filter(|time| !time.is_zero())
     }
 
     /// The tables of a list.
