@@ -126,10 +126,23 @@ fn read_authority(uri: &Uri, version: Version, map: &HeaderMap) -> Result<Author
     if authority.as_str().contains('@') {
         return Err(bad("The authority has user information."));
     }
-    let port = authority.as_str().len() > authority.host().len();
-    match port && authority.port_u16().is_none() && !authority.as_str().ends_with(':') {
-        true => Err(bad("The port is malformed.")),
-        false => Ok(authority),
+    match has_good_port(authority.as_str()) {
+        true => Ok(authority),
+        false => Err(bad("The port is malformed.")),
+    }
+}
+
+/// Whether a port is there that can be one, an empty one, or none (RFC 3986, section 3.2.3).
+fn has_good_port(authority: &str) -> bool {
+    let bytes = authority.as_bytes();
+    // An IPv6 address has colons within its brackets.
+    match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if bytes[at] == b':' => {
+            let port = &authority[at + 1..];
+            port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+        }
+        Some(end) => end + 1 == bytes.len(),
+        None => true,
     }
 }
 
@@ -175,4 +188,19 @@ pub fn find_route(snapshot: &Snapshot, door: u32, state: &mut State) -> Option<u
     let route = &snapshot.routes[found.rule];
     (state.route, state.route_upstream) = (route.name.clone(), route.upstream.clone());
     Some(found.rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_digits_or_nothing() {
+        for good in ["a", "a:", "a:0", "a:65535", "127.0.0.1:80", "[::1]", "[::1]:", "[::1]:80"] {
+            assert!(has_good_port(good), "{good}");
+        }
+        for bad in ["a:b", "a:+80", "a:65536", "a:8 ", "[::1]x", "[::1]:x", "[::1]80"] {
+            assert!(!has_good_port(bad), "{bad}");
+        }
+    }
 }

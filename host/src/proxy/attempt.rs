@@ -66,7 +66,10 @@ pub async fn send(
     let named = settings.retry.repeats() && request.headers().contains_key(IDEMPOTENCY_KEY);
     let repeats = settings.retry.repeats() && settings.retry.may_repeat(&method, named);
     let spare = repeats.then(|| Spare::of(&mut request, settings.retry.body));
-    let ask = ask(&settings.balance, &*journey.exchange().await, request.headers());
+    let ask = match asks_for_something(&settings.balance) {
+        true => ask(&settings.balance, &*journey.exchange().await, request.headers()),
+        false => Ask::default(),
+    };
     let begun = Instant::now();
     let mut sending = Sending {
         journey,
@@ -100,6 +103,10 @@ pub async fn send_unless(
         },
     };
     Err(Box::new(Unanswered { error, letter: None }))
+}
+
+fn asks_for_something(balance: &config::Balance) -> bool {
+    balance.sticky.is_some() || matches!(balance.choice, Choice::Hash { .. })
 }
 
 /// What the request is balanced by. These are its headers: the exchange may have given them away.
@@ -153,7 +160,8 @@ impl Sending<'_> {
             let hedge = self.cluster.upstream.settings.retry.hedge.filter(|_| self.spare.is_some());
             let (pool, mut attempted) = match hedge {
                 None => {
-                    let attempted = self.attempt(&pool, request).await;
+                    let now = if attempt == 1 { self.begun } else { Instant::now() };
+                    let attempted = self.attempt(&pool, request, now).await;
                     (pool, attempted)
                 }
                 Some(after) => Box::pin(self.race(pool, request, after)).await,
@@ -178,7 +186,7 @@ impl Sending<'_> {
         request: Box<Request<Body>>,
         after: Duration,
     ) -> (Rc<Pool>, Attempted) {
-        let mut first = pin!(self.attempt(&pool, request));
+        let mut first = pin!(self.attempt(&pool, request, Instant::now()));
         tokio::select! {
             biased;
             attempted = &mut first => return (pool.clone(), attempted),
@@ -192,7 +200,7 @@ impl Sending<'_> {
         if !self.ticket.may_retry() {
             return (pool.clone(), first.await);
         }
-        let mut second = pin!(self.attempt(&other, copy));
+        let mut second = pin!(self.attempt(&other, copy, Instant::now()));
         tokio::select! {
             biased;
             attempted = &mut first => match counts(&attempted) {
@@ -206,7 +214,7 @@ impl Sending<'_> {
         }
     }
 
-    async fn attempt(&self, pool: &Rc<Pool>, mut request: Box<Request<Body>>) -> Attempted {
+    async fn attempt(&self, pool: &Rc<Pool>, mut request: Box<Request<Body>>, now: Instant) -> Attempted {
         let settings = &self.cluster.upstream.settings;
         self.host.write(request.headers_mut(), &settings.host, &pool.endpoint);
         let span = {
@@ -217,13 +225,12 @@ impl Sending<'_> {
             let trace = exchange.trace.as_mut();
             trace.map(|trace| trace.begin_attempt(&settings.name, label, request.headers_mut()))
         };
-        let begun = Instant::now();
-        self.journey.upload.set(Some(begun));
-        let counted = self.cluster.attempt(pool);
+        self.journey.upload.set(Some(now));
+        let counted = self.cluster.attempt(pool, now.into_std());
         let attempted = tokio::select! {
             biased;
             sent = pool.clone().send(request) => sent.map_err(Ended::Failed),
-            total = self.stalled() => Err(Ended::TimedOut { total }),
+            total = self.stalled(now) => Err(Ended::TimedOut { total }),
         };
         match &attempted {
             Ok((response, _)) => counted.answered(response.status()),
@@ -244,12 +251,11 @@ impl Sending<'_> {
 
     /// Returns when the upstream has taken too long, and whether that was with all attempts. While it is the client
     /// that has to go on, with the request's body, the time for an answer does not run.
-    async fn stalled(&self) -> bool {
+    async fn stalled(&self, mut now: Instant) -> bool {
         let settings = &self.cluster.upstream.settings;
         let read = settings.timeouts.read;
         let limit = settings.retry.per_try.map_or(read, |per_try| per_try.min(read));
         loop {
-            let now = Instant::now();
             let end = self.journey.upload.get().unwrap_or(now) + limit;
             let last = self.deadline.is_some_and(|deadline| deadline <= end);
             let end = self.deadline.map_or(end, |deadline| deadline.min(end));
@@ -257,6 +263,7 @@ impl Sending<'_> {
                 return last;
             }
             sleep_until(end).await;
+            now = Instant::now();
         }
     }
 

@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{self, Entry},
+};
 
 use super::headers::{self, Present, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::{plugin::exchange::Connection, snapshot::Forwarding};
@@ -181,14 +184,15 @@ pub fn runs_in_a_circle(map: &HeaderMap, forwarding: &Forwarding) -> bool {
 
 /// All lines of a list field as one, with one more element.
 fn append_to_list(map: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
-    let mut lines = map.get_all(&name).iter().map(HeaderValue::as_bytes).peekable();
-    if lines.peek().is_none() {
-        map.insert(name, element.clone());
-        return;
-    }
-    let list = lines.chain([element.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
-    if let Ok(list) = HeaderValue::from_bytes(&list) {
-        map.insert(name, list);
+    match map.entry(name) {
+        Entry::Vacant(entry) => _ = entry.insert(element.clone()),
+        Entry::Occupied(mut entry) => {
+            let lines = entry.iter().chain([element]).map(HeaderValue::as_bytes);
+            let list = lines.collect::<Vec<_>>().join(&b", "[..]);
+            if let Ok(list) = HeaderValue::from_bytes(&list) {
+                entry.insert_mult(list);
+            }
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the fields of a message are to a proxy. One pass over the names tells which of those that
 //! need attention are there; most messages have none.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -102,8 +105,13 @@ fn is_claim(name: &HeaderName) -> bool {
 }
 
 fn strip_named(map: &mut HeaderMap) {
-    let lines: Vec<HeaderValue> = map.get_all(header::CONNECTION).iter().cloned().collect();
-    map.remove(header::CONNECTION);
+    let Entry::Occupied(lines) = map.entry(header::CONNECTION) else { return };
+    // Most lines say nothing of other fields: Keep-Alive goes in any case.
+    let says_little = |line: &HeaderValue| {
+        line.as_bytes().eq_ignore_ascii_case(b"keep-alive") || line.as_bytes().eq_ignore_ascii_case(b"close")
+    };
+    let (_, lines) = lines.remove_entry_mult();
+    let lines: Vec<HeaderValue> = lines.filter(|line| !says_little(line)).collect();
     for token in lines.iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
         let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) else { continue };
         if !KEPT.contains(&name) && !is_claim(&name) {

@@ -78,7 +78,7 @@ async fn send(mirror: &Mirroring, mut copy: Box<Request<Body>>, host: &Host) {
     cluster.numbers.mirrored.add(1);
     let limit = settings.timeouts.total.unwrap_or(settings.timeouts.read);
     let begun = Instant::now();
-    let attempt = cluster.attempt(&pool);
+    let attempt = cluster.attempt(&pool, begun.into_std());
     let (response, connection) = match timeout_at(begun + limit, pool.clone().send(copy)).await {
         Ok(Ok(sent)) => sent,
         Ok(Err(failed)) => return attempt.failed(&failed.error),

@@ -104,8 +104,9 @@ fn is_plain(authority: &[u8]) -> bool {
 
 /// The last colon of a bare `[::1]` is followed by a bracket, so it starts no port.
 fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+    // Ports are short: looking at each byte is faster than a search.
+    match authority.bytes().rposition(|byte| !byte.is_ascii_digit()) {
+        Some(at) if authority.as_bytes()[at] == b':' => &authority[..at],
         _ => authority,
     }
 }

@@ -151,15 +151,15 @@ impl Cluster {
     }
 
     /// A request goes to an endpoint: what becomes of it is to be told.
-    pub fn attempt<'a>(&'a self, pool: &'a Pool) -> Attempt<'a> {
+    pub fn attempt<'a>(&'a self, pool: &'a Pool, now: Instant) -> Attempt<'a> {
         self.numbers.begun.add(1);
-        Attempt { cluster: self, pool, begun: Instant::now(), told: false }
+        Attempt { cluster: self, pool, begun: now, told: false }
     }
 
     /// Sends a request of the gateway's own, in time for its head. None where there is no endpoint.
     pub async fn call(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
         let pool = self.pick(&Ask::default())?;
-        let attempt = self.attempt(&pool);
+        let attempt = self.attempt(&pool, Instant::now());
         Some(match pool.clone().send(Box::new(request)).await {
             Ok((response, connection)) => {
                 attempt.answered(response.status());
@@ -176,7 +176,7 @@ impl Cluster {
     /// The same by HTTP/2, on a connection that requests share.
     pub async fn call_http2(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
         let pool = self.pick(&Ask::default())?;
-        let attempt = self.attempt(&pool);
+        let attempt = self.attempt(&pool, Instant::now());
         let sent = pool.clone().send_http2(request).await;
         match &sent {
             Ok(response) => attempt.answered(response.status()),

@@ -22,6 +22,8 @@ const STEP: Duration = Duration::from_millis(200);
 pub struct LineUp {
     /// Of all members, in their order.
     pub pools: Vec<Rc<Pool>>,
+    /// There is one member, and it is in service: nothing is left to choose.
+    single: bool,
     tiers: Tiers,
     /// Of each tier, over its members.
     balancers: Vec<Balancer>,
@@ -70,13 +72,17 @@ impl LineUp {
         let mut serving = vec![false; pools.len()];
         tiers.tiers.iter().flat_map(|tier| &tier.members).for_each(|place| serving[*place] = true);
         pools.iter().zip(serving).for_each(|(pool, serving)| pool.set_serving(serving));
+        let single = pools.len() == 1 && tiers.choose(|| 0).is_some();
         let until = (!settled).then(|| now + STEP);
-        LineUp { pools, balancers: balancers.collect(), tiers, until }
+        LineUp { pools, single, balancers: balancers.collect(), tiers, until }
     }
 
     /// None where nobody is in service. One that has failed the request comes only where there is no other.
     pub fn pick(&mut self, ask: &Ask, mut random: impl FnMut() -> u64) -> Option<Rc<Pool>> {
-        let LineUp { pools, tiers, balancers, .. } = self;
+        let LineUp { pools, single, tiers, balancers, .. } = self;
+        if *single {
+            return pools.first().cloned();
+        }
         let failed = |place: usize| ask.failed.iter().any(|pool| Rc::ptr_eq(pool, &pools[place]));
         if let Some(hash) = ask.sticky {
             let mut serving = tiers.tiers.iter().flat_map(|tier| &tier.members);

@@ -163,13 +163,14 @@ fn what_nobody_waited_for_says_nothing_of_the_upstream() {
     let upstream = Arc::new(bench.upstream(&[A], "breaker = { failures = 0, failure_rate = 50.0 }", None));
     let cluster = Rc::new(Cluster::new(upstream.clone(), &bench.0, 0, None));
     let pool = cluster.pick(&Ask::default()).expect("a pool");
-    drop(cluster.attempt(&pool));
-    cluster.attempt(&pool).failed(&pool::Error::Overloaded);
+    let attempt = || cluster.attempt(&pool, Instant::now());
+    drop(attempt());
+    attempt().failed(&pool::Error::Overloaded);
     assert_eq!(upstream.totals(), Totals { requests: 0, failures: 0 });
-    cluster.attempt(&pool).answered(http::StatusCode::OK);
-    cluster.attempt(&pool).answered(http::StatusCode::BAD_GATEWAY);
-    cluster.attempt(&pool).failed(&pool::Error::ConnectTimeout);
-    cluster.attempt(&pool).timed_out();
+    attempt().answered(http::StatusCode::OK);
+    attempt().answered(http::StatusCode::BAD_GATEWAY);
+    attempt().failed(&pool::Error::ConnectTimeout);
+    attempt().timed_out();
     assert_eq!(upstream.totals(), Totals { requests: 4, failures: 3 });
     let status = |status| {
         bench.metric(&format!("wasmgate_upstream_requests_total{{upstream=\"u\",status=\"{status}\""))
