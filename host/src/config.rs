@@ -20,6 +20,7 @@ use crate::{
     bucket::Rate,
     pace::Pace,
     router::{Table, ValueMatch},
+    tls::{Acceptor, Identity},
 };
 
 mod check;
@@ -175,6 +176,16 @@ pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
     pub limits: ListenerLimits,
+    pub tls: Option<ListenerTls>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerTls {
+    pub identities: Vec<Identity>,
+    /// Made of these, and of what clients have to show.
+    pub acceptor: Acceptor,
+    /// The upstream is told whom a client's certificate is for.
+    pub header: bool,
 }
 
 /// What a listener lets in, on all workers together. A client is an IPv4 address or an IPv6 network of 64 bits.

@@ -160,14 +160,14 @@ pub fn run(path: &Path) -> Result<(), Error> {
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
     let mut listeners = Listeners::new(orders, inherited);
     let opening = listeners.prepare(&config)?;
-    snapshot.doors = opening.doors();
+    snapshot.entrances = opening.entrances();
     records.put_into(&mut snapshot);
     let (controller, drain) = drain::channel();
     let current: Current = Arc::new(ArcSwap::from_pointee(snapshot));
     for (number, orders) in workers.into_iter().enumerate() {
         start_worker(number, current.clone(), orders, drain.clone())?;
     }
-    listeners.carry_out(opening);
+    listeners.carry_out(opening, &metrics);
     listeners.forget_inherited();
     thread::spawn({
         let (capabilities, current) = (loader.capabilities(), Arc::downgrade(&current));

@@ -23,6 +23,7 @@ pub mod sync;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod upstream;
 pub mod wasm;
 

@@ -6,6 +6,7 @@ mod connection;
 mod door;
 mod guard;
 mod refusal;
+mod tls;
 mod watch;
 
 use std::{

@@ -23,6 +23,7 @@ use crate::{
         numbers::{PluginNumbers, RouteNumbers},
         otlp::Tracer,
     },
+    tls::Acceptor,
     upstream::{Cluster, Upstream},
 };
 use reach::{Clusters, Reach};
@@ -30,8 +31,8 @@ use reach::{Clusters, Reach};
 pub use split::Traffic;
 
 pub struct Snapshot {
-    /// The listeners in the order in which rules name them, each by the id of its door, and what they let in.
-    pub doors: Vec<(u32, Arc<Limiter>)>,
+    /// The listeners in the order in which rules name them.
+    pub entrances: Vec<Entrance>,
     pub table: Arc<Table>,
     /// In the order of the table's rules.
     pub routes: Vec<RouteSpec>,
@@ -50,14 +51,33 @@ pub struct Snapshot {
 impl Snapshot {
     /// The listener's place among those of the config; one that no rule names where it is gone.
     pub fn listener(&self, door: u32) -> u16 {
-        let place = self.doors.iter().position(|(known, _)| *known == door);
+        let place = self.entrances.iter().position(|entrance| entrance.door == door);
         place.and_then(|place| u16::try_from(place).ok()).unwrap_or(u16::MAX)
     }
 
     /// None for a listener that is gone.
-    pub fn limiter(&self, door: u32) -> Option<&Limiter> {
-        self.doors.iter().find(|(known, _)| *known == door).map(|(_, limiter)| &**limiter)
+    pub fn entrance(&self, door: u32) -> Option<&Entrance> {
+        self.entrances.iter().find(|entrance| entrance.door == door)
     }
+
+    pub fn limiter(&self, door: u32) -> Option<&Limiter> {
+        self.entrance(door).map(|entrance| &*entrance.limiter)
+    }
+}
+
+/// A listener as clients meet it.
+pub struct Entrance {
+    /// The id of its door.
+    pub door: u32,
+    pub limiter: Arc<Limiter>,
+    pub tls: Option<EntranceTls>,
+}
+
+#[derive(Clone)]
+pub struct EntranceTls {
+    pub acceptor: Acceptor,
+    /// The upstream is told whom a client's certificate is for.
+    pub header: bool,
 }
 
 pub struct RouteSpec {

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use wasmgate_tests::binary;
+use wasmgate_tests::{binary, certificates};
 
 #[test]
 fn every_config_passes_the_check() {
@@ -15,13 +15,14 @@ fn every_config_passes_the_check() {
     let mut files = toml_files(&root.join("config"));
     files.extend(toml_files(&root.join("plugins")).into_iter().filter(|file| file.ends_with("gateway.toml")));
     assert!(files.len() > 5, "{files:?}");
-    let cache = tempfile::tempdir().unwrap();
+    let (cache, certificates) = (tempfile::tempdir().unwrap(), certificates());
     let mut faults = Vec::new();
     for file in files {
-        // A copy beside the original, with a compile cache that the test may write and secrets that exist.
+        // A copy beside the original, with a compile cache that the test may write, and secrets that exist.
         let text = fs::read_to_string(&file)
             .unwrap()
-            .replace("/var/cache/wasmgate", &cache.path().display().to_string());
+            .replace("/var/cache/wasmgate", &cache.path().display().to_string())
+            .replace("/etc/wasmgate/tls", &certificates.path().display().to_string());
         let copy = file.with_extension(format!("{}.tmp", std::process::id()));
         fs::write(&copy, &text).unwrap();
         let mut check = Command::new(binary());

@@ -34,4 +34,5 @@ mod routing;
 mod smuggling;
 mod splits;
 mod tidy;
+mod tls;
 mod traces;

@@ -26,6 +26,7 @@ mod peer;
 mod pipe;
 mod recording;
 mod reserved;
+mod tls;
 mod transcript;
 mod upstream;
 
@@ -51,6 +52,7 @@ pub use recording::{
     Case, Filtering, Lines, Recorder, Recording, Recordings, Step, fence, from_json, to_json,
 };
 pub use reserved::Reserved;
+pub use tls::{Authority, Issued, TlsClient, certificates, client_config};
 pub use upstream::{Call, TestUpstream};
 
 /// How long anything may take before it counts as never.

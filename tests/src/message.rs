@@ -1,10 +1,7 @@
 //! HTTP/1 messages read strictly: whatever RFC 9112 calls malformed is an error here, so that the
 //! gateway cannot get away with it.
 
-use std::{
-    io::{self, Error, ErrorKind, Read},
-    net::TcpStream,
-};
+use std::io::{self, Error, ErrorKind, Read};
 
 /// Header or trailer fields in their order, with names as they were sent and values as latin-1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +41,7 @@ enum Framing {
 
 /// One direction of a connection.
 pub struct Reader {
-    stream: TcpStream,
+    stream: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     /// Everything that came, for exact comparison.
     pub raw: Vec<u8>,
@@ -92,8 +89,8 @@ impl Response {
 }
 
 impl Reader {
-    pub fn new(stream: TcpStream) -> Reader {
-        Reader { stream, buffer: Vec::new(), raw: Vec::new() }
+    pub fn new(stream: impl Read + Send + 'static) -> Reader {
+        Reader { stream: Box::new(stream), buffer: Vec::new(), raw: Vec::new() }
     }
 
     /// A request's head; none where the connection ended before it.

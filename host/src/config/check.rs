@@ -6,6 +6,7 @@
 mod endpoint;
 mod plugin;
 mod route;
+mod tls;
 mod upstream;
 
 use std::{
@@ -22,8 +23,8 @@ use serde::Deserialize;
 
 use super::{
     AccessLog, AccessLogFormat, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
-    Listener, ListenerLimits, Metrics, OtlpProtocol, Overlay, Plugin, Problem, Problems, Reload, Rollout,
-    RolloutTo, Server, Source, Traces, check_value, line,
+    Listener, ListenerLimits, ListenerTls, Metrics, OtlpProtocol, Overlay, Plugin, Problem, Problems, Reload,
+    Rollout, RolloutTo, Server, Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -58,8 +59,8 @@ struct Check<'a> {
     listeners: Vec<String>,
     upstreams: Vec<String>,
     plugins: Vec<Plugin>,
-    /// Files that name endpoints.
-    endpoint_files: Files,
+    /// Files that were read beside the config: endpoints, certificates, keys.
+    read_files: Files,
     /// Plugins that are in the plugin directory, as far as was looked.
     present: BTreeSet<String>,
 }
@@ -74,7 +75,7 @@ impl<'a> Check<'a> {
             listeners: listener_names(&source),
             upstreams: upstream_names(&source),
             plugins: Vec::new(),
-            endpoint_files: Files::default(),
+            read_files: Files::default(),
             present: BTreeSet::new(),
             source,
             base,
@@ -156,7 +157,8 @@ impl<'a> Check<'a> {
             if let Some(address) = self.socket_address(&path.key("address"), &raw.address) {
                 let name = raw.name.unwrap_or(raw.address);
                 let limits = self.listener_limits(&path.key("limits"), raw.limits);
-                listeners.push((path, Listener { name, address, limits }));
+                let tls = raw.tls.and_then(|tls| self.listener_tls(&path.key("tls"), tls));
+                listeners.push((path, Listener { name, address, limits, tls }));
             }
         }
         self.distinct("name of a listener", names.into_iter());
@@ -320,7 +322,7 @@ impl<'a> Check<'a> {
     /// What the configuration reads or names.
     fn files(&self) -> Files {
         let mut files = self.source.files().clone();
-        files.extend(&self.endpoint_files);
+        files.extend(&self.read_files);
         for plugin in &self.plugins {
             files.note(plugin.file.clone());
             if let Some(Rollout { to: RolloutTo::File(file), .. }) = &plugin.rollout {

@@ -13,6 +13,7 @@ use serde_json::Value;
 mod route;
 mod schema;
 mod section;
+mod tls;
 mod upstream;
 
 use super::{
@@ -23,6 +24,7 @@ use super::{
 pub use route::*;
 pub use schema::schema;
 pub use section::Section;
+pub use tls::*;
 pub use upstream::*;
 
 /// A wasmgate configuration.
@@ -116,6 +118,8 @@ pub struct Listener {
     /// What it lets in.
     #[serde(default)]
     pub limits: ListenerLimits,
+    /// Default: it speaks in the clear.
+    pub tls: Option<ListenerTls>,
 }
 
 /// What a listener lets in, on all workers together. A client is an IPv4 address or an IPv6 network of 64 bits.

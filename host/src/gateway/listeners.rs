@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +15,8 @@ use crate::{
     config::{self, Config, KeyPath, Problem, Problems},
     limiter::Limiter,
     server::bind,
+    snapshot::{Entrance, EntranceTls},
+    telemetry::metrics::Metrics,
 };
 
 /// What a worker is told about its sockets.
@@ -38,6 +40,7 @@ struct Open {
     address: SocketAddr,
     door: u32,
     limiter: Arc<Limiter>,
+    tls: Option<EntranceTls>,
     /// The workers' own, to be handed on to a successor.
     sockets: Arc<Vec<TcpListener>>,
 }
@@ -47,14 +50,25 @@ impl Open {
         (&self.listener.name, self.listener.address) == (&listener.name, listener.address)
     }
 
-    /// The same socket under these limits.
+    /// The same socket under these limits, and with these certificates.
     fn under(&self, listener: &config::Listener, now: Instant) -> Open {
-        let mut open = Open { listener: listener.clone(), ..self.clone() };
+        let tls = tls(listener, self.tls.as_ref());
+        let mut open = Open { listener: listener.clone(), tls, ..self.clone() };
         if self.listener.limits != listener.limits {
             open.limiter = Arc::new(self.limiter.with(&listener.limits, now));
         }
         open
     }
+}
+
+/// `before` is what the same listener had.
+fn tls(listener: &config::Listener, before: Option<&EntranceTls>) -> Option<EntranceTls> {
+    let config::ListenerTls { acceptor, header, .. } = listener.tls.as_ref()?;
+    let acceptor = match before {
+        Some(before) => acceptor.following(&before.acceptor),
+        None => acceptor.clone(),
+    };
+    Some(EntranceTls { acceptor, header: *header })
 }
 
 /// A change that has everything it needs.
@@ -65,9 +79,11 @@ pub struct Change {
 }
 
 impl Change {
-    /// Doors in the order of the config's listeners.
-    pub fn doors(&self) -> Vec<(u32, Arc<Limiter>)> {
-        self.open.iter().map(|open| (open.door, open.limiter.clone())).collect()
+    /// In the order of the config's listeners.
+    pub fn entrances(&self) -> Vec<Entrance> {
+        let open = self.open.iter();
+        open.map(|open| Entrance { door: open.door, limiter: open.limiter.clone(), tls: open.tls.clone() })
+            .collect()
     }
 }
 
@@ -97,7 +113,8 @@ impl Listeners {
                 Ok((own, sockets, address)) => {
                     change.new.push((door, listener.name.as_str().into(), own));
                     let limiter = Arc::new(Limiter::new(&listener.limits, now));
-                    change.open.push(Open { listener: listener.clone(), address, door, limiter, sockets });
+                    let (listener, tls) = (listener.clone(), tls(listener, None));
+                    change.open.push(Open { listener, address, door, limiter, tls, sockets });
                 }
                 Err(error) => {
                     let place = KeyPath::root().key("listener").index(place).key("address");
@@ -151,7 +168,7 @@ impl Listeners {
         self.open.clear();
     }
 
-    pub fn carry_out(&mut self, change: Change) {
+    pub fn carry_out(&mut self, change: Change, metrics: &Metrics) {
         for open in change.open.iter().filter(|open| change.new.iter().any(|(door, ..)| *door == open.door)) {
             tracing::info!(listener = open.listener.name, address = %open.address, "listening");
         }
@@ -167,5 +184,23 @@ impl Listeners {
             }
         }
         self.open = change.open;
+        self.tell_certificates(metrics);
+    }
+
+    fn tell_certificates(&self, metrics: &Metrics) {
+        let certificates = || {
+            let with_tls =
+                self.open.iter().filter_map(|open| Some((&*open.listener.name, open.listener.tls.as_ref()?)));
+            with_tls.flat_map(|(listener, tls)| {
+                tls.identities.iter().map(move |identity| {
+                    (listener, identity.names.first().map_or("", String::as_str), identity.expires)
+                })
+            })
+        };
+        metrics.certificates(certificates());
+        let now = SystemTime::now();
+        for (listener, certificate, _) in certificates().filter(|(_, _, end)| *end < now) {
+            tracing::warn!(listener, certificate, "a certificate has expired");
+        }
     }
 }

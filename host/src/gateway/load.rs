@@ -71,7 +71,7 @@ impl Loader {
         }
         let snapshot = Snapshot {
             services,
-            doors: Vec::new(),
+            entrances: Vec::new(),
             table: config.table.clone(),
             routes: routes.collect(),
             upstreams,

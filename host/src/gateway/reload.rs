@@ -225,11 +225,11 @@ impl Reloader {
         tell_what_stays(&running.config, &config);
 
         let mut snapshot = loaded.snapshot;
-        snapshot.doors = opening.doors();
+        snapshot.entrances = opening.entrances();
         records.put_into(&mut snapshot);
         self.current.store(Arc::new(snapshot));
         self.keepers.follow(&self.current.load().upstreams, &config.dns);
-        running.listeners.carry_out(opening);
+        running.listeners.carry_out(opening, &self.metrics);
         running.plugins = Arc::new(loaded.plugins);
         std::mem::replace(&mut running.records, records).end();
         if running.config.log != config.log {

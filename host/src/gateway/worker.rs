@@ -99,6 +99,6 @@ pub fn sweep_counters(capabilities: &Capabilities, current: &Weak<ArcSwap<Snapsh
         let Some(current) = current.upgrade() else { return };
         let now = Instant::now();
         capabilities.counters.sweep(now);
-        current.load().doors.iter().for_each(|(_, limiter)| limiter.sweep(now));
+        current.load().entrances.iter().for_each(|entrance| entrance.limiter.sweep(now));
     }
 }

@@ -155,6 +155,9 @@ pub struct Tls {
     pub sni: Option<String>,
     pub alpn: Option<String>,
     pub client_certificate: Option<Vec<u8>>,
+    /// What X-Forwarded-Client-Cert is to say to upstreams: none where it is left alone, and none in it where there is
+    /// nothing to be said.
+    pub client_header: Option<Option<HeaderValue>>,
 }
 
 /// Values of the route's path parameters, as ranges of the path.

@@ -8,7 +8,9 @@ use http::{
     header::{self, Entry},
 };
 
-use super::headers::{self, Present, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::headers::{
+    self, Present, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
+};
 use crate::{plugin::exchange::Connection, snapshot::Forwarding};
 
 /// Hops of ourselves after which a request is taken to run in a circle.
@@ -95,6 +97,11 @@ pub fn announce(
 ) {
     if !forwarding.rule.trusted_proxies.is_empty() {
         translate(map, forwarding);
+    }
+    match connection.tls.as_ref().and_then(|tls| tls.client_header.as_ref()) {
+        Some(Some(own)) => _ = map.insert(X_FORWARDED_CLIENT_CERT, own.clone()),
+        Some(None) => _ = map.remove(X_FORWARDED_CLIENT_CERT),
+        None => {}
     }
     if forwarding.rule.x_forwarded {
         append_to_list(map, X_FORWARDED_FOR, &connection.peer_ip);

@@ -8,6 +8,7 @@ use http::{
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Fields that belong to one connection and go no further (RFC 9110, section 7.6.1).
@@ -23,8 +24,12 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What proxies say about a client; only a trusted one may.
-const CLAIMS: [&str; 10] = [
+const CLAIMS: [&str; 13] = [
+    // RFC 9440, section 2.4.
+    "client-cert",
+    "client-cert-chain",
     "forwarded",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",

@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     Door, Site,
     guard::Guard,
+    tls,
     watch::{Busy, Verdict, Watch},
 };
 use crate::{
@@ -50,6 +51,18 @@ const UNSENT: u32 = 32 << 10;
 
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
+/// A client's connection, in the clear or within TLS.
+pub trait Line: AsyncRead + AsyncWrite + Unpin {
+    /// What carries it.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Line for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
 pub async fn serve(
     site: Rc<Site>,
@@ -63,14 +76,27 @@ pub async fn serve(
     let _ = stream.set_nodelay(true);
     // With the system's default of no limit it would take so much that a slow client seems not to take anything.
     let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-    let facts = Arc::new(Connection::new(peer, local, None));
+    let watch = site.watches.add(door.clone());
+    let tls = site.worker.view().snapshot.entrance(door.id).and_then(|entrance| entrance.tls.clone());
+    let Some(tls) = tls else {
+        return converse(&site, stream, Connection::new(peer, local, None), &door, watch).await;
+    };
+    // In a box: connections in the clear have no room for what it takes.
+    let secured = async move {
+        let Some((stream, facts)) = tls::handshake(stream, &tls, &door, &watch).await else { return };
+        converse(&site, stream, Connection::new(peer, local, Some(facts)), &door, watch).await;
+    };
+    Box::pin(secured).await;
+}
+
+async fn converse(site: &Rc<Site>, stream: impl Line, facts: Connection, door: &Rc<Door>, watch: Rc<Watch>) {
+    let (peer, facts) = (facts.peer, Arc::new(facts));
     let limits = site.worker.view().snapshot.limits.clone();
     let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
-    let watch = site.watches.add(door.clone());
     let guarded = Guarded::new(stream, header_bytes, watch.clone());
 
     let service = service_fn(|request: Request<Incoming>| {
-        let (site, watch, facts, door) = (&site, &watch, &facts, &door);
+        let (watch, facts) = (&watch, &facts);
         async move {
             let busy = watch.busy();
             let answer = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
@@ -107,7 +133,7 @@ pub async fn serve(
                 Verdict::SlowReader => {
                     tracing::debug!(%peer, "connection: the client does not take its answer");
                     // Nor is what it has not taken kept for it by the system.
-                    let _ = connection.into_parts().io.into_inner().stream.set_zero_linger();
+                    let _ = connection.into_parts().io.into_inner().stream.tcp().set_zero_linger();
                     return;
                 }
             },
@@ -122,14 +148,14 @@ pub async fn serve(
     }
 }
 
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+async fn refuse(mut stream: impl Line) -> io::Result<()> {
     stream.write_all(SLOW_HEAD).await?;
     stream.shutdown().await
 }
 
 /// A stream whose requests are looked at before they are parsed.
-struct Guarded {
-    stream: TcpStream,
+struct Guarded<L> {
+    stream: L,
     guard: Guard,
     watch: Rc<Watch>,
     /// What is still to be read in place of the client's bytes, once these were refused.
@@ -138,8 +164,8 @@ struct Guarded {
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-impl Guarded {
-    fn new(stream: TcpStream, max_line: usize, watch: Rc<Watch>) -> Self {
+impl<L: Line> Guarded<L> {
+    fn new(stream: L, max_line: usize, watch: Rc<Watch>) -> Self {
         Guarded { stream, guard: Guard::new(max_line), watch, poison: None, linger: None }
     }
 
@@ -161,7 +187,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl<L: Line> AsyncRead for Guarded<L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -194,7 +220,7 @@ fn put(bytes: &'static [u8], buffer: &mut ReadBuf<'_>) -> &'static [u8] {
     later
 }
 
-impl AsyncWrite for Guarded {
+impl<L: Line> AsyncWrite for Guarded<L> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch.wrote(&polled);

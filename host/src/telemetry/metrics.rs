@@ -39,6 +39,7 @@ pub struct Metrics {
     pub reloads: Reloads,
     pub rollouts: Rollouts,
     upstreams: Upstreams,
+    certificates: Family<CertificateLabels, Gauge>,
 }
 
 /// All sheets of all workers.
@@ -71,6 +72,13 @@ struct EndpointLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UpstreamLabels {
     upstream: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    listener: String,
+    /// The first of its names.
+    certificate: String,
 }
 
 /// What happens to plugins that are rolled out.
@@ -145,10 +153,15 @@ impl Metrics {
         let rollouts = Rollouts::new(&mut registry);
         let spans = Spans::new(&mut registry);
         let upstreams = Upstreams::new(&mut registry);
+        let certificates = Family::default();
+        let help =
+            "Until when a certificate of a listener is good, by the first of its names: seconds since 1970";
+        registry.register("listener_certificate_end_seconds", help, certificates.clone());
         let registry = Mutex::new(registry);
         Metrics {
             rollouts,
             upstreams,
+            certificates,
             spans,
             log_dropped,
             registry,
@@ -208,6 +221,17 @@ impl Metrics {
         let labels = UpstreamLabels::new(upstream);
         self.upstreams.breaker.remove(&labels);
         self.upstreams.opened.remove(&labels);
+    }
+
+    /// What listeners show from now on: listener, name and end of each certificate.
+    pub fn certificates<'a>(&self, all: impl Iterator<Item = (&'a str, &'a str, SystemTime)>) {
+        self.certificates.clear();
+        for (listener, certificate, end) in all {
+            let labels =
+                CertificateLabels { listener: listener.to_owned(), certificate: certificate.to_owned() };
+            let seconds = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.certificates.get_or_create(&labels).set(seconds.try_into().unwrap_or(i64::MAX));
+        }
     }
 
     pub fn plugin_log_dropped(&self, plugin: &str) {

@@ -266,6 +266,9 @@ pub struct ListenerNumbers {
     pub closed: Tally,
     /// Connections that were not let in, by the limit.
     pub refused: [Tally; CONNECTION_LIMITS.len()],
+    /// TLS handshakes, and those that came to nothing.
+    pub handshakes: Tally,
+    pub handshake_failures: Tally,
 }
 
 #[cfg(test)]

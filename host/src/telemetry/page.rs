@@ -150,6 +150,12 @@ impl Page<'_> {
             }
             Ok(())
         })?;
+        let help = "TLS handshakes with clients, those that came to nothing too";
+        self.counters("tls_handshakes", help, "listener", listeners, |sheet| &sheet.handshakes)?;
+        let help = "TLS handshakes with clients that came to nothing";
+        self.counters("tls_handshake_failures", help, "listener", listeners, |sheet| {
+            &sheet.handshake_failures
+        })?;
         let help = "Open connections of a listener";
         self.gauges("connections", help, None, "listener", listeners, |sheets| {
             under_way(sheets, |sheet| &sheet.accepted, |sheet| &sheet.closed)

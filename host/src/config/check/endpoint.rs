@@ -54,7 +54,7 @@ impl Check<'_> {
 
     fn endpoint_file(&mut self, path: &KeyPath, name: &str, around: &Surroundings) -> Vec<Endpoint> {
         let file = self.file_path(name);
-        self.endpoint_files.note(file.clone());
+        self.read_files.note(file.clone());
         read_file(&file, around).unwrap_or_else(|reason| {
             self.fault(path, reason);
             Vec::new()

@@ -1,12 +1,12 @@
 //! Signatures: RSA with PKCS #1 v1.5, and ECDSA on P-256 and P-384, with keys as Envoy takes them, in DER or PEM.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use prost::Message;
-use ring::{
+use aws_lc_rs::{
     rand::SystemRandom,
     rsa,
     signature::{self, EcdsaKeyPair, UnparsedPublicKey, VerificationAlgorithm},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
+use prost::Message;
 
 use crate::wasm::proxy_wasm::{
     abi::{Answer, Status},
@@ -85,7 +85,7 @@ fn signed(hash: &str, key: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
             "sha512" => &signature::RSA_PKCS1_SHA512,
             _ => return Err("Failed to create signature.".to_owned()),
         };
-        let mut signature = vec![0; pair.public().modulus_len()];
+        let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(padding, &random, text, &mut signature).map_err(failed)?;
         return Ok(signature);
     }
@@ -93,7 +93,7 @@ fn signed(hash: &str, key: &[u8], text: &[u8]) -> Result<Vec<u8>, String> {
         (&signature::ECDSA_P256_SHA256_ASN1_SIGNING, "sha256"),
         (&signature::ECDSA_P384_SHA384_ASN1_SIGNING, "sha384"),
     ] {
-        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, key, &random) {
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(algorithm, key) {
             return match hash == of_curve {
                 true => pair.sign(&random, text).map(|signature| signature.as_ref().to_vec()).map_err(failed),
                 false => Err("Failed to create signature.".to_owned()),

@@ -1,0 +1,78 @@
+//! The beginning of a connection that speaks TLS.
+
+use std::io;
+
+use http::HeaderValue;
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{Door, connection::Line, watch::Watch};
+use crate::{
+    plugin::exchange,
+    snapshot::EntranceTls,
+    tls::{self, Facts},
+};
+
+/// For those who take the listener for one that speaks in the clear; as nginx does.
+const IN_THE_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+    Content-Length: 46\r\n\r\nThis is a port for HTTPS: it does not take HTTP";
+
+impl Line for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// None where it comes to nothing, or takes too long.
+pub async fn handshake(
+    stream: TcpStream,
+    tls: &EntranceTls,
+    door: &Door,
+    watch: &Watch,
+) -> Option<(TlsStream<TcpStream>, exchange::Tls)> {
+    door.numbers.handshakes.add(1);
+    let accepted = tokio::select! {
+        biased;
+        accepted = accept(stream, tls) => accepted,
+        // Whatever the sweep decides: there is nobody yet to tell it to.
+        _ = watch.verdict() => Err(io::ErrorKind::TimedOut.into()),
+    };
+    match accepted {
+        Ok(stream) => {
+            let facts = facts(&stream, tls.header);
+            Some((stream, facts))
+        }
+        Err(error) => {
+            door.numbers.handshake_failures.add(1);
+            tracing::debug!("TLS handshake: {error}");
+            None
+        }
+    }
+}
+
+async fn accept(mut stream: TcpStream, tls: &EntranceTls) -> io::Result<TlsStream<TcpStream>> {
+    // A record of a handshake begins with 22 (RFC 8446, section 5.1), a method with a letter.
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if first[0].is_ascii_alphabetic() {
+        stream.write_all(IN_THE_CLEAR).await?;
+        stream.shutdown().await?;
+        // Closing with bytes unread could take the answer back.
+        stream.ready(Interest::READABLE).await?;
+        let _ = stream.try_read(&mut [0; 4096]);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks HTTP in the clear"));
+    }
+    TlsAcceptor::from(tls.acceptor.config()).accept(stream).await
+}
+
+fn facts(stream: &TlsStream<TcpStream>, tells_clients: bool) -> exchange::Tls {
+    let Facts { version, cipher, sni, alpn, client_certificate } = Facts::of(stream.get_ref().1);
+    let client_header = tells_clients.then(|| {
+        let header = tls::client_header(client_certificate.as_ref()?);
+        HeaderValue::from_str(&header).ok()
+    });
+    exchange::Tls { version: version.to_owned(), cipher, sni, alpn, client_certificate, client_header }
+}

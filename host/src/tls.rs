@@ -1,0 +1,202 @@
+//! TLS of listeners: certificates and the names that they are for, what clients have to show, and what is known of a
+//! connection afterwards. It knows no sockets.
+
+mod identity;
+mod resolver;
+
+use std::{fmt::Write as _, sync::Arc};
+
+use rustls::{
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+    crypto::aws_lc_rs::{self, Ticketer},
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    version::{TLS12, TLS13},
+};
+use sha2::{Digest, Sha256};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+};
+
+use resolver::Certificates;
+
+pub use identity::{Fault, Identity};
+
+/// What is spoken within TLS, the best first.
+const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+
+/// What a listener's connections begin with.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    /// Whose tickets are good here: those that had to show the same.
+    terms: Option<Clients>,
+}
+
+/// What clients have to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// PEM: who vouches for them, and what was revoked.
+    pub authorities: Vec<u8>,
+    pub revoked: Option<Vec<u8>>,
+    pub required: bool,
+}
+
+/// The oldest version that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Tls12,
+    Tls13,
+}
+
+/// What of the terms is not as it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wrong {
+    Authorities(String),
+    Revoked(String),
+    /// The library cannot do it.
+    Other(String),
+}
+
+impl Acceptor {
+    /// The first identity is for those who ask for no name, or for one that nobody has.
+    pub fn new(
+        identities: &[Identity],
+        oldest: Version,
+        clients: Option<Clients>,
+    ) -> Result<Acceptor, Wrong> {
+        let other = |error: rustls::Error| Wrong::Other(error.to_string());
+        let versions = match oldest {
+            Version::Tls12 => &[&TLS13, &TLS12][..],
+            Version::Tls13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .map_err(other)?;
+        let builder = match &clients {
+            Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(identities)));
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        config.ticketer = Ticketer::new().map_err(other)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Acceptor { config: Arc::new(config), terms: clients })
+    }
+
+    /// Takes the tickets of the one before, unless clients had to show something else for them.
+    pub fn following(&self, before: &Acceptor) -> Acceptor {
+        if before.terms != self.terms {
+            return self.clone();
+        }
+        let mut config = (*self.config).clone();
+        config.ticketer = before.config.ticketer.clone();
+        Acceptor { config: Arc::new(config), terms: self.terms.clone() }
+    }
+
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl PartialEq for Acceptor {
+    fn eq(&self, other: &Acceptor) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Wrong> {
+    let wrong = |text: &dyn ToString| Wrong::Authorities(text.to_string());
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(&clients.authorities) {
+        roots.add(authority.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(&"there is no certificate in it"));
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(revoked) = &clients.revoked {
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(revoked).collect();
+        let lists = lists.map_err(|error| Wrong::Revoked(error.to_string()))?;
+        if lists.is_empty() {
+            return Err(Wrong::Revoked("there is no revocation list in it".to_owned()));
+        }
+        // Of authorities without a list nothing is known.
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+    }
+    if !clients.required {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| match clients.revoked {
+        Some(_) => Wrong::Revoked(error.to_string()),
+        None => wrong(&error),
+    })
+}
+
+/// What was agreed with a client, and what it has shown.
+pub struct Facts {
+    pub version: &'static str,
+    pub cipher: String,
+    pub sni: Option<String>,
+    pub alpn: Option<String>,
+    /// DER.
+    pub client_certificate: Option<Vec<u8>>,
+}
+
+impl Facts {
+    pub fn of(connection: &ServerConnection) -> Facts {
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+        // The names of RFC 8446 and RFC 5289; the library tells the first ones with an infix of its own.
+        let cipher = suite.and_then(|suite| suite.as_str()).unwrap_or_default().replacen("TLS13_", "TLS_", 1);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let shown = connection.peer_certificates().and_then(<[_]>::first);
+        Facts {
+            version,
+            cipher,
+            sni: connection.server_name().map(str::to_owned),
+            alpn: connection.alpn_protocol().map(text),
+            client_certificate: shown.map(|certificate| certificate.to_vec()),
+        }
+    }
+}
+
+/// A client's certificate as X-Forwarded-Client-Cert tells it (Envoy's documentation of HTTP connection managers):
+/// `Hash=HEX;Subject="NAME";URI=URI;DNS=NAME`.
+pub fn client_header(certificate: &[u8]) -> String {
+    let mut text = String::from("Hash=");
+    Sha256::digest(certificate).iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return text };
+    let subject = parsed.subject().to_string();
+    _ = write!(text, ";Subject=\"{}\"", subject.replace('\\', "\\\\").replace('"', "\\\""));
+    for name in alternative_names(&parsed) {
+        match name {
+            GeneralName::URI(uri) => _ = write!(text, ";URI={}", quoted(uri)),
+            GeneralName::DNSName(name) => _ = write!(text, ";DNS={}", quoted(name)),
+            _ => {}
+        }
+    }
+    text
+}
+
+/// Whoever made the certificate must not be able to forge another element.
+fn quoted(value: &str) -> String {
+    match value.contains([',', ';', '=', '"', '\\', ' ']) {
+        true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+        false => value.to_owned(),
+    }
+}
+
+fn alternative_names<'a>(certificate: &'a X509Certificate<'a>) -> impl Iterator<Item = &'a GeneralName<'a>> {
+    let extensions = certificate.extensions().iter();
+    extensions.flat_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectAlternativeName(names) => &names.general_names[..],
+        _ => &[],
+    })
+}

@@ -1,0 +1,256 @@
+//! TLS with clients: certificates by name, versions, tickets, reloads, certificates of clients.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use wasmgate_tests::{
+    Authority, Client, Issued, TestGateway, TestUpstream, TlsClient, client_config, eventually, fill, peer,
+};
+
+const CONFIG: &str = r#"
+access_log = { file = "access.log" }
+{limits}
+[[listener]]
+name = "public"
+address = "127.0.0.1:0"
+[listener.tls]
+{tls}
+[admin]
+address = "127.0.0.1:0"
+[upstream.app]
+endpoints = ["{app}"]
+[[route]]
+name = "all"
+upstream = "app"
+"#;
+
+const ONE: &str = "certificates = [{ cert = \"a.crt\", key = \"a.key\" }]";
+
+struct Site {
+    authority: Authority,
+    upstream: TestUpstream,
+}
+
+impl Site {
+    fn new() -> Site {
+        Site { authority: Authority::new("the tests"), upstream: TestUpstream::ok() }
+    }
+
+    fn config(&self, tls: &str) -> String {
+        fill(CONFIG, &[("limits", &""), ("tls", &tls), ("app", &self.upstream.address())])
+    }
+
+    /// With the certificates `a` for a.test, and further ones.
+    fn gateway(&self, tls: &str, more: &[(&str, &Issued)]) -> TestGateway {
+        let own = self.authority.issue(1, &["a.test"]);
+        TestGateway::start_in(&self.config(tls), &[], |folder| {
+            put(folder, "a", &own);
+            more.iter().for_each(|(name, issued)| put(folder, name, issued));
+        })
+    }
+
+    fn connect(&self, gateway: &TestGateway, name: &str) -> std::io::Result<TlsClient> {
+        TlsClient::connect(gateway.addr(), name, &client_config(&self.authority, None))
+    }
+}
+
+fn put(folder: &Path, name: &str, issued: &Issued) {
+    fs::write(folder.join(format!("{name}.crt")), &issued.cert).unwrap();
+    fs::write(folder.join(format!("{name}.key")), &issued.key).unwrap();
+}
+
+fn curl(address: SocketAddr, host: &str, arguments: &[&str]) -> Option<Output> {
+    let program = peer("curl")?;
+    let resolve = format!("{host}:{}:127.0.0.1", address.port());
+    let url = format!("https://{host}:{}/", address.port());
+    let fixed =
+        ["--silent", "--show-error", "--insecure", "--write-out", "%{http_code}", "--resolve", &resolve];
+    Some(Command::new(program).args(fixed).args(arguments).arg(url).output().unwrap())
+}
+
+#[test]
+fn the_name_decides_which_certificate_is_shown() {
+    let site = Site::new();
+    let b = site.authority.issue(2, &["b.test", "*.c.test", "exact.c.test"]);
+    let exact = site.authority.issue(3, &["exact.d.test"]);
+    let wild = site.authority.issue(4, &["*.d.test"]);
+    let tls = "certificates = [\n\
+        { cert = \"a.crt\", key = \"a.key\" },\n{ cert = \"b.crt\", key = \"b.key\" },\n\
+        { cert = \"wild.crt\", key = \"wild.key\" },\n{ cert = \"exact.crt\", key = \"exact.key\" }]";
+    let gateway = site.gateway(tls, &[("b", &b), ("exact", &exact), ("wild", &wild)]);
+    let shown = |name: &str| site.connect(&gateway, name).map(|client| client.certificate());
+    for name in ["a.test", "b.test", "x.c.test", "exact.c.test", "exact.d.test", "y.d.test"] {
+        shown(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert_ne!(shown("exact.d.test").unwrap(), shown("y.d.test").unwrap());
+    assert_eq!(shown("b.test").unwrap(), shown("x.c.test").unwrap());
+    for name in ["other.test", "x.y.c.test", "c.test"] {
+        let error = shown(name).err().unwrap_or_else(|| panic!("{name}")).to_string();
+        assert!(error.contains("a.test"), "{name} gets the first one: {error}");
+    }
+    eventually!(gateway.metric("wasmgate_tls_handshake_failures_total{listener=\"public\"}") == 3.0);
+}
+
+#[test]
+fn requests_come_through_and_upstreams_learn_of_it() {
+    let site = Site::new();
+    let gateway = site.gateway(ONE, &[]);
+    let mut client = site.connect(&gateway, "a.test").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.get("/", "").unwrap().text(), "ok");
+    }
+    let request = site.upstream.requests().remove(0);
+    assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(site.upstream.connections(), 1);
+    for (arguments, expected) in [
+        (&["--tlsv1.2", "--tls-max", "1.2"][..], "ok200"),
+        (&["--tlsv1.3"], "ok200"),
+        (&["--http2"], "ok200"),
+    ] {
+        let Some(output) = curl(gateway.addr(), "a.test", arguments) else { return };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{arguments:?}: {output:?}");
+    }
+    let newer = site.gateway(&format!("{ONE}\nmin_version = \"1.3\""), &[]);
+    let output = curl(newer.addr(), "a.test", &["--tlsv1.2", "--tls-max", "1.2"]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "000", "{output:?}");
+}
+
+#[test]
+fn a_certificate_is_renewed_without_a_broken_connection_and_tickets_stay_good() {
+    let site = Site::new();
+    let gateway = site.gateway(ONE, &[]);
+    // Tickets belong to the config of a client.
+    let config = client_config(&site.authority, None);
+    let connect = || {
+        let mut client = TlsClient::connect(gateway.addr(), "a.test", &config).unwrap();
+        // Tickets come behind the handshake.
+        assert_eq!(client.get("/", "").unwrap().status, 200);
+        client
+    };
+    let mut old = connect();
+    assert!(!old.is_resumed());
+    assert!(connect().is_resumed());
+    let new = site.authority.issue(9, &["a.test"]);
+    gateway.reloads_after(|| put(&gateway.directory(), "a", &new));
+    assert_eq!(old.get("/", "").unwrap().status, 200, "on the connection from before");
+    assert!(connect().is_resumed(), "a ticket from before");
+    let fresh = site.connect(&gateway, "a.test").unwrap();
+    assert_ne!(fresh.certificate(), old.certificate());
+    let end = "wasmgate_listener_certificate_end_seconds{listener=\"public\",certificate=\"a.test\"}";
+    assert!(gateway.metric(end) > 4e9, "rcgen's certificates are good for long");
+    // What does not fit together changes nothing.
+    let text = "not reloaded";
+    fs::write(gateway.directory().join("a.key"), site.authority.issue(10, &["a.test"]).key).unwrap();
+    eventually!(gateway.logged(text).len() == 1, "{}", gateway.log());
+    assert!(gateway.log().contains("this is not the key of the certificate"), "{}", gateway.log());
+    assert_eq!(site.connect(&gateway, "a.test").unwrap().certificate(), fresh.certificate());
+}
+
+#[test]
+fn clients_show_certificates_and_upstreams_are_told() {
+    let site = Site::new();
+    let other = Authority::new("somebody else");
+    let good = site.authority.issue(20, &["user.test", "spiffe://test/user;x=1"]);
+    let gone = site.authority.issue(21, &["gone.test"]);
+    let foreign = other.issue(22, &["foreign.test"]);
+    let start = |rest: &str| {
+        let tls = format!("{ONE}\nclients = {{ ca = \"ca.pem\", crl = \"gone.pem\"{rest} }}");
+        let own = site.authority.issue(1, &["a.test"]);
+        TestGateway::start_in(&site.config(&tls), &[], |folder| {
+            put(folder, "a", &own);
+            fs::write(folder.join("ca.pem"), &site.authority.pem).unwrap();
+            fs::write(folder.join("gone.pem"), site.authority.revoke(&[&gone])).unwrap();
+        })
+    };
+    // With TLS 1.3 a client learns only from the first answer that it was refused.
+    let ask = |gateway: &TestGateway, shows: Option<&Issued>| {
+        let config = client_config(&site.authority, shows);
+        let mut client = TlsClient::connect(gateway.addr(), "a.test", &config)?;
+        let forged = "X-Forwarded-Client-Cert: Hash=00;Subject=\"CN=root\"\r\n";
+        client.get("/", forged).map(|response| response.status)
+    };
+    let told =
+        || site.upstream.take_requests().remove(0).header("x-forwarded-client-cert").map(str::to_owned);
+
+    let required = start(", header = true");
+    for refused in [None, Some(&gone), Some(&foreign)] {
+        ask(&required, refused).unwrap_err();
+    }
+    assert_eq!(ask(&required, Some(&good)).unwrap(), 200);
+    let header = told().expect("a header");
+    assert!(header.starts_with("Hash=") && header.contains(";Subject=\"CN=user.test\""), "{header}");
+    assert!(header.ends_with(";DNS=user.test;URI=\"spiffe://test/user;x=1\""), "{header}");
+
+    let optional = start(", required = false, header = true");
+    assert_eq!((ask(&optional, None).unwrap(), told()), (200, None));
+    assert_eq!(ask(&optional, Some(&good)).unwrap(), 200);
+    assert_eq!(told(), Some(header));
+    ask(&optional, Some(&gone)).unwrap_err();
+
+    let silent = start("");
+    assert_eq!((ask(&silent, Some(&good)).unwrap(), told()), (200, None), "a claim of the client's own");
+}
+
+#[test]
+fn tickets_are_no_way_around_a_certificate() {
+    let site = Site::new();
+    let gateway = site.gateway(ONE, &[]);
+    let config = client_config(&site.authority, None);
+    let connect = || TlsClient::connect(gateway.addr(), "a.test", &config);
+    assert_eq!(connect().unwrap().get("/", "").unwrap().status, 200);
+    assert!(connect().unwrap().is_resumed());
+    fs::write(gateway.directory().join("ca.pem"), &site.authority.pem).unwrap();
+    let stricter = site.config(&format!("{ONE}\nclients = {{ ca = \"ca.pem\" }}"));
+    gateway.reloads_after(|| gateway.write_config(&stricter));
+    connect().and_then(|mut client| client.get("/", "")).unwrap_err();
+}
+
+#[test]
+fn who_speaks_in_the_clear_is_told_so() {
+    let site = Site::new();
+    let gateway = site.gateway(ONE, &[]);
+    let answer = gateway.get("/");
+    assert_eq!((answer.status, answer.text().contains("HTTPS")), (400, true));
+    assert_eq!(site.upstream.count(), 0);
+}
+
+#[test]
+fn a_handshake_has_its_time() {
+    let site = Site::new();
+    let own = site.authority.issue(1, &["a.test"]);
+    let config = site.config(ONE).replacen("\n\n", "\n[limits]\nheader_time = \"300ms\"\n", 1);
+    let gateway = TestGateway::start_in(&config, &[], |folder| put(folder, "a", &own));
+    let mut silent = Client::connect(gateway.addr());
+    silent.patience(Duration::from_secs(20));
+    silent.assert_closed();
+    let mut begun = Client::connect(gateway.addr());
+    begun.send([22, 3, 1, 2]).assert_closed();
+    eventually!(gateway.metric("wasmgate_tls_handshake_failures_total{listener=\"public\"}") == 2.0);
+}
+
+#[test]
+fn what_is_no_certificate_is_refused_with_its_place() {
+    let site = Site::new();
+    let (one, other) = (site.authority.issue(1, &["a.test"]), site.authority.issue(2, &["b.test"]));
+    for (name, content, place, text) in [
+        ("a.crt", "nothing", "cert", "there is no certificate in it"),
+        ("a.key", "nothing", "key", "there is no key in it"),
+        ("a.key", &*other.key, "key", "this is not the key of the certificate"),
+        ("ca.pem", "nothing", "ca", "there is no certificate in it"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "a", &one);
+        fs::write(folder.path().join("ca.pem"), &site.authority.pem).unwrap();
+        fs::write(folder.path().join(name), content).unwrap();
+        let config = site.config(&format!("{ONE}\nclients = {{ ca = \"ca.pem\" }}"));
+        fs::write(folder.path().join("gateway.toml"), config).unwrap();
+        let output = wasmgate_tests::run_in(folder.path(), &["check", "gateway.toml"]);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(output.err.contains(&format!("{place}: {text}")), "{name}: {output:?}");
+    }
+}
