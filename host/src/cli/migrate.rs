@@ -21,6 +21,7 @@ mod route;
 mod split;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 
 use std::{

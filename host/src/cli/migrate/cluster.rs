@@ -127,8 +127,7 @@ impl Cluster {
         if let Some(mut socket) = table.table("transport_socket") {
             match socket.kind() {
                 "RawBuffer" => socket.skip(&["name", "typed_config"]),
-                _ => socket
-                    .leave("TLS, which wasmgate does not speak: requests go to this upstream in the clear"),
+                _ => socket.leave("TLS; write `tls` of the upstream, to which requests go in the clear now"),
             }
         }
         let options = table.table("typed_extension_protocol_options");

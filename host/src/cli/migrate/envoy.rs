@@ -12,6 +12,7 @@ use super::{
     order,
     output::{Admin, Keys, Listener, Output},
     route::{self, Scope, VirtualHost},
+    tls,
     tree::{Notes, Table},
 };
 use crate::config::{KeyPath, Node};
@@ -60,14 +61,15 @@ impl Migration {
         let Some((host, port)) = socket(&mut table).filter(|(host, _)| host.parse::<IpAddr>().is_ok()) else {
             return table.leave("a listener on something else than an IP address and port of TCP");
         };
-        let Some(manager) = connection_manager(&mut table) else {
+        let Some((mut manager, mut tls)) = connection_manager(&mut table) else {
             return table
                 .leave("a listener without an HTTP connection manager: wasmgate passes on HTTP only");
         };
         let address = address(&host, port);
         let name = self.listener_names.unique(name.as_ref().unwrap_or(&address));
+        told_of_clients(&mut manager, &mut tls);
         self.connection_manager(manager, &name);
-        self.listeners.push(Listener { name, address });
+        self.listeners.push(Listener { name, address, tls });
     }
 
     fn connection_manager(&mut self, mut table: Table, listener: &str) {
@@ -107,23 +109,34 @@ impl Migration {
     }
 }
 
-/// The HTTP connection manager of the first filter chain that has one.
-fn connection_manager<'n>(listener: &mut Table<'n>) -> Option<Table<'n>> {
+/// What upstreams learn of clients' certificates. What these say themselves is never sent on.
+fn told_of_clients(manager: &mut Table, tls: &mut Keys) {
+    manager.skip_if("forward_client_cert_details", &["SANITIZE"]);
+    if let Some(Value::Object(clients)) = tls.get_mut("clients") {
+        let told = manager.take("forward_client_cert_details", |how| (how == "SANITIZE_SET").then_some(()));
+        clients.extend(told.map(|()| ("header".to_owned(), json!(true))));
+        if told.is_some() {
+            manager.skip(&["set_current_client_cert_details"]);
+        }
+    }
+}
+
+/// The HTTP connection manager of the first filter chain that has one, and the keys of its TLS.
+fn connection_manager<'n>(listener: &mut Table<'n>) -> Option<(Table<'n>, Keys)> {
     let mut chains = listener.tables("filter_chains");
     if chains.is_empty() {
         chains.extend(listener.table("default_filter_chain"));
     }
-    let mut found = None;
+    let (mut found, mut tls) = (None, Keys::new());
     for mut chain in chains {
         if found.is_some() {
             chain.leave("a further filter chain; a listener of wasmgate has one");
             continue;
         }
         chain.skip(&["name"]);
-        chain.leave_entry(
-            "transport_socket",
-            "TLS, which wasmgate does not speak: clients are now served in the clear",
-        );
+        if let Some(socket) = chain.table("transport_socket") {
+            tls = tls::listener(socket).unwrap_or_default();
+        }
         for mut filter in chain.tables("filters") {
             if filter.kind() == "HttpConnectionManager" && found.is_none() {
                 filter.skip(&["name"]);
@@ -133,7 +146,7 @@ fn connection_manager<'n>(listener: &mut Table<'n>) -> Option<Table<'n>> {
             }
         }
     }
-    found
+    Some((found?, tls))
 }
 
 /// The zone whose endpoints come first. Envoy has one where it knows which cluster it is of.

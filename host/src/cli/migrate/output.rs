@@ -26,6 +26,8 @@ pub struct Output {
 pub struct Listener {
     pub name: String,
     pub address: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls: Keys,
 }
 
 #[derive(Serialize)]

@@ -21,6 +21,7 @@ pub fn of(key: &str) -> &'static str {
         }
         "case_sensitive" => "paths match as they are written; a regular expression can begin with `(?i)`",
         "cluster_header" => "a cluster that the request names; a route has a fixed upstream",
+        "cipher_suites" | "ecdh_curves" | "signature_algorithms" => "what the TLS library chooses by itself",
         "codec_type" => "clients are answered over HTTP/1.1 only",
         "common_http_protocol_options"
         | "stream_idle_timeout"
@@ -106,6 +107,15 @@ pub fn of(key: &str) -> &'static str {
         "per_try_idle_timeout" => "how long one attempt may be silent; see `per_try` of retry",
         "pipe" => "a socket that is a file; listeners are at IP addresses and ports",
         "port_redirect" => "a port for the host that the request names, which may come with its own",
+        "match_subject_alt_names"
+        | "match_typed_subject_alt_names"
+        | "verify_certificate_hash"
+        | "verify_certificate_spki" => {
+            "whom of the authority's clients it lets in: now it is all of them, unless a plugin looks"
+        }
+        "forward_client_cert_details" | "set_current_client_cert_details" => {
+            "what upstreams learn of clients' certificates; `header` of [listener.tls] clients tells them"
+        }
         "prefix_rewrite" => "a path that no rewrite of a route can be",
         "rate_limited_retry_back_off" => "waiting as long as an answer says; see `retry_after` of retry",
         "rate_limits" => "rate limits; the plugin rate-limit has some",
@@ -114,7 +124,7 @@ pub fn of(key: &str) -> &'static str {
         "reload_config" => "when a failed plugin starts again; see its `breaker`",
         "request_headers_timeout" => "how long a header may take; see limits.header_time",
         "require_tls" | "transport_socket" | "transport_socket_matches" => {
-            "TLS, which wasmgate does not speak: this is now plain HTTP"
+            "TLS that is asked for elsewhere; write a table [listener.tls]"
         }
         "respect_dns_ttl" => "names are asked for again when their records expire",
         "retriable_headers" | "retriable_status_codes" => {

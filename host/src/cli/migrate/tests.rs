@@ -50,6 +50,8 @@ fn configs_become_what_the_golden_files_say() {
 
 /// Checks a config in a folder that has the plugins it names.
 fn parsed(text: &str) -> Config {
+    let certificates = wasmgate_tests::certificates();
+    let text = &text.replace("/etc/wasmgate/tls", &certificates.path().display().to_string());
     let mut table: toml::Table = text.parse().expect("TOML");
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("plugins")).expect("a folder");
