@@ -1,13 +1,14 @@
-//! TLS of listeners: certificates and the names that they are for, what clients have to show, and what is known of a
-//! connection afterwards. It knows no sockets.
+//! TLS: certificates and the names that they are for, what clients and upstreams have to show, and what is known of a
+//! client's connection afterwards. It knows no sockets.
 
+mod connector;
 mod identity;
 mod resolver;
 
 use std::{fmt::Write as _, sync::Arc};
 
 use rustls::{
-    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
     crypto::aws_lc_rs::{self, Ticketer},
     pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -22,6 +23,7 @@ use x509_parser::{
 
 use resolver::Certificates;
 
+pub use connector::{Connector, Servers};
 pub use identity::{Fault, Identity};
 
 /// What is spoken within TLS, the best first.
@@ -51,6 +53,15 @@ pub enum Version {
     Tls13,
 }
 
+impl Version {
+    fn and_newer(self) -> Vec<&'static SupportedProtocolVersion> {
+        match self {
+            Version::Tls12 => vec![&TLS13, &TLS12],
+            Version::Tls13 => vec![&TLS13],
+        }
+    }
+}
+
 /// What of the terms is not as it should be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wrong {
@@ -68,12 +79,8 @@ impl Acceptor {
         clients: Option<Clients>,
     ) -> Result<Acceptor, Wrong> {
         let other = |error: rustls::Error| Wrong::Other(error.to_string());
-        let versions = match oldest {
-            Version::Tls12 => &[&TLS13, &TLS12][..],
-            Version::Tls13 => &[&TLS13],
-        };
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)
+            .with_protocol_versions(&oldest.and_newer())
             .map_err(other)?;
         let builder = match &clients {
             Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
@@ -108,14 +115,7 @@ impl PartialEq for Acceptor {
 }
 
 fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Wrong> {
-    let wrong = |text: &dyn ToString| Wrong::Authorities(text.to_string());
-    let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(&clients.authorities) {
-        roots.add(authority.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong(&"there is no certificate in it"));
-    }
+    let roots = authorities(&clients.authorities)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if let Some(revoked) = &clients.revoked {
@@ -132,8 +132,20 @@ fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Wrong> {
     }
     builder.build().map_err(|error| match clients.revoked {
         Some(_) => Wrong::Revoked(error.to_string()),
-        None => wrong(&error),
+        None => Wrong::Authorities(error.to_string()),
     })
+}
+
+fn authorities(pem: &[u8]) -> Result<RootCertStore, Wrong> {
+    let wrong = |text: &dyn ToString| Wrong::Authorities(text.to_string());
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(pem) {
+        roots.add(authority.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+    }
+    match roots.is_empty() {
+        true => Err(wrong(&"there is no certificate in it")),
+        false => Ok(roots),
+    }
 }
 
 /// What was agreed with a client, and what it has shown.

@@ -9,7 +9,8 @@ use std::{
 };
 
 use wasmgate_tests::{
-    Authority, Client, Issued, TestGateway, TestUpstream, TlsClient, client_config, eventually, fill, peer,
+    Authority, Client, Issued, Nginx, Reserved, TestGateway, TestUpstream, TlsClient, client_config,
+    eventually, fill, peer,
 };
 
 const CONFIG: &str = r#"
@@ -253,4 +254,98 @@ fn what_is_no_certificate_is_refused_with_its_place() {
         assert_eq!(output.code, Some(1), "{output:?}");
         assert!(output.err.contains(&format!("{place}: {text}")), "{name}: {output:?}");
     }
+}
+
+/// nginx with TLS on a port of its own, which tells what it learns of the gateway.
+struct Secured {
+    authority: Authority,
+    folder: tempfile::TempDir,
+    port: Reserved,
+    nginx: Nginx,
+}
+
+impl Secured {
+    fn start() -> Option<Secured> {
+        let program = peer("nginx")?;
+        let (authority, folder) = (Authority::new("the upstream's"), tempfile::tempdir().unwrap());
+        put(folder.path(), "app", &authority.issue(1, &["app.test"]));
+        put(folder.path(), "own", &authority.issue(2, &["gateway.test"]));
+        fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+        fs::write(folder.path().join("other.pem"), Authority::new("somebody").pem).unwrap();
+        let (port, files) = (Reserved::new(), folder.path().display());
+        let server = format!(
+            "listen {} ssl reuseport; ssl_certificate {files}/app.crt; ssl_certificate_key {files}/app.key;\n\
+             ssl_client_certificate {files}/ca.pem; ssl_verify_client optional; ssl_protocols TLSv1.2 TLSv1.3;\n\
+             location / {{ return 200 \"$ssl_server_name,$ssl_client_s_dn,$ssl_protocol,$connection\"; }}",
+            port.address()
+        );
+        let nginx = Nginx::start(program, &server);
+        Some(Secured { authority, folder, port, nginx })
+    }
+
+    fn config(&self, tls: &str) -> String {
+        let config = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+            [upstream.app]\nendpoints = [\"{app}\"]\nretry = { attempts = 1 }\noutliers = { failures = 0 }\ntls = { {tls} }\n\
+            [upstream.app.health]\ninterval = \"100ms\"\n[[route]]\nname = \"all\"\nupstream = \"app\"\n";
+        let tls = tls.replace("FILES", &self.folder.path().display().to_string());
+        fill(config, &[("app", &self.port.address()), ("tls", &tls)])
+    }
+
+    fn gateway(&self, tls: &str) -> TestGateway {
+        TestGateway::start(&self.config(tls))
+    }
+}
+
+#[test]
+fn an_upstream_has_to_prove_who_it_is() {
+    let Some(upstream) = Secured::start() else { return };
+    let named = "ca = \"FILES/ca.pem\", name = \"app.test\"";
+    for (tls, expected) in [
+        (named, Some("app.test,,TLSv1.3,")),
+        ("name = \"app.test\", verify = false", Some("app.test,,TLSv1.3,")),
+        ("ca = \"FILES/ca.pem\", name = \"other.test\"", None),
+        ("ca = \"FILES/ca.pem\"", None),
+        ("ca = \"FILES/other.pem\", name = \"app.test\"", None),
+        ("name = \"app.test\"", None),
+        (
+            "ca = \"FILES/ca.pem\", name = \"app.test\", certificate = { cert = \"FILES/own.crt\", key = \"FILES/own.key\" }",
+            Some("app.test,CN=gateway.test,TLSv1.3,"),
+        ),
+    ] {
+        let gateway = upstream.gateway(tls);
+        let serves = || gateway.serves(&upstream.port.address());
+        eventually!(gateway.endpoint("app", &upstream.port.address())["since"].is_string());
+        let answer = gateway.get("/");
+        match expected {
+            Some(expected) => {
+                assert_eq!(
+                    (answer.status, answer.text().starts_with(expected)),
+                    (200, true),
+                    "{tls}: {}",
+                    answer.text()
+                );
+                assert!(serves(), "checks are made within TLS, too");
+            }
+            None => {
+                assert!(matches!(answer.status, 502 | 503), "{tls}: {}", answer.text());
+                eventually!(!serves(), "{tls}");
+            }
+        }
+    }
+    assert_eq!(wasmgate_tests::get(upstream.nginx.address, "/").status, 200, "also in the clear");
+}
+
+#[test]
+fn a_connection_does_not_outlive_what_it_was_trusted_for() {
+    let Some(upstream) = Secured::start() else { return };
+    let mut config = upstream.config("ca = \"FILES/ca.pem\", name = \"app.test\"");
+    let gateway = TestGateway::start(&config);
+    let mut client = Client::connect(gateway.addr());
+    let first = client.get("/").text();
+    assert_eq!(client.get("/").text(), first, "one connection serves both");
+    let handed_out = fs::read_to_string(upstream.folder.path().join("ca.pem")).unwrap();
+    assert_eq!(handed_out, upstream.authority.pem);
+    config = config.replace("ca.pem", "other.pem");
+    gateway.reloads_after(|| gateway.write_config(&config));
+    assert!(matches!(client.get("/").status, 502 | 503));
 }

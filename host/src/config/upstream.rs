@@ -7,12 +7,15 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::tls::Connector;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub name: Arc<str>,
     /// At least one, of which at least one has a weight above 0.
     pub endpoints: Vec<Endpoint>,
     pub host: HostHeader,
+    pub tls: Option<Connector>,
     pub timeouts: Timeouts,
     pub keep_alive: KeepAlive,
     pub balance: Balance,

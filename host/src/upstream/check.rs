@@ -17,21 +17,35 @@ use super::{
 use crate::{
     body::{Body, BodyError, grpc_frame},
     config::{Health, Probe},
+    tls::Connector,
 };
 
 /// What is looked at of an answer's body.
 const MAX_BODY: usize = 64 << 10;
 
 /// An error says what is wrong.
-pub async fn check(endpoint: &Endpoint, health: &Health) -> Result<(), String> {
+pub async fn check(endpoint: &Endpoint, health: &Health, tls: Option<&Connector>) -> Result<(), String> {
     let checked = async {
-        match &endpoint.address {
-            Address::Ip(address) => {
-                let mut address = *address;
-                address.set_port(health.port.unwrap_or(address.port()));
+        let config = tls.and_then(|tls| match &health.probe {
+            Probe::Http { .. } => Some((tls, tls.http1())),
+            Probe::Grpc { .. } => Some((tls, tls.http2())),
+            Probe::Tcp => None,
+        });
+        let mut address = endpoint.address.clone();
+        if let (Address::Ip(address), Some(port)) = (&mut address, health.port) {
+            address.set_port(port);
+        }
+        match (&address, config) {
+            (_, Some((tls, config))) => {
+                let stream = pool::secured(&address, &endpoint.authority, tls, config).await;
+                ask(stream, endpoint, &health.probe).await
+            }
+            (Address::Ip(address), None) => {
                 ask(TcpStream::connect(address).await, endpoint, &health.probe).await
             }
-            Address::Unix(path) => ask(UnixStream::connect(path).await, endpoint, &health.probe).await,
+            (Address::Unix(path), None) => {
+                ask(UnixStream::connect(path).await, endpoint, &health.probe).await
+            }
         }
     };
     let limit = health.timeout;

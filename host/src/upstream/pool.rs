@@ -15,12 +15,14 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     sync::Notify,
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Address, Endpoint, Gauges, Upstream};
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
     clock,
     config::KeepAlive,
     telemetry::numbers::{EndpointNumbers, UpstreamNumbers},
+    tls::Connector,
 };
 
 pub(super) mod http2;
@@ -102,7 +105,12 @@ impl Pool {
     /// Whose settings hold from now on.
     pub fn adopt(&self, upstream: &Arc<Upstream>) {
         self.keep.set(upstream.settings.keep_alive);
-        self.upstream.replace(upstream.clone());
+        let before = self.upstream.replace(upstream.clone());
+        if before.settings.tls != upstream.settings.tls {
+            // They were opened to whoever was good enough then.
+            self.idle.borrow_mut().clear();
+            self.shared.borrow_mut().take();
+        }
     }
 
     /// Whether it gets requests. Otherwise its connections only keep others from having some.
@@ -177,9 +185,11 @@ impl Pool {
                 Err(opened) => opened,
             },
         };
-        let sender = match &self.endpoint.address {
-            Address::Ip(address) => http1(self.open(connect_tcp(address)).await?, opened).await,
-            Address::Unix(path) => http1(self.open(UnixStream::connect(path)).await?, opened).await,
+        let tls = self.upstream.borrow().settings.tls.clone();
+        let sender = match (&self.endpoint.address, tls) {
+            (_, Some(tls)) => http1(self.open(self.secured(&tls, tls.http1())).await?, opened).await,
+            (Address::Ip(address), None) => http1(self.open(connect_tcp(address)).await?, opened).await,
+            (Address::Unix(path), None) => http1(self.open(UnixStream::connect(path)).await?, opened).await,
         };
         Ok((sender?, false))
     }
@@ -209,6 +219,14 @@ impl Pool {
                 return Ok(Err(opened));
             }
         }
+    }
+
+    async fn secured(
+        &self,
+        tls: &Connector,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<TlsStream<Box<dyn Transport>>> {
+        secured(&self.endpoint.address, &self.endpoint.authority, tls, config).await
     }
 
     async fn open<S>(&self, connect: impl Future<Output = io::Result<S>>) -> Result<S, Error> {
@@ -271,6 +289,28 @@ async fn connect_tcp(address: &std::net::SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// What carries TLS.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
+
+/// A connection to somebody who has proved to be the endpoint.
+pub(super) async fn secured(
+    address: &Address,
+    authority: &str,
+    tls: &Connector,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<Box<dyn Transport>>> {
+    let name = tls.name(authority);
+    let name =
+        name.ok_or_else(|| io::Error::other("its certificate can have no such name; `tls.name` says which"))?;
+    let stream: Box<dyn Transport> = match address {
+        Address::Ip(address) => Box::new(connect_tcp(address).await?),
+        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+    };
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 /// The sender of a new connection, whose driver runs on this thread. `held` is dropped with the connection.

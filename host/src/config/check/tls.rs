@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use rustls::pki_types::ServerName;
+
 use super::{Check, KeyPath, ListenerTls, raw};
-use crate::tls::{Acceptor, Clients, Fault, Identity, Version, Wrong};
+use crate::tls::{Acceptor, Clients, Connector, Fault, Identity, Servers, Version, Wrong};
 
 impl Check<'_> {
     pub(super) fn listener_tls(&mut self, path: &KeyPath, raw: raw::ListenerTls) -> Option<ListenerTls> {
@@ -20,11 +22,7 @@ impl Check<'_> {
         if identities.len() < raw.certificates.len() {
             return None;
         }
-        let oldest = match raw.min_version {
-            raw::TlsVersion::Tls12 => Version::Tls12,
-            raw::TlsVersion::Tls13 => Version::Tls13,
-        };
-        match Acceptor::new(&identities, oldest, clients) {
+        match Acceptor::new(&identities, raw.min_version.into(), clients) {
             Ok(acceptor) => Some(ListenerTls { identities, acceptor, header }),
             Err(wrong) => {
                 match wrong {
@@ -32,6 +30,38 @@ impl Check<'_> {
                     Wrong::Revoked(text) => self.fault(&clients_at.key("crl"), text),
                     Wrong::Other(text) => self.fault(path, text),
                 }
+                None
+            }
+        }
+    }
+
+    pub(super) fn upstream_tls(&mut self, path: &KeyPath, raw: raw::UpstreamTls) -> Option<Connector> {
+        let authorities = match &raw.ca {
+            Some(ca) => Some(self.read(&path.key("ca"), ca)?),
+            None => None,
+        };
+        let name = match raw.name {
+            Some(name) => {
+                Some(self.parsed(&path.key("name"), &name, "a host name or an IP address", |text| {
+                    ServerName::try_from(text.to_owned()).map_err(|error| format!("{text:?}: {error}"))
+                })?)
+            }
+            None => None,
+        };
+        let identity = match &raw.certificate {
+            Some(certificate) => Some(self.identity(&path.key("certificate"), certificate)?),
+            None => None,
+        };
+        let oldest = raw.min_version.into();
+        let terms = Servers { authorities, name, identity, oldest, verified: raw.verify };
+        match Connector::new(terms) {
+            Ok(connector) => Some(connector),
+            Err(Wrong::Authorities(text) | Wrong::Revoked(text)) => {
+                self.fault(&path.key("ca"), text);
+                None
+            }
+            Err(Wrong::Other(text)) => {
+                self.fault(path, text);
                 None
             }
         }
@@ -72,6 +102,15 @@ impl Check<'_> {
                 self.fault(path, format!("{} cannot be read: {error}", file.display()));
                 None
             }
+        }
+    }
+}
+
+impl From<raw::TlsVersion> for Version {
+    fn from(version: raw::TlsVersion) -> Version {
+        match version {
+            raw::TlsVersion::Tls12 => Version::Tls12,
+            raw::TlsVersion::Tls13 => Version::Tls13,
         }
     }
 }

@@ -73,6 +73,7 @@ impl Check<'_> {
             host: self
                 .parsed(&path.key("host"), &raw.host, HOST, host_header)
                 .unwrap_or(HostHeader::Preserve),
+            tls: raw.tls.and_then(|tls| self.upstream_tls(&path.key("tls"), tls)),
             timeouts: Timeouts {
                 connect: self.duration(&timeouts, "connect", &raw.timeouts.connect),
                 read: self.duration(&timeouts, "read", &raw.timeouts.read),

@@ -51,6 +51,27 @@ pub struct ClientCertificates {
     pub header: bool,
 }
 
+/// Speaks TLS with an upstream. Files are PEM, relative to this file; a change of them is noticed like one of this file.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Certificates of those who vouch for it. Default: the authorities that this system trusts.
+    #[schemars(length(min = 1), extend("examples" = ["internal.pem"]))]
+    pub ca: Option<String>,
+    /// The name that it is asked for (SNI) and that its certificate has to have. Default: the host of the endpoint, a name
+    /// or an address.
+    #[schemars(length(min = 1), extend("examples" = ["users.internal"]))]
+    pub name: Option<String>,
+    /// What the gateway shows where it is asked for a certificate. Default: nothing.
+    pub certificate: Option<Certificate>,
+    /// The oldest version that is spoken: "1.2" or "1.3".
+    #[serde(default)]
+    pub min_version: TlsVersion,
+    /// Without it anybody is believed to be the upstream: whoever is in between reads and changes everything.
+    #[serde(default = "yes")]
+    pub verify: bool,
+}
+
 fn yes() -> bool {
     true
 }

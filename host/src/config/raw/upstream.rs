@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, Section, SizeText};
+use super::{DurationText, Section, SizeText, UpstreamTls};
 use crate::config::{BalanceMethod, CheckKind, HashTable, Initial, SameSite};
 
 /// A service that requests go to.
@@ -20,6 +20,8 @@ pub struct Upstream {
     #[serde(default = "preserve")]
     #[schemars(length(min = 1), extend("examples" = ["preserve"]))]
     pub host: String,
+    /// Default: it is spoken to in the clear.
+    pub tls: Option<UpstreamTls>,
     /// How long it may take.
     #[serde(default)]
     pub timeouts: Timeouts,

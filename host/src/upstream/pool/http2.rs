@@ -44,9 +44,11 @@ impl Pool {
     }
 
     async fn connect_http2(&self) -> Result<SendRequest<Body>, Error> {
-        let sender = match &self.endpoint.address {
-            Address::Ip(address) => handshake(self.open(connect_tcp(address)).await?).await?,
-            Address::Unix(path) => handshake(self.open(UnixStream::connect(path)).await?).await?,
+        let tls = self.upstream.borrow().settings.tls.clone();
+        let sender = match (&self.endpoint.address, tls) {
+            (_, Some(tls)) => handshake(self.open(self.secured(&tls, tls.http2())).await?).await?,
+            (Address::Ip(address), None) => handshake(self.open(connect_tcp(address)).await?).await?,
+            (Address::Unix(path), None) => handshake(self.open(UnixStream::connect(path)).await?).await?,
         };
         self.shared.borrow_mut().replace(sender.clone());
         Ok(sender)
