@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
     process::{Command, Stdio},
     sync::{
@@ -136,7 +136,9 @@ fn the_service_manager_is_told() {
 #[test]
 fn systemd_hands_over_its_socket() {
     let Some(activate) = peer("systemd-socket-activate") else { return };
-    let (address, upstream) = (TestUpstream::nobody(), TestUpstream::ok());
+    // The tool takes no port that anybody holds.
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap();
+    let upstream = TestUpstream::ok();
     let folder = tempfile::tempdir().unwrap();
     let text = fill(CONFIG, &[("address", &address), ("upstream", &upstream.address())]);
     fs::write(folder.path().join("gateway.toml"), text).unwrap();

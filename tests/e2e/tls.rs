@@ -215,8 +215,11 @@ fn tickets_are_no_way_around_a_certificate() {
 fn who_speaks_in_the_clear_is_told_so() {
     let site = Site::new();
     let gateway = site.gateway(ONE, &[]);
-    let answer = gateway.get("/");
-    assert_eq!((answer.status, answer.text().contains("HTTPS")), (400, true));
+    let mut client = Client::connect(gateway.addr());
+    let answer = client.get("/");
+    let told = "This is a port for HTTPS: it does not take HTTP";
+    assert_eq!((answer.status, answer.text().as_str()), (400, told));
+    client.assert_closed();
     assert_eq!(site.upstream.count(), 0);
 }
 

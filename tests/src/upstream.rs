@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    PATIENCE,
+    PATIENCE, Reserved,
     message::{Head, Reader, Request},
 };
 
@@ -98,8 +98,11 @@ impl TestUpstream {
 
     /// An address on which nobody listens.
     pub fn nobody() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("a bound socket")
+        let reserved = Reserved::new();
+        let address = reserved.address();
+        // Kept to the end of the process: given back, the port could become that of another test.
+        std::mem::forget(reserved);
+        address
     }
 
     pub fn address(&self) -> SocketAddr {

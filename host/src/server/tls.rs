@@ -18,7 +18,7 @@ use crate::{
 
 /// For those who take the listener for one that speaks in the clear; as nginx does.
 const IN_THE_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
-    Content-Length: 46\r\n\r\nThis is a port for HTTPS: it does not take HTTP";
+    Content-Length: 47\r\n\r\nThis is a port for HTTPS: it does not take HTTP";
 
 impl Line for TlsStream<TcpStream> {
     fn tcp(&self) -> &TcpStream {
