@@ -9,7 +9,7 @@ use std::{cell::Cell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, time
 use http::HeaderValue;
 
 use crate::{
-    config::{FailurePolicy, Forwarded, Limits, Mirror, Rewrite, Template},
+    config::{FailurePolicy, Forwarded, Limits, ListenerTls, Mirror, Rewrite, Template},
     limiter::Limiter,
     plugin::{
         Factory, Filter, Stock,
@@ -23,7 +23,6 @@ use crate::{
         numbers::{PluginNumbers, RouteNumbers},
         otlp::Tracer,
     },
-    tls::Acceptor,
     upstream::{Cluster, Upstream},
 };
 use reach::{Clusters, Reach};
@@ -70,14 +69,7 @@ pub struct Entrance {
     /// The id of its door.
     pub door: u32,
     pub limiter: Arc<Limiter>,
-    pub tls: Option<EntranceTls>,
-}
-
-#[derive(Clone)]
-pub struct EntranceTls {
-    pub acceptor: Acceptor,
-    /// The upstream is told whom a client's certificate is for.
-    pub header: bool,
+    pub tls: Option<Arc<ListenerTls>>,
 }
 
 pub struct RouteSpec {

@@ -1,5 +1,4 @@
-//! TLS: certificates and the names that they are for, what clients and upstreams have to show, and what is known of a
-//! client's connection afterwards. It knows no sockets.
+//! TLS: certificates and the names that they are for, and what clients and upstreams have to show. It knows no sockets.
 
 mod connector;
 mod identity;
@@ -8,7 +7,7 @@ mod resolver;
 use std::{fmt::Write as _, sync::Arc};
 
 use rustls::{
-    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs::{self, Ticketer},
     pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -148,45 +147,13 @@ fn authorities(pem: &[u8]) -> Result<RootCertStore, Wrong> {
     }
 }
 
-/// What was agreed with a client, and what it has shown.
-pub struct Facts {
-    pub version: &'static str,
-    pub cipher: String,
-    pub sni: Option<String>,
-    pub alpn: Option<String>,
-    /// DER.
-    pub client_certificate: Option<Vec<u8>>,
-}
-
-impl Facts {
-    pub fn of(connection: &ServerConnection) -> Facts {
-        let version = match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        };
-        let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
-        // The names of RFC 8446 and RFC 5289; the library tells the first ones with an infix of its own.
-        let cipher = suite.and_then(|suite| suite.as_str()).unwrap_or_default().replacen("TLS13_", "TLS_", 1);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let shown = connection.peer_certificates().and_then(<[_]>::first);
-        Facts {
-            version,
-            cipher,
-            sni: connection.server_name().map(str::to_owned),
-            alpn: connection.alpn_protocol().map(text),
-            client_certificate: shown.map(|certificate| certificate.to_vec()),
-        }
-    }
-}
-
 /// A client's certificate as X-Forwarded-Client-Cert tells it (Envoy's documentation of HTTP connection managers):
 /// `Hash=HEX;Subject="NAME";URI=URI;DNS=NAME`.
 pub fn client_header(certificate: &[u8]) -> String {
     let mut text = String::from("Hash=");
     Sha256::digest(certificate).iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return text };
-    let subject = parsed.subject().to_string();
-    _ = write!(text, ";Subject=\"{}\"", subject.replace('\\', "\\\\").replace('"', "\\\""));
+    _ = write!(text, ";Subject={}", in_quotes(&parsed.subject().to_string()));
     for name in alternative_names(&parsed) {
         match name {
             GeneralName::URI(uri) => _ = write!(text, ";URI={}", quoted(uri)),
@@ -200,9 +167,13 @@ pub fn client_header(certificate: &[u8]) -> String {
 /// Whoever made the certificate must not be able to forge another element.
 fn quoted(value: &str) -> String {
     match value.contains([',', ';', '=', '"', '\\', ' ']) {
-        true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+        true => in_quotes(value),
         false => value.to_owned(),
     }
+}
+
+fn in_quotes(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn alternative_names<'a>(certificate: &'a X509Certificate<'a>) -> impl Iterator<Item = &'a GeneralName<'a>> {

@@ -12,10 +12,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::handover::Inherited;
 use crate::{
-    config::{self, Config, KeyPath, Problem, Problems},
+    config::{self, Config, KeyPath, ListenerTls, Problem, Problems},
     limiter::Limiter,
     server::bind,
-    snapshot::{Entrance, EntranceTls},
+    snapshot::Entrance,
     telemetry::metrics::Metrics,
 };
 
@@ -40,7 +40,7 @@ struct Open {
     address: SocketAddr,
     door: u32,
     limiter: Arc<Limiter>,
-    tls: Option<EntranceTls>,
+    tls: Option<Arc<ListenerTls>>,
     /// The workers' own, to be handed on to a successor.
     sockets: Arc<Vec<TcpListener>>,
 }
@@ -52,7 +52,7 @@ impl Open {
 
     /// The same socket under these limits, and with these certificates.
     fn under(&self, listener: &config::Listener, now: Instant) -> Open {
-        let tls = tls(listener, self.tls.as_ref());
+        let tls = tls(listener, self.tls.as_deref());
         let mut open = Open { listener: listener.clone(), tls, ..self.clone() };
         if self.listener.limits != listener.limits {
             open.limiter = Arc::new(self.limiter.with(&listener.limits, now));
@@ -62,13 +62,12 @@ impl Open {
 }
 
 /// `before` is what the same listener had.
-fn tls(listener: &config::Listener, before: Option<&EntranceTls>) -> Option<EntranceTls> {
-    let config::ListenerTls { acceptor, header, .. } = listener.tls.as_ref()?;
-    let acceptor = match before {
-        Some(before) => acceptor.following(&before.acceptor),
-        None => acceptor.clone(),
-    };
-    Some(EntranceTls { acceptor, header: *header })
+fn tls(listener: &config::Listener, before: Option<&ListenerTls>) -> Option<Arc<ListenerTls>> {
+    let mut tls = listener.tls.clone()?;
+    if let Some(before) = before {
+        tls.acceptor = tls.acceptor.following(&before.acceptor);
+    }
+    Some(Arc::new(tls))
 }
 
 /// A change that has everything it needs.

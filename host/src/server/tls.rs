@@ -3,6 +3,7 @@
 use std::io;
 
 use http::HeaderValue;
+use rustls::{ProtocolVersion, ServerConnection};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::TcpStream,
@@ -10,11 +11,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{Door, connection::Line, watch::Watch};
-use crate::{
-    plugin::exchange,
-    snapshot::EntranceTls,
-    tls::{self, Facts},
-};
+use crate::{config::ListenerTls, plugin::exchange, tls};
 
 /// For those who take the listener for one that speaks in the clear; as nginx does.
 const IN_THE_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
@@ -29,7 +26,7 @@ impl Line for TlsStream<TcpStream> {
 /// None where it comes to nothing, or takes too long.
 pub async fn handshake(
     stream: TcpStream,
-    tls: &EntranceTls,
+    tls: &ListenerTls,
     door: &Door,
     watch: &Watch,
 ) -> Option<(TlsStream<TcpStream>, exchange::Tls)> {
@@ -42,7 +39,7 @@ pub async fn handshake(
     };
     match accepted {
         Ok(stream) => {
-            let facts = facts(&stream, tls.header);
+            let facts = facts(stream.get_ref().1, tls.header);
             Some((stream, facts))
         }
         Err(error) => {
@@ -53,7 +50,7 @@ pub async fn handshake(
     }
 }
 
-async fn accept(mut stream: TcpStream, tls: &EntranceTls) -> io::Result<TlsStream<TcpStream>> {
+async fn accept(mut stream: TcpStream, tls: &ListenerTls) -> io::Result<TlsStream<TcpStream>> {
     // A record of a handshake begins with 22 (RFC 8446, section 5.1), a method with a letter.
     let mut first = [0];
     stream.peek(&mut first).await?;
@@ -68,11 +65,24 @@ async fn accept(mut stream: TcpStream, tls: &EntranceTls) -> io::Result<TlsStrea
     TlsAcceptor::from(tls.acceptor.config()).accept(stream).await
 }
 
-fn facts(stream: &TlsStream<TcpStream>, tells_clients: bool) -> exchange::Tls {
-    let Facts { version, cipher, sni, alpn, client_certificate } = Facts::of(stream.get_ref().1);
-    let client_header = tells_clients.then(|| {
-        let header = tls::client_header(client_certificate.as_ref()?);
-        HeaderValue::from_str(&header).ok()
-    });
-    exchange::Tls { version: version.to_owned(), cipher, sni, alpn, client_certificate, client_header }
+/// What was agreed with the client, and what it has shown.
+fn facts(connection: &ServerConnection, tells_clients: bool) -> exchange::Tls {
+    let version = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+    // The names of RFC 8446 and RFC 5289; the library tells the first ones with an infix of its own.
+    let cipher = suite.and_then(|suite| suite.as_str()).unwrap_or_default().replacen("TLS13_", "TLS_", 1);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let shown = connection.peer_certificates().and_then(<[_]>::first);
+    let client_header = tells_clients.then(|| HeaderValue::try_from(tls::client_header(shown?)).ok());
+    exchange::Tls {
+        version: version.to_owned(),
+        cipher,
+        sni: connection.server_name().map(str::to_owned),
+        alpn: connection.alpn_protocol().map(text),
+        client_certificate: shown.map(|certificate| certificate.to_vec()),
+        client_header,
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use http::uri::Authority;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -68,11 +69,9 @@ impl Connector {
         if let Some(name) = &self.terms.name {
             return Some(name.clone());
         }
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let authority: Authority = authority.parse().ok()?;
+        // IPv6 addresses stand in brackets.
+        let host = authority.host().trim_matches(['[', ']']);
         ServerName::try_from(host.to_owned()).ok()
     }
 }

@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
     time::timeout,
 };
 
@@ -35,17 +34,12 @@ pub async fn check(endpoint: &Endpoint, health: &Health, tls: Option<&Connector>
         if let (Address::Ip(address), Some(port)) = (&mut address, health.port) {
             address.set_port(port);
         }
-        match (&address, config) {
-            (_, Some((tls, config))) => {
+        match config {
+            Some((tls, config)) => {
                 let stream = pool::secured(&address, &endpoint.authority, tls, config).await;
                 ask(stream, endpoint, &health.probe).await
             }
-            (Address::Ip(address), None) => {
-                ask(TcpStream::connect(address).await, endpoint, &health.probe).await
-            }
-            (Address::Unix(path), None) => {
-                ask(UnixStream::connect(path).await, endpoint, &health.probe).await
-            }
+            None => ask(pool::connect(&address).await, endpoint, &health.probe).await,
         }
     };
     let limit = health.timeout;

@@ -106,7 +106,7 @@ impl Pool {
     pub fn adopt(&self, upstream: &Arc<Upstream>) {
         self.keep.set(upstream.settings.keep_alive);
         let before = self.upstream.replace(upstream.clone());
-        if before.settings.tls != upstream.settings.tls {
+        if !Arc::ptr_eq(&before, upstream) && before.settings.tls != upstream.settings.tls {
             // They were opened to whoever was good enough then.
             self.idle.borrow_mut().clear();
             self.shared.borrow_mut().take();
@@ -185,9 +185,9 @@ impl Pool {
                 Err(opened) => opened,
             },
         };
-        let tls = self.upstream.borrow().settings.tls.clone();
-        let sender = match (&self.endpoint.address, tls) {
-            (_, Some(tls)) => http1(self.open(self.secured(&tls, tls.http1())).await?, opened).await,
+        let upstream = self.upstream.borrow().clone();
+        let sender = match (&self.endpoint.address, &upstream.settings.tls) {
+            (_, Some(tls)) => http1(self.open(self.secured(tls, tls.http1())).await?, opened).await,
             (Address::Ip(address), None) => http1(self.open(connect_tcp(address)).await?, opened).await,
             (Address::Unix(path), None) => http1(self.open(UnixStream::connect(path)).await?, opened).await,
         };
@@ -291,7 +291,7 @@ async fn connect_tcp(address: &std::net::SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// What carries TLS.
+/// A connection of either kind.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
@@ -306,11 +306,14 @@ pub(super) async fn secured(
     let name = tls.name(authority);
     let name =
         name.ok_or_else(|| io::Error::other("its certificate can have no such name; `tls.name` says which"))?;
-    let stream: Box<dyn Transport> = match address {
+    TlsConnector::from(config).connect(name, connect(address).await?).await
+}
+
+pub(super) async fn connect(address: &Address) -> io::Result<Box<dyn Transport>> {
+    Ok(match address {
         Address::Ip(address) => Box::new(connect_tcp(address).await?),
         Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    };
-    TlsConnector::from(config).connect(name, stream).await
+    })
 }
 
 /// The sender of a new connection, whose driver runs on this thread. `held` is dropped with the connection.

@@ -1,4 +1,4 @@
-//! TLS of listeners: the files are read, and what is in them fits together.
+//! TLS of listeners and upstreams: the files are read, and what is in them fits together.
 
 use std::fs;
 
@@ -13,33 +13,22 @@ impl Check<'_> {
         for (place, certificate) in raw.certificates.iter().enumerate() {
             identities.extend(self.identity(&path.key("certificates").index(place), certificate));
         }
-        let clients_at = path.key("clients");
+        let authorities = path.key("clients");
         let header = raw.clients.as_ref().is_some_and(|clients| clients.header);
         let clients = match raw.clients {
-            Some(clients) => Some(self.clients(&clients_at, clients)?),
+            Some(clients) => Some(self.clients(&authorities, clients)?),
             None => None,
         };
         if identities.len() < raw.certificates.len() {
             return None;
         }
-        match Acceptor::new(&identities, raw.min_version.into(), clients) {
-            Ok(acceptor) => Some(ListenerTls { identities, acceptor, header }),
-            Err(wrong) => {
-                match wrong {
-                    Wrong::Authorities(text) => self.fault(&clients_at.key("ca"), text),
-                    Wrong::Revoked(text) => self.fault(&clients_at.key("crl"), text),
-                    Wrong::Other(text) => self.fault(path, text),
-                }
-                None
-            }
-        }
+        let acceptor = Acceptor::new(&identities, raw.min_version.into(), clients);
+        let acceptor = acceptor.map_err(|wrong| self.wrong(path, &authorities, wrong)).ok()?;
+        Some(ListenerTls { identities, acceptor, header })
     }
 
     pub(super) fn upstream_tls(&mut self, path: &KeyPath, raw: raw::UpstreamTls) -> Option<Connector> {
-        let authorities = match &raw.ca {
-            Some(ca) => Some(self.read(&path.key("ca"), ca)?),
-            None => None,
-        };
+        let authorities = self.read_if_any(&path.key("ca"), raw.ca.as_deref())?;
         let name = match raw.name {
             Some(name) => {
                 Some(self.parsed(&path.key("name"), &name, "a host name or an IP address", |text| {
@@ -54,42 +43,42 @@ impl Check<'_> {
         };
         let oldest = raw.min_version.into();
         let terms = Servers { authorities, name, identity, oldest, verified: raw.verify };
-        match Connector::new(terms) {
-            Ok(connector) => Some(connector),
-            Err(Wrong::Authorities(text) | Wrong::Revoked(text)) => {
-                self.fault(&path.key("ca"), text);
-                None
-            }
-            Err(Wrong::Other(text)) => {
-                self.fault(path, text);
-                None
-            }
+        Connector::new(terms).map_err(|wrong| self.wrong(path, path, wrong)).ok()
+    }
+
+    /// `authorities` is the table that names them.
+    fn wrong(&mut self, path: &KeyPath, authorities: &KeyPath, wrong: Wrong) {
+        match wrong {
+            Wrong::Authorities(text) => self.fault(&authorities.key("ca"), text),
+            Wrong::Revoked(text) => self.fault(&authorities.key("crl"), text),
+            Wrong::Other(text) => self.fault(path, text),
         }
     }
 
     fn identity(&mut self, path: &KeyPath, raw: &raw::Certificate) -> Option<Identity> {
         let cert = self.read(&path.key("cert"), &raw.cert);
         let key = self.read(&path.key("key"), &raw.key);
-        match Identity::read(&cert?, &key?) {
-            Ok(identity) => Some(identity),
-            Err(Fault::Certificate(text)) => {
-                self.fault(&path.key("cert"), text);
-                None
-            }
-            Err(Fault::Key(text)) => {
-                self.fault(&path.key("key"), text);
-                None
-            }
-        }
+        let identity = Identity::read(&cert?, &key?);
+        identity
+            .map_err(|fault| match fault {
+                Fault::Certificate(text) => self.fault(&path.key("cert"), text),
+                Fault::Key(text) => self.fault(&path.key("key"), text),
+            })
+            .ok()
     }
 
     fn clients(&mut self, path: &KeyPath, raw: raw::ClientCertificates) -> Option<Clients> {
         let authorities = self.read(&path.key("ca"), &raw.ca);
-        let revoked = match &raw.crl {
-            Some(crl) => Some(self.read(&path.key("crl"), crl)?),
-            None => None,
-        };
+        let revoked = self.read_if_any(&path.key("crl"), raw.crl.as_deref())?;
         Some(Clients { authorities: authorities?, revoked, required: raw.required })
+    }
+
+    /// None where there is a file that cannot be read.
+    fn read_if_any(&mut self, path: &KeyPath, file: Option<&str>) -> Option<Option<Vec<u8>>> {
+        match file {
+            Some(file) => self.read(path, file).map(Some),
+            None => Some(None),
+        }
     }
 
     /// A change of the file is a change of the config.

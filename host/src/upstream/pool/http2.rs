@@ -44,9 +44,9 @@ impl Pool {
     }
 
     async fn connect_http2(&self) -> Result<SendRequest<Body>, Error> {
-        let tls = self.upstream.borrow().settings.tls.clone();
-        let sender = match (&self.endpoint.address, tls) {
-            (_, Some(tls)) => handshake(self.open(self.secured(&tls, tls.http2())).await?).await?,
+        let upstream = self.upstream.borrow().clone();
+        let sender = match (&self.endpoint.address, &upstream.settings.tls) {
+            (_, Some(tls)) => handshake(self.open(self.secured(tls, tls.http2())).await?).await?,
             (Address::Ip(address), None) => handshake(self.open(connect_tcp(address)).await?).await?,
             (Address::Unix(path), None) => handshake(self.open(UnixStream::connect(path)).await?).await?,
         };
