@@ -5,6 +5,8 @@ pub mod bind;
 mod connection;
 mod door;
 mod guard;
+mod guarded;
+mod http1;
 mod refusal;
 mod tls;
 mod watch;

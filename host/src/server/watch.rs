@@ -180,6 +180,11 @@ impl Watch {
         Busy(self.clone())
     }
 
+    /// The client did not take what it asked for.
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.get()
+    }
+
     /// Whether the next answer is the last one.
     pub fn is_leaving(&self) -> bool {
         self.leaving.get() || self.door.is_closed()
@@ -202,7 +207,7 @@ pub struct Busy(Rc<Watch>);
 
 impl Busy {
     pub fn is_cut_off(&self) -> bool {
-        self.0.cut_off.get()
+        self.0.is_cut_off()
     }
 }
 

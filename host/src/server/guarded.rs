@@ -1,0 +1,141 @@
+//! A client's stream, whose bytes are looked at before they are parsed, and which tells its watch what moves.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::{connection::Line, guard::Guard, watch::Watch};
+
+/// The end of a head that no parser takes: it answers 400, after the requests before this one.
+const POISON: &[u8] = b"\0\r\n\r\n";
+
+/// How long the client may go on sending after the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A stream whose requests are looked at before they are parsed.
+pub struct Guarded<L: Line> {
+    stream: L,
+    guard: Guard,
+    watch: Rc<Watch>,
+    /// What is still to be read in place of the client's bytes, once these were refused.
+    poison: Option<&'static [u8]>,
+    /// Runs while what the client still sends is read and thrown away.
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl<L: Line> Guarded<L> {
+    pub fn new(stream: L, max_line: usize, watch: Rc<Watch>) -> Self {
+        Guarded { stream, guard: Guard::new(max_line), watch, poison: None, linger: None }
+    }
+
+    /// Answers what is no request, without a parser, and ends.
+    pub async fn refuse(mut self, answer: &[u8]) -> io::Result<()> {
+        self.stream.write_all(answer).await?;
+        self.stream.shutdown().await
+    }
+
+    /// Closing with bytes unread would reset the connection and could take the answer with it
+    /// (RFC 9112, section 9.6): wait for the client's end, though not for long.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut bytes = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<L: Line> AsyncRead for Guarded<L> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(poison) = &mut this.poison {
+            *poison = put(poison, buffer);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if !matches!(polled, Poll::Ready(Ok(()))) {
+            return polled;
+        }
+        if let Err(offence) = this.guard.scan(&buffer.filled()[before..]) {
+            tracing::debug!("refused: {}", offence.what);
+            buffer.set_filled(before + offence.at);
+            this.poison = Some(put(POISON, buffer));
+        }
+        this.watch.read(this.guard.in_head());
+        polled
+    }
+}
+
+/// As much as there is room for; returns the rest.
+fn put(bytes: &'static [u8], buffer: &mut ReadBuf<'_>) -> &'static [u8] {
+    let (now, later) = bytes.split_at(bytes.len().min(buffer.remaining()));
+    buffer.put_slice(now);
+    later
+}
+
+impl<L: Line> AsyncWrite for Guarded<L> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch.wrote(&polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if this.poison.is_some() || !this.guard.is_at_rest() {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<L: Line> Drop for Guarded<L> {
+    fn drop(&mut self) {
+        if self.watch.is_cut_off() {
+            // What the client has not taken is not kept for it by the system either.
+            let _ = self.stream.tcp().set_zero_linger();
+        }
+    }
+}
