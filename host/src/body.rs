@@ -1,6 +1,7 @@
 //! Bodies on their way, in either direction. Nothing is copied and nothing is kept unless asked for.
 
 mod replay;
+mod stream;
 
 use std::{
     fmt,
@@ -17,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::pace::{Pace, Waits};
 
 pub use replay::Replay;
+pub use stream::Stream;
 
 /// A body as the proxy handles it.
 #[derive(Default)]
@@ -33,7 +35,7 @@ pub enum Body {
 #[derive(Debug)]
 pub enum BodyError {
     /// The peer broke off or sent what is not HTTP.
-    Transport(hyper::Error),
+    Transport(Box<dyn std::error::Error + Send + Sync>),
     TooLarge,
     /// Nothing came for as long as the limit allows.
     TimedOut,
@@ -92,7 +94,7 @@ impl HttpBody for Body {
 }
 
 pub fn from_hyper(polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) -> Polled {
-    polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Transport)))
+    polled.map(|frame| frame.map(|frame| frame.map_err(|error| BodyError::Transport(error.into()))))
 }
 
 impl From<Incoming> for Body {
@@ -186,7 +188,7 @@ impl HttpBody for Prefixed {
     }
 }
 
-/// Ends a body that stalls or trickles, and one that is not whole at its `deadline`. The timer is made only when a piece
+/// Ends a body that stalls or trickles, and one that is not whole at its `deadline`. The timer is made only when the peer
 /// is waited for.
 pub struct Patience {
     pace: Pace,
@@ -203,23 +205,33 @@ impl Patience {
     /// Wraps one poll of the body.
     pub fn poll(&mut self, polled: Polled, cx: &mut Context<'_>) -> Polled {
         if let Poll::Ready(frame) = &polled {
-            self.timer = None;
             let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
-            match self.pace.rate {
-                0 => self.waits = Waits::default(),
-                _ => self.waits.moved(data.map_or(0, Bytes::len), || Instant::now().into_std()),
-            }
+            self.moved(data.map_or(0, Bytes::len));
             return polled;
         }
+        match self.is_over(cx) {
+            true => Poll::Ready(Some(Err(BodyError::TimedOut))),
+            false => Poll::Pending,
+        }
+    }
+
+    /// The peer has acted.
+    pub fn moved(&mut self, bytes: usize) {
+        self.timer = None;
+        match self.pace.rate {
+            0 => self.waits = Waits::default(),
+            _ => self.waits.moved(bytes, || Instant::now().into_std()),
+        }
+    }
+
+    /// The peer has to act: whether its time is over. The task is woken when it is.
+    pub fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         if self.timer.is_none() {
             self.waits.begin(Instant::now().into_std());
             let end = self.waits.end(self.pace).map(Instant::from_std);
             self.timer = end.into_iter().chain(self.deadline).min().map(|end| Box::pin(sleep_until(end)));
         }
-        match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(Some(Err(BodyError::TimedOut))),
-            _ => Poll::Pending,
-        }
+        self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }
 }
 

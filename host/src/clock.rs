@@ -18,3 +18,11 @@ pub fn advance() -> Instant {
     NOW.set(now);
     now
 }
+
+/// Seconds since the thread first asked, by the time of the last [`advance`].
+pub fn seconds() -> u64 {
+    thread_local! {
+        static BEGUN: Instant = now();
+    }
+    BEGUN.with(|begun| now().saturating_duration_since(*begun).as_secs())
+}

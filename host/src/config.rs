@@ -177,6 +177,7 @@ pub struct Listener {
     pub address: SocketAddr,
     pub limits: ListenerLimits,
     pub tls: Option<ListenerTls>,
+    pub http2: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -256,6 +257,8 @@ pub struct Limits {
     pub body: u64,
     pub header_time: Duration,
     pub idle_time: Duration,
+    /// Requests at a time on one connection of HTTP/2.
+    pub streams: u32,
     /// The pace at which the body of a request has to come.
     pub receive: Pace,
     /// The pace at which a response has to be taken.

@@ -18,7 +18,6 @@ use std::{rc::Rc, sync::Arc};
 
 use http::{Request, Response, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::{
     body::Body,
@@ -47,7 +46,7 @@ pub async fn handle(
     journal: &Journal,
     door: u32,
     connection: &Arc<Connection>,
-    request: Request<Incoming>,
+    request: Request<Body>,
 ) -> Result<Response<Outgoing>, Closed> {
     let (head, body) = request.into_parts();
     let admission = Admission::check(head, &view.snapshot, connection, door);

@@ -4,9 +4,11 @@
 pub mod bind;
 mod connection;
 mod door;
+mod frames;
 mod guard;
 mod guarded;
 mod http1;
+mod http2;
 mod refusal;
 mod tls;
 mod watch;

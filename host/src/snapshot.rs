@@ -70,6 +70,8 @@ pub struct Entrance {
     pub door: u32,
     pub limiter: Arc<Limiter>,
     pub tls: Option<Arc<ListenerTls>>,
+    /// Speaks HTTP/2 with those who want to.
+    pub http2: bool,
 }
 
 pub struct RouteSpec {
@@ -145,15 +147,23 @@ impl From<&Rewrite> for PathRule {
 /// The rule of the config with the values that every message gets, made once.
 pub struct Forwarding {
     pub rule: Forwarded,
-    /// Our hop in Via, for a message received as HTTP/1.0 and as HTTP/1.1.
-    pub via: Option<[HeaderValue; 2]>,
+    pub via: Option<Via>,
+}
+
+/// Our hop in Via, by the version of the message as it was received.
+pub struct Via {
+    pub http_10: HeaderValue,
+    pub http_11: HeaderValue,
+    pub http_2: HeaderValue,
 }
 
 impl Forwarding {
     /// A pseudonym that cannot stand in a header is left out; the config has checked it.
     pub fn new(rule: Forwarded) -> Self {
         let hop = |name: &str, version| HeaderValue::from_str(&format!("{version} {name}")).ok();
-        let via = rule.via.as_deref().and_then(|name| Some([hop(name, "1.0")?, hop(name, "1.1")?]));
+        let via = rule.via.as_deref().and_then(|name| {
+            Some(Via { http_10: hop(name, "1.0")?, http_11: hop(name, "1.1")?, http_2: hop(name, "2.0")? })
+        });
         Forwarding { rule, via }
     }
 

@@ -25,8 +25,8 @@ use resolver::Certificates;
 pub use connector::{Connector, Servers};
 pub use identity::{Fault, Identity};
 
-/// What is spoken within TLS, the best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// What is spoken within TLS, the best first (RFC 7301; RFC 9113, section 3.2).
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// What a listener's connections begin with.
 #[derive(Clone, Debug)]
@@ -75,6 +75,7 @@ impl Acceptor {
     pub fn new(
         identities: &[Identity],
         oldest: Version,
+        http2: bool,
         clients: Option<Clients>,
     ) -> Result<Acceptor, Wrong> {
         let other = |error: rustls::Error| Wrong::Other(error.to_string());
@@ -86,7 +87,7 @@ impl Acceptor {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(identities)));
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        config.alpn_protocols = PROTOCOLS[usize::from(!http2)..].iter().map(|name| name.to_vec()).collect();
         config.ticketer = Ticketer::new().map_err(other)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Acceptor { config: Arc::new(config), terms: clients })

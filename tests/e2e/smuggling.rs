@@ -87,7 +87,6 @@ const HEADS: &[(&str, &str)] = &[
     ("an authority for a target", "GET a.test:80 HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("another protocol", "GET / ICAP/1.0\r\nHost: a\r\n\r\n"),
     ("a method that is no token", "G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     // RFC 9112, section 3.2: Host.
     ("no host", "GET / HTTP/1.1\r\nX-A: b\r\n\r\n"),
     ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),

@@ -157,8 +157,8 @@ impl<'a> Check<'a> {
             if let Some(address) = self.socket_address(&path.key("address"), &raw.address) {
                 let name = raw.name.unwrap_or(raw.address);
                 let limits = self.listener_limits(&path.key("limits"), raw.limits);
-                let tls = raw.tls.and_then(|tls| self.listener_tls(&path.key("tls"), tls));
-                listeners.push((path, Listener { name, address, limits, tls }));
+                let tls = raw.tls.and_then(|tls| self.listener_tls(&path.key("tls"), tls, raw.http2));
+                listeners.push((path, Listener { name, address, limits, tls, http2: raw.http2 }));
             }
         }
         self.distinct("name of a listener", names.into_iter());
@@ -292,6 +292,7 @@ impl<'a> Check<'a> {
             body: self.size(&path, "body", &raw.body, 0..=u64::MAX),
             header_time: self.duration(&path, "header_time", &raw.header_time),
             idle_time: self.duration(&path, "idle_time", &raw.idle_time),
+            streams: raw.streams,
             receive: self.pace(&path, ("body_time", &raw.body_time), ("body_rate", &raw.body_rate)),
             send: self.pace(&path, ("send_time", &raw.send_time), ("send_rate", &raw.send_rate)),
         }

@@ -120,6 +120,10 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Default: it speaks in the clear.
     pub tls: Option<ListenerTls>,
+    /// Speaks HTTP/2 (RFC 9113) with clients that want to, and HTTP/1.1 with the others. Within TLS it is agreed by ALPN;
+    /// in the clear HTTP/2 is known by its first bytes (prior knowledge, h2c).
+    #[serde(default = "tls::yes")]
+    pub http2: bool,
 }
 
 /// What a listener lets in, on all workers together. A client is an IPv4 address or an IPv6 network of 64 bits.
@@ -271,6 +275,10 @@ pub struct Limits {
     pub header_time: DurationText,
     /// A connection between two requests. Longer: it is closed.
     pub idle_time: DurationText,
+    /// Requests that a client may have at a time on one connection of HTTP/2. More: they are refused without being looked
+    /// at, and clients know better.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub streams: u32,
     /// The pause between two pieces of a request's body. Longer: 408.
     pub body_time: DurationText,
     /// Bytes per second below which a body is too slow: all of its pauses together may take `body_time` and the time
@@ -592,6 +600,7 @@ impl Default for Limits {
             body: "10MiB".into(),
             header_time: "10s".into(),
             idle_time: "75s".into(),
+            streams: 100,
             body_time: "30s".into(),
             body_rate: "500B".into(),
             send_time: "30s".into(),

@@ -81,8 +81,13 @@ impl Change {
     /// In the order of the config's listeners.
     pub fn entrances(&self) -> Vec<Entrance> {
         let open = self.open.iter();
-        open.map(|open| Entrance { door: open.door, limiter: open.limiter.clone(), tls: open.tls.clone() })
-            .collect()
+        open.map(|open| Entrance {
+            door: open.door,
+            limiter: open.limiter.clone(),
+            tls: open.tls.clone(),
+            http2: open.listener.http2,
+        })
+        .collect()
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request,
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
+    header::{self, Entry},
+    request,
     uri::{Authority, PathAndQuery},
 };
 
@@ -46,6 +48,9 @@ impl Admission {
         }
         let client_ip = forwarded::client(&mut map, present, connection.peer.ip(), &snapshot.forwarding);
         present.strip_hop_by_hop(&mut map);
+        if head.version == Version::HTTP_2 {
+            as_one_form(&mut map, &authority);
+        }
 
         let head = RequestHead {
             method: head.method,
@@ -108,7 +113,25 @@ pub fn read_target(
     Ok((authority, target.map_err(|_| bad("The path is malformed."))?))
 }
 
-/// The authority of an absolute target wins over Host, which still must be one and well-formed.
+/// What plugins and upstreams need not know of HTTP/2: cookies are on one line (RFC 9113, section 8.2.3), and there is a Host.
+fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
+    if let Entry::Occupied(mut lines) = map.entry(header::COOKIE)
+        && lines.iter().nth(1).is_some()
+    {
+        let all = lines.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+        if let Ok(all) = HeaderValue::from_bytes(&all) {
+            lines.insert_mult(all);
+        }
+    }
+    if let Entry::Vacant(host) = map.entry(header::HOST)
+        && let Ok(authority) = HeaderValue::from_str(authority.as_str())
+    {
+        host.insert(authority);
+    }
+}
+
+/// The authority of an absolute target wins over Host, which still must be one and well-formed; in HTTP/2 both have to be
+/// the same (RFC 9113, section 8.3.1).
 fn read_authority(uri: &Uri, version: Version, map: &HeaderMap) -> Result<Authority, Refusal> {
     let bad = |detail| (StatusCode::BAD_REQUEST, detail);
     let mut lines = map.get_all(header::HOST).iter();
@@ -118,9 +141,15 @@ fn read_authority(uri: &Uri, version: Version, map: &HeaderMap) -> Result<Author
             let host = Authority::try_from(host.as_bytes());
             Some(host.map_err(|_| bad("The Host is malformed."))?)
         }
+        (None, _) if version == Version::HTTP_2 && uri.authority().is_some() => None,
         (None, _) if version >= Version::HTTP_11 => return Err(bad("The request has no Host.")),
         (None, _) => None,
     };
+    if let (Version::HTTP_2, Some(host), Some(authority)) = (version, &host, uri.authority())
+        && host != authority
+    {
+        return Err(bad("The Host is another one than the authority."));
+    }
     let authority = uri.authority().cloned().or(host);
     let authority = authority.unwrap_or(Authority::from_static("localhost"));
     if authority.as_str().contains('@') {

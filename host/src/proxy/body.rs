@@ -10,12 +10,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{error::ProxyError, journey::Journey};
 use crate::{
-    body::{Body, BodyError, Patience, Prefixed, from_hyper},
+    body::{Body, BodyError, Patience, Prefixed},
     plugin::{
         BodyMode, BodyVerdict,
         chain::Tap,
@@ -26,7 +25,7 @@ use crate::{
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 /// The request's body: counted, held to the route's limit, not waited for without end.
-pub fn from_client(journey: &Rc<Journey>, incoming: Incoming) -> Body {
+pub fn from_client(journey: &Rc<Journey>, incoming: Body) -> Body {
     if incoming.is_end_stream() {
         return Body::Empty;
     }
@@ -36,7 +35,7 @@ pub fn from_client(journey: &Rc<Journey>, incoming: Incoming) -> Body {
 }
 
 struct ClientBody {
-    incoming: Incoming,
+    incoming: Body,
     left: u64,
     patience: Patience,
     journey: Rc<Journey>,
@@ -48,7 +47,7 @@ impl HttpBody for ClientBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
-        let polled = from_hyper(Pin::new(&mut this.incoming).poll_frame(cx));
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         let polled = this.patience.poll(polled, cx);
         this.journey.upload.set(polled.is_ready().then(Instant::now));
         let frame = ready!(polled);

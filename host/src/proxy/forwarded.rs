@@ -175,8 +175,12 @@ fn asked_for(map: &HeaderMap) -> String {
 
 /// Adds our hop. The version is that of the message as it was received.
 pub fn append_via(map: &mut HeaderMap, version: Version, forwarding: &Forwarding) {
-    if let Some([http_10, http_11]) = &forwarding.via {
-        let hop = if version == Version::HTTP_10 { http_10 } else { http_11 };
+    if let Some(via) = &forwarding.via {
+        let hop = match version {
+            Version::HTTP_10 => &via.http_10,
+            Version::HTTP_2 => &via.http_2,
+            _ => &via.http_11,
+        };
         map.append(header::VIA, hop.clone());
     }
 }

@@ -1,13 +1,14 @@
 //! One connection of a client, from its first byte to its last.
 
 use std::{
+    io,
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use socket2::SockRef;
 use tokio::{
@@ -15,7 +16,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Door, Site, http1::converse, tls, watch::Busy};
+use super::{
+    Door, Site,
+    frames::PREFACE,
+    http1, http2, tls,
+    watch::{Busy, Watch},
+};
 use crate::{body::BodyError, drain, limiter::Place, plugin::exchange::Connection, proxy::Outgoing};
 
 /// Bytes that the system holds of an answer before the client's side takes them, about: how exactly the client's pace is
@@ -34,6 +40,9 @@ impl Line for TcpStream {
     }
 }
 
+/// How much is read of a connection in the clear to see what it speaks: most requests, whole.
+const FIRST: usize = 2048;
+
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
 pub async fn serve(
     site: Rc<Site>,
@@ -48,16 +57,52 @@ pub async fn serve(
     // With the system's default of no limit it would take so much that a slow client seems not to take anything.
     let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
     let watch = site.watches.add(door.clone());
-    let tls = site.worker.view().snapshot.entrance(door.id).and_then(|entrance| entrance.tls.clone());
-    let Some(tls) = tls else {
-        return converse(&site, stream, Connection::new(peer, local, None), &door, watch).await;
+    let view = site.worker.view();
+    let Some(entrance) = view.snapshot.entrance(door.id) else { return };
+    let (tls, http2) = (entrance.tls.clone(), entrance.http2);
+    drop(view);
+    // In boxes: connections that need none of it have no room for what it takes.
+    if let Some(tls) = tls {
+        let secured = async move {
+            let Some((stream, facts)) = tls::handshake(stream, &tls, &door, &watch).await else { return };
+            let is_http2 = facts.alpn.as_deref() == Some("h2");
+            let facts = Connection::new(peer, local, Some(facts));
+            match is_http2 {
+                true => Box::pin(http2::converse(&site, Bytes::new(), stream, facts, &door, watch)).await,
+                false => http1::converse(&site, Bytes::new(), stream, facts, &door, watch).await,
+            }
+        };
+        return Box::pin(secured).await;
+    }
+    let facts = Connection::new(peer, local, None);
+    let first = match http2 {
+        true => first_bytes(&stream, &watch).await,
+        false => Bytes::new(),
     };
-    // In a box: connections in the clear have no room for what it takes.
-    let secured = async move {
-        let Some((stream, facts)) = tls::handshake(stream, &tls, &door, &watch).await else { return };
-        converse(&site, stream, Connection::new(peer, local, Some(facts)), &door, watch).await;
-    };
-    Box::pin(secured).await;
+    match first.starts_with(PREFACE) {
+        true => Box::pin(http2::converse(&site, first, stream, facts, &door, watch)).await,
+        false => http1::converse(&site, first, stream, facts, &door, watch).await,
+    }
+}
+
+/// Enough to see whether it is HTTP/2 by prior knowledge (RFC 9113, section 3.3); less where the sweep wants to have a
+/// word, which HTTP/1.1 knows to say.
+async fn first_bytes(stream: &TcpStream, watch: &Watch) -> Bytes {
+    let mut first = BytesMut::new();
+    loop {
+        tokio::select! {
+            biased;
+            readable = stream.readable() => if readable.is_err() { break },
+            () = watch.decided() => break,
+        }
+        first.reserve(FIRST);
+        match stream.try_read_buf(&mut first) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(count) if count > 0 && first.len() < PREFACE.len() && PREFACE.starts_with(&first) => {}
+            _ => break,
+        }
+    }
+    first.freeze()
 }
 
 /// An answer that keeps its connection busy until it is gone.
@@ -70,12 +115,17 @@ impl Served {
     pub fn new(outgoing: Outgoing, busy: Busy) -> Served {
         Served { outgoing, busy }
     }
+
+    /// The client has not taken it in time.
+    pub fn cut(&mut self) {
+        self.outgoing.cut("client_too_slow");
+    }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         if self.busy.is_cut_off() {
-            self.outgoing.cut("client_too_slow");
+            self.cut();
         }
     }
 }

@@ -8,12 +8,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Sleep, sleep},
 };
 
-use super::{connection::Line, guard::Guard, watch::Watch};
+use super::{
+    connection::Line,
+    frames::{Allowance, Frames},
+    guard::{Guard, Offence},
+    watch::{Verdict, Watch},
+};
+use crate::clock;
 
 /// The end of a head that no parser takes: it answers 400, after the requests before this one.
 const POISON: &[u8] = b"\0\r\n\r\n";
@@ -23,18 +30,57 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A stream whose requests are looked at before they are parsed.
 pub struct Guarded<L: Line> {
+    /// What was read already.
+    first: Bytes,
     stream: L,
-    guard: Guard,
+    look: Look,
     watch: Rc<Watch>,
-    /// What is still to be read in place of the client's bytes, once these were refused.
-    poison: Option<&'static [u8]>,
     /// Runs while what the client still sends is read and thrown away.
     linger: Option<Pin<Box<Sleep>>>,
 }
 
+/// What is looked at, and what becomes of an offence.
+enum Look {
+    /// The poison is what is still to be read in place of the client's bytes, once these were refused.
+    Http1 { guard: Guard, poison: Option<&'static [u8]> },
+    /// Nothing more is read once something was refused: the connection's task is told.
+    Http2 { frames: Frames, allowance: Rc<Allowance>, refused: bool },
+}
+
+impl Look {
+    fn in_head(&self) -> bool {
+        match self {
+            Look::Http1 { guard, .. } => guard.in_head(),
+            Look::Http2 { frames, .. } => frames.in_head(),
+        }
+    }
+
+    fn scan(&mut self, bytes: &[u8]) -> Result<(), Offence> {
+        match self {
+            Look::Http1 { guard, .. } => guard.scan(bytes),
+            Look::Http2 { frames, .. } => frames.scan(bytes),
+        }
+    }
+
+    /// Whether the client may have sent what was not read.
+    fn leaves_a_rest(&self) -> bool {
+        match self {
+            Look::Http1 { guard, poison } => poison.is_some() || !guard.is_at_rest(),
+            Look::Http2 { refused, .. } => *refused,
+        }
+    }
+}
+
 impl<L: Line> Guarded<L> {
-    pub fn new(stream: L, max_line: usize, watch: Rc<Watch>) -> Self {
-        Guarded { stream, guard: Guard::new(max_line), watch, poison: None, linger: None }
+    pub fn http1(first: Bytes, stream: L, max_line: usize, watch: Rc<Watch>) -> Self {
+        let look = Look::Http1 { guard: Guard::new(max_line), poison: None };
+        Guarded { first, stream, look, watch, linger: None }
+    }
+
+    pub fn http2(first: Bytes, stream: L, allowance: Rc<Allowance>, watch: Rc<Watch>) -> Self {
+        let frames = Frames::new(allowance.clone());
+        let look = Look::Http2 { frames, allowance, refused: false };
+        Guarded { first, stream, look, watch, linger: None }
     }
 
     /// Answers what is no request, without a parser, and ends.
@@ -68,22 +114,40 @@ impl<L: Line> AsyncRead for Guarded<L> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(poison) = &mut this.poison {
-            *poison = put(poison, buffer);
-            return Poll::Ready(Ok(()));
+        match &mut this.look {
+            Look::Http1 { poison: Some(poison), .. } => {
+                *poison = put(poison, buffer);
+                return Poll::Ready(Ok(()));
+            }
+            Look::Http2 { refused: true, .. } => return Poll::Pending,
+            Look::Http2 { allowance, .. } => allowance.at(clock::seconds()),
+            Look::Http1 { .. } => {}
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if !matches!(polled, Poll::Ready(Ok(()))) {
-            return polled;
+        if this.first.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        } else {
+            let count = this.first.len().min(buffer.remaining());
+            buffer.put_slice(&this.first.split_to(count));
         }
-        if let Err(offence) = this.guard.scan(&buffer.filled()[before..]) {
-            tracing::debug!("refused: {}", offence.what);
+        if let Err(offence) = this.look.scan(&buffer.filled()[before..]) {
             buffer.set_filled(before + offence.at);
-            this.poison = Some(put(POISON, buffer));
+            match &mut this.look {
+                Look::Http1 { poison, .. } => {
+                    tracing::debug!("refused: {}", offence.what);
+                    *poison = Some(put(POISON, buffer));
+                }
+                Look::Http2 { refused, .. } => {
+                    *refused = true;
+                    this.watch.decide(Verdict::Flood(offence.what));
+                    if offence.at == 0 {
+                        return Poll::Pending;
+                    }
+                }
+            }
         }
-        this.watch.read(this.guard.in_head());
-        polled
+        this.watch.read(this.look.in_head());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -124,7 +188,7 @@ impl<L: Line> AsyncWrite for Guarded<L> {
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         }
-        if this.poison.is_some() || !this.guard.is_at_rest() {
+        if this.look.leaves_a_rest() {
             ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))

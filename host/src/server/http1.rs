@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -13,6 +14,7 @@ use super::{
     watch::{Verdict, Watch},
 };
 use crate::{
+    body::Body,
     plugin::exchange::Connection,
     proxy::{self, Closed, Unread},
 };
@@ -25,6 +27,7 @@ const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
 pub async fn converse(
     site: &Rc<Site>,
+    first: Bytes,
     stream: impl Line,
     facts: Connection,
     door: &Rc<Door>,
@@ -33,12 +36,13 @@ pub async fn converse(
     let (peer, facts) = (facts.peer, Arc::new(facts));
     let limits = site.worker.view().snapshot.limits.clone();
     let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
-    let guarded = Guarded::new(stream, header_bytes, watch.clone());
+    let guarded = Guarded::http1(first, stream, header_bytes, watch.clone());
 
     let service = service_fn(|request: Request<Incoming>| {
         let (watch, facts) = (&watch, &facts);
         async move {
             let busy = watch.busy();
+            let request = request.map(Body::from);
             let answer = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
             // What the library is told ends the connection.
             let mut response = answer?;
@@ -71,9 +75,9 @@ pub async fn converse(
                 Verdict::Idle => return,
                 Verdict::SlowHead => break Unread::TooSlow,
                 Verdict::SlowReader => {
-                    tracing::debug!(%peer, "connection: the client does not take its answer");
-                    return;
+                    return tracing::debug!(%peer, "connection: the client does not take its answer");
                 }
+                Verdict::Flood(_) => return,
             },
         }
     };

@@ -30,6 +30,8 @@ pub struct Watch {
     cut_off: Cell<bool>,
     /// Requests that are being answered.
     in_flight: Cell<u32>,
+    /// The client can be told that the connection ends before it does.
+    announces: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     changed: Notify,
 }
@@ -53,6 +55,8 @@ pub enum Verdict {
     SlowHead,
     /// Close: what is being sent is not taken.
     SlowReader,
+    /// Close: too many frames that are no messages.
+    Flood(&'static str),
 }
 
 impl Drop for Watch {
@@ -71,7 +75,7 @@ pub struct Watches {
 
 /// A connection that is to end ends with its next answer: closed while it is idle, it could meet a request
 /// that is under way. One that had none for so long has to go without.
-const LAST_CALL: Duration = Duration::from_secs(1);
+pub const LAST_CALL: Duration = Duration::from_secs(1);
 
 impl Watches {
     pub fn add(&self, door: Rc<Door>) -> Rc<Watch> {
@@ -84,6 +88,7 @@ impl Watches {
             sending: RefCell::default(),
             cut_off: Cell::new(false),
             in_flight: Cell::new(0),
+            announces: Cell::new(false),
             verdict: Cell::new(None),
             changed: Notify::new(),
         });
@@ -101,7 +106,7 @@ impl Watches {
             if watch.is_leaving() {
                 return watch.leave(now);
             }
-            if watch.in_flight.get() > 0 {
+            if watch.is_busy() {
                 return;
             }
             let waited = now.saturating_duration_since(watch.since.get());
@@ -145,6 +150,12 @@ impl Watch {
             }
             self.changed.notified().await;
         }
+    }
+
+    /// Returns once there is a decision, which is left for [`Self::verdict`].
+    pub async fn decided(&self) {
+        let verdict = self.verdict().await;
+        self.decide(verdict);
     }
 
     /// Told with every read: whether the connection is in the middle of a head.
@@ -192,12 +203,21 @@ impl Watch {
 
     fn leave(&self, now: Instant) {
         let waited = now.saturating_duration_since(self.since.get());
-        if self.in_flight.get() > 0 || waited > LAST_CALL {
+        if self.is_busy() || self.announces.get() || waited > LAST_CALL {
             self.decide(Verdict::ShutDown);
         }
     }
 
-    fn decide(&self, verdict: Verdict) {
+    pub fn announces_its_end(&self) {
+        self.announces.set(true);
+    }
+
+    /// Whether requests are being answered.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
+    pub fn decide(&self, verdict: Verdict) {
         self.verdict.set(Some(verdict));
         self.changed.notify_one();
     }
@@ -234,6 +254,7 @@ mod tests {
             body: 0,
             header_time,
             idle_time,
+            streams: 0,
             receive: Pace { grace: LONG, rate: 0 },
             send,
         }

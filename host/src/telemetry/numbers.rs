@@ -269,6 +269,8 @@ pub struct ListenerNumbers {
     /// TLS handshakes, and those that came to nothing.
     pub handshakes: Tally,
     pub handshake_failures: Tally,
+    /// Connections closed for frames of HTTP/2 that carried no messages.
+    pub http2_floods: Tally,
 }
 
 #[cfg(test)]

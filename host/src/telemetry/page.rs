@@ -156,6 +156,8 @@ impl Page<'_> {
         self.counters("tls_handshake_failures", help, "listener", listeners, |sheet| {
             &sheet.handshake_failures
         })?;
+        let help = "Connections of HTTP/2 closed for too many frames that carried no message";
+        self.counters("http2_floods", help, "listener", listeners, |sheet| &sheet.http2_floods)?;
         let help = "Open connections of a listener";
         self.gauges("connections", help, None, "listener", listeners, |sheets| {
             under_way(sheets, |sheet| &sheet.accepted, |sheet| &sheet.closed)

@@ -8,7 +8,12 @@ use super::{Check, KeyPath, ListenerTls, raw};
 use crate::tls::{Acceptor, Clients, Connector, Fault, Identity, Servers, Version, Wrong};
 
 impl Check<'_> {
-    pub(super) fn listener_tls(&mut self, path: &KeyPath, raw: raw::ListenerTls) -> Option<ListenerTls> {
+    pub(super) fn listener_tls(
+        &mut self,
+        path: &KeyPath,
+        raw: raw::ListenerTls,
+        http2: bool,
+    ) -> Option<ListenerTls> {
         let mut identities = Vec::new();
         for (place, certificate) in raw.certificates.iter().enumerate() {
             identities.extend(self.identity(&path.key("certificates").index(place), certificate));
@@ -22,7 +27,7 @@ impl Check<'_> {
         if identities.len() < raw.certificates.len() {
             return None;
         }
-        let acceptor = Acceptor::new(&identities, raw.min_version.into(), clients);
+        let acceptor = Acceptor::new(&identities, raw.min_version.into(), http2, clients);
         let acceptor = acceptor.map_err(|wrong| self.wrong(path, &authorities, wrong)).ok()?;
         Some(ListenerTls { identities, acceptor, header })
     }

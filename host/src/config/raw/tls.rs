@@ -72,7 +72,7 @@ pub struct UpstreamTls {
     pub verify: bool,
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 

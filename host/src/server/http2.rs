@@ -1,0 +1,344 @@
+//! A client's connection that speaks HTTP/2 (RFC 9113): many requests at a time, each a task of its own.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream, SendStream,
+    server::{self, SendResponse},
+};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{
+    Door, Site,
+    connection::{Line, Served},
+    frames::Allowance,
+    guarded::Guarded,
+    watch::{LAST_CALL, Verdict, Watch},
+};
+use crate::{
+    body::{Body, BodyError, Patience, Polled, Stream},
+    clock,
+    config::Limits,
+    plugin::exchange::Connection,
+    proxy,
+};
+
+/// What a client may send of one body before it is taken from it, and of all together: what is kept for it at most.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// The most that is handed over of a body at a time, so that those that share a connection take turns.
+const PIECE: usize = 64 << 10;
+
+/// How long it may take to say so where something ends early.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Fields that have no place in HTTP/2 (RFC 9113, section 8.2.2).
+const FOREIGN: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Serves requests until either side closes, the sweep decides, or what comes is not HTTP/2.
+pub async fn converse(
+    site: &Rc<Site>,
+    first: Bytes,
+    stream: impl Line,
+    facts: Connection,
+    door: &Rc<Door>,
+    watch: Rc<Watch>,
+) {
+    let peer = facts.peer;
+    watch.announces_its_end();
+    let limits = site.worker.view().snapshot.limits.clone();
+    let allowance = Rc::new(Allowance::default());
+    let guarded = Guarded::http2(first, stream, allowance.clone(), watch.clone());
+    let calls = Calls { site: site.clone(), door: door.id, facts: Arc::new(facts), watch, allowance };
+    let watch = &calls.watch;
+    let shaken = tokio::select! {
+        biased;
+        shaken = builder(&limits).handshake(guarded) => shaken,
+        _ = watch.verdict() => return,
+    };
+    let mut connection = match shaken {
+        Ok(connection) => connection,
+        Err(error) => return tracing::debug!(%peer, "connection: {error}"),
+    };
+    let mut told = None;
+    let reason = loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    tokio::task::spawn_local(calls.clone().answer(request, respond));
+                }
+                Some(Err(error)) => return tracing::debug!(%peer, "connection: {error}"),
+                None => return,
+            },
+            verdict = watch.verdict() => match verdict {
+                // What is under way then is answered, and the client knows what is not.
+                Verdict::ShutDown | Verdict::Idle => {
+                    connection.graceful_shutdown();
+                    let told: Instant = *told.get_or_insert_with(clock::now);
+                    if !watch.is_busy() && clock::now().saturating_duration_since(told) > LAST_CALL {
+                        return;
+                    }
+                }
+                Verdict::SlowHead => break Reason::NO_ERROR,
+                Verdict::Flood(what) => {
+                    tracing::debug!(%peer, "connection: {what}");
+                    door.numbers.http2_floods.add(1);
+                    break Reason::ENHANCE_YOUR_CALM;
+                }
+                Verdict::SlowReader => {
+                    return tracing::debug!(%peer, "connection: the client does not take its answers");
+                }
+            },
+        }
+    };
+    connection.abrupt_shutdown(reason);
+    let ended = async { while let Some(Ok(_)) = connection.accept().await {} };
+    let _ = tokio::time::timeout(LAST_WORD, ended).await;
+}
+
+fn builder(limits: &Limits) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(PIECE);
+    builder
+}
+
+/// What all requests of a connection share.
+#[derive(Clone)]
+struct Calls {
+    site: Rc<Site>,
+    door: u32,
+    facts: Arc<Connection>,
+    watch: Rc<Watch>,
+    allowance: Rc<Allowance>,
+}
+
+type Respond = Rc<RefCell<SendResponse<Bytes>>>;
+
+impl Calls {
+    async fn answer(self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let busy = self.watch.busy();
+        let respond = Rc::new(RefCell::new(respond));
+        let (head, incoming) = request.into_parts();
+        let whole = Rc::new(Cell::new(incoming.is_end_stream()));
+        let body = match whole.get() {
+            true => Body::Empty,
+            false => {
+                let waits = head.headers.contains_key(header::EXPECT).then(|| respond.clone());
+                let stream = Stream::new(incoming, &head.headers);
+                Body::boxed(Upload { stream, waits, whole: whole.clone() })
+            }
+        };
+        let request = Request::from_parts(head, body);
+        let view = self.site.worker.view();
+        let send = view.snapshot.limits.send;
+        let handled = proxy::handle(view, &self.site.journal, self.door, &self.facts, request);
+        let Some(answer) = unless_reset(handled, &respond).await else { return };
+        self.allowance.message();
+        let Ok(response) = answer else {
+            // Ended by a plugin.
+            return respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
+        };
+        let (head, outgoing) = response.map(|outgoing| Served::new(outgoing, busy)).into_parts();
+        let mut response = Response::from_parts(head, ());
+        let headers = response.headers_mut();
+        FOREIGN.iter().for_each(|name| _ = headers.remove(name));
+        headers.entry(header::DATE).or_insert_with(date);
+        let ends = outgoing.is_end_stream();
+        let Ok(stream) = respond.borrow_mut().send_response(response, ends) else { return };
+        let patience = Patience::new(send, None);
+        let mut sending = Sending { stream, outgoing, patience, allowance: self.allowance };
+        if !ends {
+            sending.run().await;
+        }
+        if !whole.get() {
+            drop(sending.outgoing);
+            linger(&mut sending.stream).await;
+        }
+    }
+}
+
+/// A client that was answered before it has sent all is asked to send no more (RFC 9113, section 8.1), but not in one
+/// breath: some then take the answer for nothing.
+async fn linger(stream: &mut SendStream<Bytes>) {
+    let ended = poll_fn(|cx| stream.poll_reset(cx));
+    let _ = tokio::time::timeout(LAST_WORD, ended).await;
+}
+
+/// The answer; none where the client wants none any more.
+async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Respond) -> Option<T> {
+    let mut handled = pin!(handled);
+    poll_fn(|cx| match handled.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+    })
+    .await
+}
+
+/// The body of a request.
+struct Upload {
+    stream: Stream,
+    /// To whom 100 (Continue) is said when the body is first asked for (RFC 9110, section 10.1.1).
+    waits: Option<Respond>,
+    whole: Rc<Cell<bool>>,
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        if let Some(respond) = self.waits.take() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            // It does no harm if it is not sent: nobody waits for it without end.
+            let _ = respond.borrow_mut().send_informational(go_on);
+        }
+        let polled = Pin::new(&mut self.stream).poll_frame(cx);
+        self.whole.set(self.stream.is_end_stream());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.stream.size_hint()
+    }
+}
+
+/// The body of an answer on its way.
+struct Sending {
+    stream: SendStream<Bytes>,
+    outgoing: Served,
+    /// With the client, where it leaves no room for what is there.
+    patience: Patience,
+    allowance: Rc<Allowance>,
+}
+
+/// The client gets no more of it.
+enum Over {
+    Reset,
+    TooSlow,
+}
+
+impl Sending {
+    async fn run(&mut self) {
+        match self.send().await {
+            Ok(()) => {}
+            Err(Over::Reset) => self.stream.send_reset(Reason::CANCEL),
+            Err(Over::TooSlow) => {
+                self.outgoing.cut();
+                self.stream.send_reset(Reason::CANCEL);
+            }
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), Over> {
+        loop {
+            let frame = match self.next().await? {
+                None => return self.data(Bytes::new(), true),
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => {
+                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    return Ok(());
+                }
+            };
+            let mut data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    self.allowance.message();
+                    return self.stream.send_trailers(trailers).map_err(|_| Over::Reset);
+                }
+            };
+            let last = self.outgoing.is_end_stream();
+            while !data.is_empty() {
+                let room = self.room(data.len().min(PIECE)).await?;
+                let piece = data.split_to(room.min(data.len()));
+                let ends = last && data.is_empty();
+                self.data(piece, ends)?;
+                if ends {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The next frame of the body, unless the client wants no more of it.
+    async fn next(&mut self) -> Result<Option<Result<Frame<Bytes>, BodyError>>, Over> {
+        poll_fn(|cx| match Pin::new(&mut self.outgoing).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => self.stream.poll_reset(cx).map(|_| Err(Over::Reset)),
+        })
+        .await
+    }
+
+    /// How much the client leaves room for, of so much that is there. Only what has room is handed over: until the last byte is,
+    /// it is known that the client is waited for.
+    async fn room(&mut self, wanted: usize) -> Result<usize, Over> {
+        self.stream.reserve_capacity(wanted);
+        poll_fn(|cx| {
+            while self.stream.capacity() == 0 {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(Err(Over::Reset)),
+                    Poll::Pending if self.patience.is_over(cx) => return Poll::Ready(Err(Over::TooSlow)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(self.stream.capacity()))
+        })
+        .await
+    }
+
+    fn data(&mut self, data: Bytes, ends: bool) -> Result<(), Over> {
+        self.patience.moved(data.len());
+        self.allowance.moved(data.len());
+        self.stream.send_data(data, ends).map_err(|_| Over::Reset)
+    }
+}
+
+/// The time as Date has it, formatted once a second.
+fn date() -> HeaderValue {
+    thread_local! {
+        static DATE: RefCell<Option<(Instant, HeaderValue)>> = const { RefCell::new(None) };
+    }
+    DATE.with_borrow_mut(|cached| {
+        let now = clock::now();
+        match cached {
+            Some((since, date)) if now.saturating_duration_since(*since) < Duration::from_secs(1) => {
+                date.clone()
+            }
+            _ => {
+                let text = httpdate::fmt_http_date(SystemTime::now());
+                let date = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+                *cached = Some((now, date.clone()));
+                date
+            }
+        }
+    })
+}
