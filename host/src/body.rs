@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::pace::{Pace, Waits};
 
 pub use replay::Replay;
-pub use stream::Stream;
+pub use stream::{Over, PIECE, Pump, Stream, strip_foreign};
 
 /// A body as the proxy handles it.
 #[derive(Default)]
@@ -155,15 +155,6 @@ impl Body {
         }
         Ok((all, false))
     }
-}
-
-/// A message of gRPC: behind its length, and the flag for no compression.
-pub fn grpc_frame(message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(5 + message.len());
-    frame.put_u8(0);
-    frame.put_u32(message.len() as u32);
-    frame.put_slice(message);
-    frame.freeze()
 }
 
 /// Bytes in front of the rest of a body.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod gateway;
+pub mod grpc;
 pub mod limiter;
 pub mod pace;
 pub mod plugin;

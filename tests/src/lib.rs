@@ -24,6 +24,7 @@ mod load;
 mod message;
 mod peer;
 mod pipe;
+mod python;
 mod recording;
 mod reserved;
 mod tls;
@@ -48,6 +49,7 @@ pub use load::{Answer, Load, Loading, p99};
 pub use message::{Fields, Head, Reader, Request, Response};
 pub use peer::{Nginx, peer};
 pub use pipe::Pipe;
+pub use python::{Python, Served};
 pub use recording::{
     Case, Filtering, Lines, Recorder, Recording, Recordings, Step, fence, from_json, to_json,
 };

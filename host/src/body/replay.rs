@@ -85,7 +85,13 @@ impl HttpBody for Playing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
+        // Nobody is left who could send it again.
+        let last = Rc::strong_count(&this.record.0) == 1;
         let record = &mut *this.record.0.borrow_mut();
+        if last {
+            record.sent.drain(..this.place);
+            this.place = 0;
+        }
         if let Some(bytes) = record.sent.get(this.place) {
             this.place += 1;
             this.told += bytes.len() as u64;
@@ -107,8 +113,10 @@ impl HttpBody for Playing {
         if let Ok(frame) = &frame {
             if let Some(bytes) = frame.data_ref() {
                 this.told += bytes.len() as u64;
-                record.keep(bytes);
-                this.place = record.sent.len();
+                if !last {
+                    record.keep(bytes);
+                    this.place = record.sent.len();
+                }
             }
             if let Some(trailers) = frame.trailers_ref() {
                 record.trailers = Some(trailers.clone());

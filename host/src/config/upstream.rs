@@ -16,6 +16,7 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     pub host: HostHeader,
     pub tls: Option<Connector>,
+    pub protocol: Protocol,
     pub timeouts: Timeouts,
     pub keep_alive: KeepAlive,
     pub balance: Balance,
@@ -25,6 +26,19 @@ pub struct Upstream {
     pub breaker: Option<CircuitBreaker>,
     pub retry: Retry,
     pub maintenance: Option<Maintenance>,
+}
+
+/// What an upstream is spoken to by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Protocol {
+    #[default]
+    #[serde(rename = "http/1.1")]
+    Http1,
+    #[serde(rename = "h2")]
+    Http2,
+    #[serde(rename = "auto")]
+    Auto,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -63,6 +63,10 @@ pub struct State {
     pub route_upstream: Option<Arc<str>>,
     /// When the request came.
     pub begun: Instant,
+    /// It is a call of gRPC.
+    pub is_grpc: bool,
+    /// The request's Accept, where its headers went to the upstream.
+    pub accept: Option<HeaderValue>,
     pub params: Params,
     /// Chosen by a plugin in place of the route's; a name the proxy knows.
     pub upstream: Option<Arc<str>>,
@@ -276,6 +280,8 @@ impl State {
             reroute: false,
             route_upstream: None,
             begun: Instant::now(),
+            is_grpc: false,
+            accept: None,
             params: Params::default(),
             upstream: None,
             phase: Phase::Request,

@@ -33,8 +33,8 @@ pub type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, CallError>
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    Http1,
-    /// Without TLS, by prior knowledge (RFC 9113, section 3.3).
+    /// That of the upstream.
+    Configured,
     Http2,
 }
 

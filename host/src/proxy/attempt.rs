@@ -7,7 +7,6 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, request, response};
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -17,7 +16,8 @@ use super::{
 };
 use crate::{
     body::{Body, Replay},
-    config::{self, Choice},
+    config::{self, Choice, Protocol},
+    grpc,
     plugin::{
         exchange::{self, State},
         interrupt::{Interrupt, Ruling},
@@ -29,12 +29,16 @@ use crate::{
     },
 };
 
+/// How often a request that an endpoint did not look at is sent again without being counted: it has closed the connection
+/// meanwhile, and may do so again.
+const MAX_RETURNS: u32 = 3;
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The head of an upstream's answer, and what it takes to read the rest.
 pub struct Answer {
     pub head: response::Parts,
-    pub body: Incoming,
+    pub body: Body,
     pub connection: Connection,
     pub ticket: Ticket,
     /// Keeps the client at its endpoint.
@@ -65,23 +69,28 @@ pub async fn send(
     let method = request.method().clone();
     let named = settings.retry.repeats() && request.headers().contains_key(IDEMPOTENCY_KEY);
     let repeats = settings.retry.repeats() && settings.retry.may_repeat(&method, named);
-    let spare = repeats.then(|| Spare::of(&mut request, settings.retry.body));
+    // A request on a connection that is about to end comes back.
+    let returns = settings.protocol != Protocol::Http1;
+    let spare = (repeats || returns).then(|| Spare::of(&mut request, settings.retry.body));
     let ask = match asks_for_something(&settings.balance) {
         true => ask(&settings.balance, &*journey.exchange().await, request.headers()),
         false => Ask::default(),
     };
     let begun = Instant::now();
+    let patience = if journey.is_grpc { grpc::timeout(request.headers()) } else { None };
+    let limit = settings.timeouts.total.into_iter().chain(patience).min();
     let mut sending = Sending {
         journey,
         cluster,
         host,
         method,
         named,
+        repeats,
         spare,
         ticket,
         ask,
         begun,
-        deadline: settings.timeouts.total.map(|total| begun + total),
+        deadline: limit.map(|limit| begun + limit),
     };
     let attempted = sending.run(request).await;
     sending.settle(attempted)
@@ -128,6 +137,7 @@ struct Sending<'a> {
     method: Method,
     /// It has an Idempotency-Key.
     named: bool,
+    repeats: bool,
     spare: Option<Box<Spare>>,
     ticket: Ticket,
     ask: Ask,
@@ -135,7 +145,7 @@ struct Sending<'a> {
     deadline: Option<Instant>,
 }
 
-type Attempted = Result<(Response<Incoming>, Connection), Ended>;
+type Attempted = Result<(Response<Body>, Connection), Ended>;
 
 /// How an attempt ended without an answer.
 enum Ended {
@@ -151,13 +161,14 @@ enum Ended {
 impl Sending<'_> {
     /// The last attempt.
     async fn run(&mut self, mut request: Box<Request<Body>>) -> Attempted {
-        let mut attempt = 0;
+        let (mut attempt, mut returned) = (0, 0);
         loop {
             attempt += 1;
             let Some(pool) = self.cluster.pick(&self.ask) else {
                 return Err(Ended::NoEndpoint(request));
             };
-            let hedge = self.cluster.upstream.settings.retry.hedge.filter(|_| self.spare.is_some());
+            let hedge =
+                self.cluster.upstream.settings.retry.hedge.filter(|_| self.repeats && self.spare.is_some());
             let (pool, mut attempted) = match hedge {
                 None => {
                     let now = if attempt == 1 { self.begun } else { Instant::now() };
@@ -166,6 +177,13 @@ impl Sending<'_> {
                 }
                 Some(after) => Box::pin(self.race(pool, request, after)).await,
             };
+            if returned < MAX_RETURNS
+                && matches!(&attempted, Err(Ended::Failed(failed)) if failed.error.is_refusal())
+                && let Some(again) = unsent(&mut attempted).or_else(|| self.spare.as_ref()?.request())
+            {
+                (attempt, returned, request) = (attempt - 1, returned + 1, again);
+                continue;
+            }
             // Before anything is taken out of what failed: a fallback may want it.
             let wait = self.wait(attempt, &attempted).filter(|_| self.ticket.may_retry());
             let Some(wait) = wait else { return attempted };
@@ -303,7 +321,7 @@ impl Sending<'_> {
                 Ok(Answer { head, body, connection, ticket: self.ticket, sticky, begun: self.begun })
             }
             Err(ended) => {
-                let spare = self.spare.as_ref().filter(|_| ended.outcome().is_some());
+                let spare = self.spare.as_ref().filter(|_| self.repeats && ended.outcome().is_some());
                 let again = again.or_else(|| spare?.request());
                 let cut_short = self.journey.cut_short();
                 Err(self.unanswered(cut_short.unwrap_or_else(|| ended.into()), again))
@@ -343,7 +361,9 @@ impl Ended {
     fn outcome(&self) -> Option<Outcome<'static>> {
         match self {
             Ended::Failed(Failed { error, .. }) => match error {
-                Error::Connect(_) | Error::ConnectTimeout => Some(Outcome::ConnectFailure),
+                Error::Connect(_) | Error::ConnectTimeout | Error::Refused(_) => {
+                    Some(Outcome::ConnectFailure)
+                }
                 Error::Reset(_) | Error::Protocol(_) => Some(Outcome::Reset),
                 Error::RequestBody(_) | Error::Overloaded => None,
             },

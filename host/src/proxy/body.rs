@@ -50,14 +50,17 @@ impl HttpBody for ClientBody {
         let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         let polled = this.patience.poll(polled, cx);
         this.journey.upload.set(polled.is_ready().then(Instant::now));
-        let frame = ready!(polled);
+        let mut frame = ready!(polled);
         if let Some(data) = frame.as_ref().and_then(|f| f.as_ref().ok()).and_then(Frame::data_ref) {
             let length = data.len() as u64;
             this.journey.bytes_in.update(|bytes| bytes + length);
             match this.left.checked_sub(length) {
                 Some(left) => this.left = left,
-                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
+                None => frame = Some(Err(BodyError::TooLarge)),
             }
+        }
+        if let Some(Err(error)) = &frame {
+            this.journey.cut(ProxyError::from_request_body(error));
         }
         Poll::Ready(frame)
     }

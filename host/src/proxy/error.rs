@@ -4,11 +4,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use crate::{
     body::{Body, BodyError},
+    grpc,
     limiter::TooFast,
     plugin::{
         LocalResponse,
@@ -201,25 +202,28 @@ pub fn upstream_row(error: &pool::Error) -> (StatusCode, &'static str, &'static 
         pool::Error::Reset(_) => {
             (S::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection without an answer.")
         }
+        pool::Error::Refused(_) => {
+            (S::BAD_GATEWAY, "upstream_refused", "The upstream did not take the request.")
+        }
         pool::Error::Protocol(_) => {
             (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer is not HTTP.")
         }
-        pool::Error::RequestBody(_) => match error.body_error() {
-            Some(error) => ProxyError::from_request_body(error).row(),
-            None => ProxyError::BodyMalformed.row(),
-        },
+        pool::Error::RequestBody(_) => ProxyError::BodyMalformed.row(),
     }
 }
 
 /// Head and body of a local answer. An error without a body of its own gets one in the form that
-/// the client prefers.
-pub fn render(local: LocalResponse, state: &State) -> (ResponseHead, Body) {
+/// the client prefers; one for a client of gRPC becomes the end of its call.
+pub fn render(mut local: LocalResponse, state: &State) -> (ResponseHead, Body) {
+    if local.status.as_u16() >= 400 && state.is_grpc {
+        end_call(&mut local);
+    }
     let mut headers = local.headers;
     let is_error = local.status.as_u16() >= 400;
     let body = match local.body {
         None if is_error => {
             let request_id = state.var("request-id").map(String::from_utf8_lossy);
-            let form = Form::of(&state.request.headers);
+            let form = Form::of(state.request.headers.get(header::ACCEPT).or(state.accept.as_ref()));
             let text = form.write(local.status, &local.code, local.detail.as_deref(), request_id);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
             headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -243,6 +247,24 @@ pub fn render(local: LocalResponse, state: &State) -> (ResponseHead, Body) {
     (ResponseHead { status: local.status, headers, local: Some(why) }, body)
 }
 
+/// What a client of gRPC makes of an error of HTTP, and what it better knows of the gateway's own ones.
+fn end_call(local: &mut LocalResponse) {
+    let status = match local.status {
+        _ if local.code == LocalResponse::PLUGIN => grpc::of_http(local.status),
+        StatusCode::GATEWAY_TIMEOUT => grpc::DEADLINE_EXCEEDED,
+        StatusCode::PAYLOAD_TOO_LARGE => grpc::RESOURCE_EXHAUSTED,
+        status => grpc::of_http(status),
+    };
+    let message = match local.body.replace(Bytes::new()) {
+        Some(body) => body,
+        None => {
+            local.detail.as_deref().map_or_else(Bytes::new, |text| Bytes::copy_from_slice(text.as_bytes()))
+        }
+    };
+    grpc::end(&mut local.headers, status, &message);
+    local.status = StatusCode::OK;
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Problem,
@@ -252,8 +274,8 @@ enum Form {
 
 impl Form {
     /// The first of the best that Accept names (RFC 9110, section 12.5.1); problem+json where it names none.
-    fn of(request: &HeaderMap) -> Form {
-        let accept = request.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    fn of(accept: Option<&HeaderValue>) -> Form {
+        let accept = accept.and_then(|value| value.to_str().ok());
         let ranges = accept.unwrap_or_default().split(',').filter_map(|range| {
             let mut parts = range.split(';').map(str::trim);
             let form = match parts.next()?.to_ascii_lowercase().as_str() {
@@ -323,14 +345,12 @@ mod tests {
     use super::*;
 
     fn form(accept: &'static str) -> Form {
-        let mut map = HeaderMap::new();
-        map.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        Form::of(&map)
+        Form::of(Some(&HeaderValue::from_static(accept)))
     }
 
     #[test]
     fn negotiates_the_error_body() {
-        assert_eq!(Form::of(&HeaderMap::new()), Form::Problem);
+        assert_eq!(Form::of(None), Form::Problem);
         assert_eq!(form("*/*"), Form::Problem);
         assert_eq!(form("text/html,application/xhtml+xml,*/*;q=0.8"), Form::Html);
         assert_eq!(form("text/html;q=0.4, text/plain;q=0.5"), Form::Text);

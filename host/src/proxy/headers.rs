@@ -6,6 +6,8 @@ use http::{
     header::{self, Entry},
 };
 
+use crate::grpc;
+
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -57,6 +59,8 @@ pub struct Present {
     pub trailers: bool,
     pub length: bool,
     pub coding: bool,
+    /// It is a call of gRPC.
+    pub grpc: bool,
 }
 
 impl Present {
@@ -71,6 +75,7 @@ impl Present {
                     present.hop_by_hop = true;
                     present.coding = true;
                 }
+                header::CONTENT_TYPE => present.grpc = map.get(name).is_some_and(grpc::is_kind),
                 header::VIA => present.via = true,
                 header::EXPECT => present.expect = true,
                 header::TE => {

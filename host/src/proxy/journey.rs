@@ -39,6 +39,7 @@ pub struct Journey {
     pub bytes_in: Cell<u64>,
     pub bytes_out: Cell<u64>,
     pub accepts_trailers: bool,
+    pub is_grpc: bool,
     /// When the request's body last moved on; none while more of it is waited for from the client.
     pub upload: Cell<Option<Instant>>,
     view: Rc<View>,
@@ -54,7 +55,7 @@ pub struct Journey {
     status: Cell<Option<u16>>,
     /// Why the gateway or a plugin answered, or why the answer broke off.
     code: RefCell<Option<Cow<'static, str>>>,
-    /// What a plugin decided that cut a body short.
+    /// What a body was cut short by.
     cut_short: RefCell<Option<ProxyError>>,
     journal: Journal,
 }
@@ -109,6 +110,7 @@ impl Journey {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             accepts_trailers: admission.accepts_trailers,
+            is_grpc: admission.state.is_grpc,
             upload: Cell::new(None),
             view,
             route: admission.route,
@@ -182,7 +184,7 @@ impl Journey {
         Closed
     }
 
-    /// A plugin answered or closed while a body was on its way.
+    /// A body on its way was cut short: it broke off, or a plugin answered or closed.
     pub fn cut(&self, why: ProxyError) {
         *self.cut_short.borrow_mut() = Some(why);
     }

@@ -62,6 +62,7 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
         true => head.headers.clone(),
         false => std::mem::take(&mut head.headers),
     };
+    state.accept = headers.get(header::ACCEPT).cloned();
     let snapshot = journey.snapshot();
     if snapshot.access_log.is_some() || snapshot.tracer.is_some() {
         for name in [header::USER_AGENT, header::REFERER] {

@@ -15,8 +15,8 @@ use h2::{
     Reason, RecvStream, SendStream,
     server::{self, SendResponse},
 };
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body as HttpBody, SizeHint};
 
 use super::{
     Door, Site,
@@ -26,7 +26,7 @@ use super::{
     watch::{LAST_CALL, Verdict, Watch},
 };
 use crate::{
-    body::{Body, BodyError, Patience, Polled, Stream},
+    body::{Body, BodyError, Over, PIECE, Patience, Polled, Pump, Stream, strip_foreign},
     clock,
     config::Limits,
     plugin::exchange::Connection,
@@ -37,20 +37,8 @@ use crate::{
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// The most that is handed over of a body at a time, so that those that share a connection take turns.
-const PIECE: usize = 64 << 10;
-
 /// How long it may take to say so where something ends early.
 const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// Fields that have no place in HTTP/2 (RFC 9113, section 8.2.2).
-const FOREIGN: [HeaderName; 5] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP/2.
 pub async fn converse(
@@ -164,18 +152,25 @@ impl Calls {
         let (head, outgoing) = response.map(|outgoing| Served::new(outgoing, busy)).into_parts();
         let mut response = Response::from_parts(head, ());
         let headers = response.headers_mut();
-        FOREIGN.iter().for_each(|name| _ = headers.remove(name));
+        strip_foreign(headers);
         headers.entry(header::DATE).or_insert_with(date);
         let ends = outgoing.is_end_stream();
         let Ok(stream) = respond.borrow_mut().send_response(response, ends) else { return };
-        let patience = Patience::new(send, None);
-        let mut sending = Sending { stream, outgoing, patience, allowance: self.allowance };
-        if !ends {
-            sending.run().await;
+        let mut pump = Pump { stream, body: outgoing, patience: Some(Patience::new(send, None)) };
+        let sent = if ends { Ok(()) } else { pump.run(|bytes| self.allowance.moved(bytes)).await };
+        let Pump { mut stream, body: mut outgoing, .. } = pump;
+        match sent {
+            Ok(()) => {}
+            Err(Over::Reset) => stream.send_reset(Reason::CANCEL),
+            Err(Over::Broken(_)) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Err(Over::TooSlow) => {
+                outgoing.cut();
+                stream.send_reset(Reason::CANCEL);
+            }
         }
+        drop(outgoing);
         if !whole.get() {
-            drop(sending.outgoing);
-            linger(&mut sending.stream).await;
+            linger(&mut stream).await;
         }
     }
 }
@@ -227,98 +222,6 @@ impl HttpBody for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.stream.size_hint()
-    }
-}
-
-/// The body of an answer on its way.
-struct Sending {
-    stream: SendStream<Bytes>,
-    outgoing: Served,
-    /// With the client, where it leaves no room for what is there.
-    patience: Patience,
-    allowance: Rc<Allowance>,
-}
-
-/// The client gets no more of it.
-enum Over {
-    Reset,
-    TooSlow,
-}
-
-impl Sending {
-    async fn run(&mut self) {
-        match self.send().await {
-            Ok(()) => {}
-            Err(Over::Reset) => self.stream.send_reset(Reason::CANCEL),
-            Err(Over::TooSlow) => {
-                self.outgoing.cut();
-                self.stream.send_reset(Reason::CANCEL);
-            }
-        }
-    }
-
-    async fn send(&mut self) -> Result<(), Over> {
-        loop {
-            let frame = match self.next().await? {
-                None => return self.data(Bytes::new(), true),
-                Some(Ok(frame)) => frame,
-                Some(Err(_)) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Ok(());
-                }
-            };
-            let mut data = match frame.into_data() {
-                Ok(data) => data,
-                Err(frame) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    self.allowance.message();
-                    return self.stream.send_trailers(trailers).map_err(|_| Over::Reset);
-                }
-            };
-            let last = self.outgoing.is_end_stream();
-            while !data.is_empty() {
-                let room = self.room(data.len().min(PIECE)).await?;
-                let piece = data.split_to(room.min(data.len()));
-                let ends = last && data.is_empty();
-                self.data(piece, ends)?;
-                if ends {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// The next frame of the body, unless the client wants no more of it.
-    async fn next(&mut self) -> Result<Option<Result<Frame<Bytes>, BodyError>>, Over> {
-        poll_fn(|cx| match Pin::new(&mut self.outgoing).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => self.stream.poll_reset(cx).map(|_| Err(Over::Reset)),
-        })
-        .await
-    }
-
-    /// How much the client leaves room for, of so much that is there. Only what has room is handed over: until the last byte is,
-    /// it is known that the client is waited for.
-    async fn room(&mut self, wanted: usize) -> Result<usize, Over> {
-        self.stream.reserve_capacity(wanted);
-        poll_fn(|cx| {
-            while self.stream.capacity() == 0 {
-                match self.stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(_) => return Poll::Ready(Err(Over::Reset)),
-                    Poll::Pending if self.patience.is_over(cx) => return Poll::Ready(Err(Over::TooSlow)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            Poll::Ready(Ok(self.stream.capacity()))
-        })
-        .await
-    }
-
-    fn data(&mut self, data: Bytes, ends: bool) -> Result<(), Over> {
-        self.patience.moved(data.len());
-        self.allowance.moved(data.len());
-        self.stream.send_data(data, ends).map_err(|_| Over::Reset)
     }
 }
 

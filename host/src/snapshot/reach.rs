@@ -7,6 +7,7 @@ use http::Request;
 
 use crate::{
     body::Body,
+    config,
     plugin::services::{CallError, Protocol, Sending, Upstream, Upstreams},
     upstream::{Cluster, pool::Error},
 };
@@ -34,11 +35,11 @@ struct Callee(Rc<Cluster>);
 impl Upstream for Callee {
     fn send(self: Rc<Self>, request: Request<Body>, protocol: Protocol) -> Sending {
         Box::pin(async move {
-            let sent = match protocol {
-                Protocol::Http1 => self.0.call(request).await,
-                Protocol::Http2 => self.0.call_http2(request).await,
+            let protocol = match protocol {
+                Protocol::Configured => self.0.upstream.settings.protocol,
+                Protocol::Http2 => config::Protocol::Http2,
             };
-            match sent {
+            match self.0.call(request, protocol).await {
                 Some(Ok(response)) => Ok(response),
                 Some(Err(error @ (Error::Connect(_) | Error::ConnectTimeout | Error::Overloaded))) => {
                     Err(CallError::Connect(error.to_string()))

@@ -18,6 +18,7 @@ pub struct Connector {
     terms: Servers,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    either: Arc<ClientConfig>,
 }
 
 /// What an upstream has to show, and what it is shown.
@@ -44,16 +45,20 @@ impl Connector {
             true => builder.with_root_certificates(roots(&terms)?),
             false => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(algorithms))),
         };
-        let mut http1 = match &terms.identity {
+        let config = match &terms.identity {
             Some(identity) => builder.with_client_cert_resolver(Arc::new(
                 rustls::sign::SingleCertAndKey::from(identity.certified.clone()),
             )),
             None => builder.with_no_client_auth(),
         };
-        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let mut http2 = http1.clone();
-        http2.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Connector { terms, http1: Arc::new(http1), http2: Arc::new(http2) })
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        let (http1, http2) = (offering(&[b"http/1.1"]), offering(&[b"h2"]));
+        let either = offering(&[b"h2", b"http/1.1"]);
+        Ok(Connector { terms, http1, http2, either })
     }
 
     pub fn http1(&self) -> Arc<ClientConfig> {
@@ -62,6 +67,11 @@ impl Connector {
 
     pub fn http2(&self) -> Arc<ClientConfig> {
         self.http2.clone()
+    }
+
+    /// Offers HTTP/2 and HTTP/1.1.
+    pub fn either(&self) -> Arc<ClientConfig> {
+        self.either.clone()
     }
 
     /// The name that an endpoint with this authority has to prove; none where that can be none.

@@ -7,17 +7,16 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{Ticket, pool::Connection};
 use crate::{
-    body::{Body, BodyError, Patience, Polled, from_hyper},
+    body::{Body, BodyError, Patience, Polled},
     pace::Pace,
 };
 
 /// The ticket of the request, where it has one, is held to the end.
-pub fn body(incoming: Incoming, connection: Connection, ticket: Option<Ticket>, begun: Instant) -> Body {
+pub fn body(incoming: Body, connection: Connection, ticket: Option<Ticket>, begun: Instant) -> Body {
     if incoming.is_end_stream() {
         connection.release();
         return Body::Empty;
@@ -34,7 +33,7 @@ pub fn body(incoming: Incoming, connection: Connection, ticket: Option<Ticket>, 
 }
 
 struct UpstreamBody {
-    incoming: Incoming,
+    incoming: Body,
     ended: bool,
     patience: Patience,
     connection: Option<Connection>,
@@ -47,7 +46,7 @@ impl HttpBody for UpstreamBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = &mut *self;
-        let polled = from_hyper(Pin::new(&mut this.incoming).poll_frame(cx));
+        let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         let frame = ready!(this.patience.poll(polled, cx));
         this.ended = frame.is_none();
         if let Some(Err(_)) = frame

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     body::Body,
     clock,
+    config::Protocol,
     telemetry::{metrics::Metrics, numbers::UpstreamNumbers},
 };
 
@@ -157,10 +158,14 @@ impl Cluster {
     }
 
     /// Sends a request of the gateway's own, in time for its head. None where there is no endpoint.
-    pub async fn call(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
+    pub async fn call(
+        &self,
+        request: Request<Body>,
+        protocol: Protocol,
+    ) -> Option<Result<Response<Body>, pool::Error>> {
         let pool = self.pick(&Ask::default())?;
         let attempt = self.attempt(&pool, Instant::now());
-        Some(match pool.clone().send(Box::new(request)).await {
+        Some(match pool.clone().send_by(protocol, Box::new(request)).await {
             Ok((response, connection)) => {
                 attempt.answered(response.status());
                 let started = tokio::time::Instant::now();
@@ -171,18 +176,6 @@ impl Cluster {
                 Err(failed.error)
             }
         })
-    }
-
-    /// The same by HTTP/2, on a connection that requests share.
-    pub async fn call_http2(&self, request: Request<Body>) -> Option<Result<Response<Body>, pool::Error>> {
-        let pool = self.pick(&Ask::default())?;
-        let attempt = self.attempt(&pool, Instant::now());
-        let sent = pool.clone().send_http2(request).await;
-        match &sent {
-            Ok(response) => attempt.answered(response.status()),
-            Err(error) => attempt.failed(error),
-        }
-        Some(sent.map(|response| response.map(Body::from)))
     }
 }
 

@@ -137,7 +137,7 @@ async fn probe(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, health: Health)
     let mut failed = endpoint.is_ill();
     loop {
         sleep(checks.next(rand::random())).await;
-        let result = check(&endpoint, &health, upstream.settings.tls.as_ref()).await;
+        let result = check(&endpoint, &health, &upstream.settings).await;
         let change = if result.is_ok() { checks.success() } else { checks.failure() };
         if std::mem::replace(&mut failed, result.is_err()) && result.is_ok() {
             upstream.recovered(&endpoint);

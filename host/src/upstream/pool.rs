@@ -1,5 +1,5 @@
-//! Connections to one endpoint from one worker: opened when needed, kept for a while, never
-//! shared by two requests at a time, never reused after anything went wrong.
+//! Connections to one endpoint from one worker: opened when needed, kept for a while. Those of HTTP/1.1 are never shared by
+//! two requests at a time, and never reused after anything went wrong.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,11 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
+use h2::Reason;
+use http::{Request, Response, Version, uri::Scheme};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::{
@@ -26,14 +24,17 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Address, Endpoint, Gauges, Upstream};
 use crate::{
-    body::{Body, BodyError},
+    body::Body,
     clock,
-    config::KeepAlive,
+    config::{KeepAlive, Protocol},
+    sync::Mutex,
     telemetry::numbers::{EndpointNumbers, UpstreamNumbers},
     tls::Connector,
 };
 
 pub(super) mod http2;
+
+use http2::{Carriers, Ride};
 
 pub struct Pool {
     pub endpoint: Arc<Endpoint>,
@@ -48,8 +49,11 @@ pub struct Pool {
     freed: Notify,
     /// Connections that wait for a request, the last used one last.
     idle: RefCell<Vec<(SendRequest<Body>, Instant)>>,
-    /// The connection that calls by HTTP/2 share.
-    shared: http2::Shared,
+    carriers: http2::Carriers,
+    /// Held while a connection is opened that many are to share.
+    opening: Mutex<()>,
+    /// What the endpoint has chosen where it had the choice.
+    chosen: Cell<Option<Version>>,
 }
 
 /// A request at an endpoint, from the moment in which it was chosen to the end of its answer.
@@ -57,8 +61,14 @@ struct Visit(Rc<Pool>);
 
 /// A connection under way; goes back to the idle ones only by [`Self::release`].
 pub struct Connection {
-    sender: SendRequest<Body>,
+    sender: Sender,
     visit: Visit,
+}
+
+/// What a request is sent on.
+enum Sender {
+    Http1(SendRequest<Body>),
+    Http2(Ride),
 }
 
 /// No response came. The request is there again where nothing of it was sent.
@@ -74,13 +84,17 @@ pub enum Error {
     ConnectTimeout,
     /// There were too many connections for too long, or too many requests that wait for one.
     Overloaded,
+    /// The endpoint has not looked at the request.
+    Refused(Cause),
     /// The connection broke before the response's head.
-    Reset(hyper::Error),
+    Reset(Cause),
     /// What came is not an HTTP response.
-    Protocol(hyper::Error),
-    /// The request's own body ended the exchange; [`Self::body_error`] tells how.
-    RequestBody(hyper::Error),
+    Protocol(Cause),
+    /// The request's own body ended the exchange.
+    RequestBody(Cause),
 }
+
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 impl Pool {
     pub fn new(
@@ -98,7 +112,9 @@ impl Pool {
             open: Rc::default(),
             freed: Notify::new(),
             idle: RefCell::default(),
-            shared: http2::Shared::default(),
+            carriers: Carriers::default(),
+            opening: Mutex::new(()),
+            chosen: Cell::new(None),
         }
     }
 
@@ -106,10 +122,12 @@ impl Pool {
     pub fn adopt(&self, upstream: &Arc<Upstream>) {
         self.keep.set(upstream.settings.keep_alive);
         let before = self.upstream.replace(upstream.clone());
-        if !Arc::ptr_eq(&before, upstream) && before.settings.tls != upstream.settings.tls {
+        let (before, now) = (&before.settings, &upstream.settings);
+        if !std::ptr::eq(before, now) && (&before.tls, before.protocol) != (&now.tls, now.protocol) {
             // They were opened to whoever was good enough then.
             self.idle.borrow_mut().clear();
-            self.shared.borrow_mut().take();
+            self.carriers.clear();
+            self.chosen.set(None);
         }
     }
 
@@ -120,6 +138,7 @@ impl Pool {
         self.keep.set(keep);
         if !serving {
             self.idle.borrow_mut().clear();
+            self.carriers.clear();
         }
     }
 
@@ -132,24 +151,44 @@ impl Pool {
     /// anything was sent on it is replaced silently.
     pub async fn send(
         self: Rc<Self>,
+        request: Box<Request<Body>>,
+    ) -> Result<(Response<Body>, Connection), Failed> {
+        let protocol = self.upstream.borrow().settings.protocol;
+        self.send_by(protocol, request).await
+    }
+
+    /// The same by a protocol that is not the configured one.
+    pub async fn send_by(
+        self: Rc<Self>,
+        protocol: Protocol,
         mut request: Box<Request<Body>>,
-    ) -> Result<(Response<Incoming>, Connection), Failed> {
+    ) -> Result<(Response<Body>, Connection), Failed> {
         let visit = Visit::begin(self);
         loop {
-            let (mut sender, reused) = match visit.0.connection().await {
+            let (mut sender, reused) = match visit.0.sender(protocol).await {
                 Ok(connection) => connection,
                 Err(error) => return Err(Failed { error, unsent: Some(request) }),
             };
-            match sender.try_send_request(*request).await {
+            let sent = match &mut sender {
+                Sender::Http1(sender) => sent_by_http1(sender, *request).await,
+                // In a box, so that requests by HTTP/1.1 have no room for what it takes.
+                Sender::Http2(ride) => {
+                    let scheme = visit.0.scheme();
+                    Box::pin(ride.send(request, &scheme)).await
+                }
+            };
+            match sent {
                 Ok(response) => return Ok((response, Connection { sender, visit })),
-                Err(mut error) => match error.take_message().map(Box::new) {
-                    Some(unsent) if reused => request = unsent,
-                    unsent => {
-                        let error = Error::from_hyper(error.into_error());
-                        return Err(Failed { error, unsent });
-                    }
-                },
+                Err(Failed { unsent: Some(unsent), .. }) if reused => request = unsent,
+                Err(failed) => return Err(failed),
             }
+        }
+    }
+
+    fn scheme(&self) -> Scheme {
+        match self.upstream.borrow().settings.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
         }
     }
 
@@ -168,30 +207,103 @@ impl Pool {
         }
     }
 
-    /// One that is there, and whether it was used before; or a new one, if there may be more.
-    async fn connection(&self) -> Result<(SendRequest<Body>, bool), Error> {
+    /// A connection that is there, and that it was used before; or a new one, if there may be more.
+    async fn sender(&self, protocol: Protocol) -> Result<(Sender, bool), Error> {
+        let shares = match (protocol, self.chosen.get()) {
+            (Protocol::Http1, _) | (Protocol::Auto, Some(Version::HTTP_11)) => false,
+            (Protocol::Http2, _) | (Protocol::Auto, _) => true,
+        };
+        if shares {
+            return Box::pin(self.shared(protocol)).await;
+        }
         if let Some(sender) = self.take_idle().await {
-            return Ok((sender, true));
+            return Ok((Sender::Http1(sender), true));
         }
         // In a box, so that requests that find one have no room for what it takes to open one.
-        Box::pin(self.another()).await
+        Box::pin(self.another(protocol)).await
     }
 
-    async fn another(&self) -> Result<(SendRequest<Body>, bool), Error> {
+    /// One that has room for another request, or a new one. Who comes while it is opened waits for it.
+    async fn shared(&self, protocol: Protocol) -> Result<(Sender, bool), Error> {
+        let idle = self.keep.get().idle;
+        if let Some(ride) = self.carriers.ride(idle, false) {
+            return Ok((Sender::Http2(ride), true));
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(ride) = self.carriers.ride(idle, false) {
+            return Ok((Sender::Http2(ride), true));
+        }
+        match Opened::new(self) {
+            Some(opened) => Ok((self.connect(protocol, opened).await?, false)),
+            // As many as there may be: it waits within one of them.
+            None => match self.carriers.ride(idle, true) {
+                Some(ride) => Ok((Sender::Http2(ride), true)),
+                None => self.another(protocol).await,
+            },
+        }
+    }
+
+    async fn another(&self, protocol: Protocol) -> Result<(Sender, bool), Error> {
         let opened = match Opened::new(self) {
             Some(opened) => opened,
             None => match self.wait().await? {
-                Ok(sender) => return Ok((sender, true)),
+                Ok(sender) => return Ok((Sender::Http1(sender), true)),
                 Err(opened) => opened,
             },
         };
+        Ok((self.connect(protocol, opened).await?, false))
+    }
+
+    async fn connect(&self, protocol: Protocol, opened: Opened) -> Result<Sender, Error> {
         let upstream = self.upstream.borrow().clone();
-        let sender = match (&self.endpoint.address, &upstream.settings.tls) {
-            (_, Some(tls)) => http1(self.open(self.secured(tls, tls.http1())).await?, opened).await,
-            (Address::Ip(address), None) => http1(self.open(connect_tcp(address)).await?, opened).await,
-            (Address::Unix(path), None) => http1(self.open(UnixStream::connect(path)).await?, opened).await,
+        if let Some(tls) = &upstream.settings.tls {
+            let config = match protocol {
+                Protocol::Http1 => tls.http1(),
+                Protocol::Http2 => tls.http2(),
+                Protocol::Auto => tls.either(),
+            };
+            let stream =
+                self.open(secured(&self.endpoint.address, &self.endpoint.authority, tls, config)).await?;
+            let version = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Version::HTTP_2,
+                // Those who know nothing of the choice speak HTTP/1.1.
+                _ if protocol == Protocol::Http2 => {
+                    return Err(Error::Protocol("it does not offer HTTP/2".into()));
+                }
+                _ => Version::HTTP_11,
+            };
+            if protocol == Protocol::Auto {
+                self.chosen.set(Some(version));
+            }
+            return self.begin(stream, version, opened).await;
+        }
+        let version = match protocol {
+            Protocol::Http2 => Version::HTTP_2,
+            Protocol::Http1 | Protocol::Auto => Version::HTTP_11,
         };
-        Ok((sender?, false))
+        if protocol == Protocol::Auto {
+            self.chosen.set(Some(version));
+        }
+        match &self.endpoint.address {
+            Address::Ip(address) => {
+                let stream = self.open(connect_tcp(address)).await?;
+                self.begin(stream, version, opened).await
+            }
+            Address::Unix(path) => {
+                let stream = self.open(UnixStream::connect(path)).await?;
+                self.begin(stream, version, opened).await
+            }
+        }
+    }
+
+    async fn begin<S>(&self, stream: S, version: Version, opened: Opened) -> Result<Sender, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        Ok(match version {
+            Version::HTTP_2 => Sender::Http2(Ride::on_new(stream, &self.carriers, opened).await?),
+            _ => Sender::Http1(http1(stream, opened).await?),
+        })
     }
 
     /// Waits for a connection that becomes idle, or for a place for another one.
@@ -219,14 +331,6 @@ impl Pool {
                 return Ok(Err(opened));
             }
         }
-    }
-
-    async fn secured(
-        &self,
-        tls: &Connector,
-        config: Arc<ClientConfig>,
-    ) -> io::Result<TlsStream<Box<dyn Transport>>> {
-        secured(&self.endpoint.address, &self.endpoint.authority, tls, config).await
     }
 
     async fn open<S>(&self, connect: impl Future<Output = io::Result<S>>) -> Result<S, Error> {
@@ -316,6 +420,19 @@ pub(super) async fn connect(address: &Address) -> io::Result<Box<dyn Transport>>
     })
 }
 
+async fn sent_by_http1(
+    sender: &mut SendRequest<Body>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failed> {
+    match sender.try_send_request(request).await {
+        Ok(response) => Ok(response.map(Body::from)),
+        Err(mut error) => {
+            let unsent = error.take_message().map(Box::new);
+            Err(Failed { error: Error::from_hyper(error.into_error()), unsent })
+        }
+    }
+}
+
 /// The sender of a new connection, whose driver runs on this thread. `held` is dropped with the connection.
 pub(super) async fn http1<S>(stream: S, held: impl Sized + 'static) -> Result<SendRequest<Body>, Error>
 where
@@ -367,6 +484,8 @@ impl Connection {
         let Connection { sender, visit } = self;
         let pool = &visit.0;
         pool.endpoint.row.trust();
+        // Others are on it anyway.
+        let Sender::Http1(sender) = sender else { return };
         let mut idle = pool.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < pool.keep.get().connections {
             idle.push((sender, clock::now()));
@@ -378,21 +497,34 @@ impl Connection {
 impl Error {
     /// What the client or the gateway did is not held against the endpoint.
     pub fn blames_endpoint(&self) -> bool {
-        !matches!(self, Error::RequestBody(_) | Error::Overloaded)
+        !matches!(self, Error::RequestBody(_) | Error::Overloaded | Error::Refused(_))
     }
 
-    pub fn body_error(&self) -> Option<&BodyError> {
-        let Error::RequestBody(error) = self else { return None };
-        std::error::Error::source(error)?.downcast_ref()
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Refused(_))
     }
 
     fn from_hyper(error: hyper::Error) -> Self {
-        if error.is_user() {
-            return Error::RequestBody(error);
+        match (error.is_user(), error.is_parse()) {
+            (true, _) => Error::RequestBody(error.into()),
+            (_, true) => Error::Protocol(error.into()),
+            _ => Error::Reset(error.into()),
         }
-        match error.is_parse() {
-            true => Error::Protocol(error),
-            false => Error::Reset(error),
+    }
+
+    /// `broken`: it was the request's body that ended the exchange.
+    fn from_http2(error: h2::Error, broken: bool) -> Self {
+        let refused = match error.reason() {
+            Some(Reason::REFUSED_STREAM) => error.is_reset(),
+            // What was sent before is answered.
+            Some(Reason::NO_ERROR) => error.is_go_away(),
+            _ => false,
+        };
+        match (broken, refused) {
+            (true, _) => Error::RequestBody(error.into()),
+            (_, true) => Error::Refused(error.into()),
+            _ if error.is_library() => Error::Protocol(error.into()),
+            _ => Error::Reset(error.into()),
         }
     }
 }
@@ -403,6 +535,7 @@ impl fmt::Display for Error {
             Error::Connect(error) => write!(f, "cannot connect: {error}"),
             Error::ConnectTimeout => f.write_str("no connection in time"),
             Error::Overloaded => f.write_str("too many connections"),
+            Error::Refused(error) => write!(f, "the request was not taken: {error}"),
             Error::Reset(error) => write!(f, "connection lost before the response: {error}"),
             Error::Protocol(error) => write!(f, "not an HTTP response: {error}"),
             Error::RequestBody(error) => write!(f, "the request's body broke off: {error}"),

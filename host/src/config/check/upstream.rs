@@ -74,6 +74,7 @@ impl Check<'_> {
                 .parsed(&path.key("host"), &raw.host, HOST, host_header)
                 .unwrap_or(HostHeader::Preserve),
             tls: raw.tls.and_then(|tls| self.upstream_tls(&path.key("tls"), tls)),
+            protocol: raw.protocol,
             timeouts: Timeouts {
                 connect: self.duration(&timeouts, "connect", &raw.timeouts.connect),
                 read: self.duration(&timeouts, "read", &raw.timeouts.read),

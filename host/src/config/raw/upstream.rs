@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DurationText, Section, SizeText, UpstreamTls};
-use crate::config::{BalanceMethod, CheckKind, HashTable, Initial, SameSite};
+use crate::config::{BalanceMethod, CheckKind, HashTable, Initial, Protocol, SameSite};
 
 /// A service that requests go to.
 #[derive(Deserialize, JsonSchema)]
@@ -22,6 +22,10 @@ pub struct Upstream {
     pub host: String,
     /// Default: it is spoken to in the clear.
     pub tls: Option<UpstreamTls>,
+    /// "http/1.1"; "h2" (HTTP/2, in the clear by prior knowledge: what gRPC needs); or "auto" (what it chooses by ALPN within
+    /// TLS, and HTTP/1.1 in the clear).
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How long it may take.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -17,10 +17,10 @@ use tokio::sync::{Notify, mpsc};
 use super::{
     functions,
     http::{fields, no_answer, status, upstream_named},
-    stream::grpc_of_http,
 };
 use crate::{
-    body::{Body, BodyError, grpc_frame},
+    body::{Body, BodyError},
+    grpc::{self, UNAVAILABLE},
     plugin::services::{CallError, Protocol, Upstream},
     wasm::proxy_wasm::{
         abi::{Answer, Fault, Status},
@@ -55,7 +55,6 @@ const STREAM: u32 = 2;
 const OK: u32 = 0;
 const UNKNOWN: u32 = 2;
 const INTERNAL: u32 = 13;
-const UNAVAILABLE: u32 = 14;
 
 /// A gRPC call or stream that is under way.
 pub struct Conversation {
@@ -116,7 +115,7 @@ fn grpc_call(
     let place = (upstream, upstream_size);
     let path = (service, service_size, method, method_size);
     let (upstream, mut request) = begin(call, place, path, (metadata, metadata_size), token_out)?;
-    *request.body_mut() = Body::Full(grpc_frame(&message));
+    *request.body_mut() = Body::Full(grpc::frame(&message));
     let timeout = (timeout > 0).then(|| Duration::from_millis(timeout.into()));
     if let Some(timeout) = timeout {
         request.headers_mut().insert("grpc-timeout", grpc_timeout(timeout));
@@ -235,7 +234,7 @@ fn send(call: &mut Call<'_>, token: u32, message: u32, size: u32, end: u32) -> A
     let known = conversation(call, token)?;
     if let Some(messages) = &known.messages {
         // Nobody listens where the stream has just ended: the guest will be told.
-        let _ = messages.send(grpc_frame(&message));
+        let _ = messages.send(grpc::frame(&message));
     }
     if end != 0 {
         known.messages = None;
@@ -328,7 +327,7 @@ impl Talk {
         metadata.extend(fields(&head.headers));
         if head.status != StatusCode::OK {
             self.tell_end(Pairs::new());
-            return Some((grpc_of_http(head.status), VIA_UPSTREAM.into()));
+            return Some((grpc::of_http(head.status), VIA_UPSTREAM.into()));
         }
         // An answer without messages may have its trailers in the head.
         if let Some((code, message)) = ended(&head.headers) {
@@ -446,14 +445,14 @@ mod tests {
     #[test]
     fn messages_come_whole() {
         let mut bytes = BytesMut::from(
-            &[&grpc_frame(b"one")[..], &grpc_frame(b"")[..], &grpc_frame(b"two")[..6]].concat()[..],
+            &[&grpc::frame(b"one")[..], &grpc::frame(b"")[..], &grpc::frame(b"two")[..6]].concat()[..],
         );
         assert_eq!(message(&mut bytes, 9), Ok(Some("one".into())));
         assert_eq!(message(&mut bytes, 9), Ok(Some("".into())));
         assert_eq!(message(&mut bytes, 9), Ok(None));
         bytes.extend_from_slice(b"wo");
         assert_eq!(message(&mut bytes, 9), Ok(Some("two".into())));
-        assert!(message(&mut BytesMut::from(&grpc_frame(b"long")[..]), 3).is_err());
+        assert!(message(&mut BytesMut::from(&grpc::frame(b"long")[..]), 3).is_err());
         assert!(message(&mut BytesMut::from(&b"\x01\0\0\0\0"[..]), 3).is_err());
     }
 

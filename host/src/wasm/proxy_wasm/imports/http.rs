@@ -108,7 +108,7 @@ async fn answered(
     limit: usize,
 ) -> Option<CallAnswer> {
     let answer = async {
-        match upstream.send(request, Protocol::Http1).await {
+        match upstream.send(request, Protocol::Configured).await {
             Ok(response) => whole(response, limit).await,
             Err(error) => {
                 tracing::debug!("a plugin's call: {error}");

@@ -9,9 +9,10 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use http::{HeaderMap, Version, header};
 use serde_json::{Map as JsonMap, Value};
 
-use super::{attribute::Attribute, functions, maps::Map, stream::grpc_of_http};
+use super::{attribute::Attribute, functions, maps::Map};
 use crate::{
     config::Node,
+    grpc,
     plugin::exchange::{State, Tls},
     wasm::proxy_wasm::{
         abi::{Answer, Fault, Status},
@@ -252,7 +253,7 @@ fn of_response(stream: &Stream, state: &State, path: &[&str]) -> Option<Attribut
         ["flags"] => number(flag(head.local.as_deref().unwrap_or_default())),
         ["grpc_status"] => {
             let status = trailers.and_then(grpc_status).or_else(|| grpc_status(&head.headers));
-            number(status.unwrap_or_else(|| grpc_of_http(head.status).into()))
+            number(status.unwrap_or_else(|| grpc::of_http(head.status).into()))
         }
         ["headers"] => Some(joined_pairs(&map)),
         ["headers", name] => joined(&map, name),
@@ -361,5 +362,5 @@ fn nanos_of_day_one(state: &State) -> i64 {
 }
 
 fn grpc_status(map: &HeaderMap) -> Option<u64> {
-    map.get("grpc-status")?.to_str().ok()?.parse().ok()
+    map.get(grpc::STATUS)?.to_str().ok()?.parse().ok()
 }

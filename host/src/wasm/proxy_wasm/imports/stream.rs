@@ -4,11 +4,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::functions;
 use crate::{
-    plugin::{
-        LocalResponse,
-        exchange::{State, final_status},
-        interrupt::Ruling,
-    },
+    grpc,
+    plugin::{LocalResponse, exchange::final_status, interrupt::Ruling},
     wasm::proxy_wasm::{
         abi::{Answer, Status},
         call::Call,
@@ -105,7 +102,7 @@ fn send_local_response(
         code: LocalResponse::PLUGIN.into(),
         detail: (!details.is_empty()).then(|| details.into()),
     };
-    if stream.state.as_ref().is_some_and(|state| is_grpc(state)) {
+    if stream.state.as_ref().is_some_and(|state| state.is_grpc) {
         for_grpc(&mut local, grpc_status);
     } else if !local.headers.contains_key(header::CONTENT_TYPE) && body_size > 0 {
         local.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -123,52 +120,14 @@ fn header_map(headers: &[u8]) -> Option<HeaderMap> {
     Some(map)
 }
 
-/// Of `application/grpc` and its kinds.
-fn is_grpc(state: &State) -> bool {
-    let kind = state.request.headers.get(header::CONTENT_TYPE);
-    let rest = kind.and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'+' || rest[0] == b';')
-}
-
 /// A client of gRPC looks for the status in the head of an answer without a body.
 fn for_grpc(local: &mut LocalResponse, grpc_status: u32) {
     let code = match grpc_status {
         0..=16 => grpc_status,
         // None was given.
-        _ => grpc_of_http(local.status),
+        _ => grpc::of_http(local.status),
     };
-    let message = local.body.take().unwrap_or_default();
-    let headers = &mut local.headers;
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", code.into());
-    if !message.is_empty()
-        && let Ok(message) = HeaderValue::from_str(&percent_encoded(&message))
-    {
-        headers.insert("grpc-message", message);
-    }
-    (local.status, local.body) = (StatusCode::OK, Some(Default::default()));
-}
-
-/// As gRPC maps statuses of HTTP (doc/http-grpc-status-mapping.md of gRPC).
-pub fn grpc_of_http(status: StatusCode) -> u32 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
-}
-
-/// As grpc-message is encoded: printable ASCII as it is.
-fn percent_encoded(message: &[u8]) -> String {
-    let mut text = String::with_capacity(message.len());
-    for &byte in message {
-        match byte {
-            b' '..=b'~' if byte != b'%' => text.push(byte.into()),
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
+    let message = local.body.replace(Default::default()).unwrap_or_default();
+    grpc::end(&mut local.headers, code, &message);
+    local.status = StatusCode::OK;
 }
