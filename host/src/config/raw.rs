@@ -112,9 +112,22 @@ pub struct Listener {
     /// What routes call it. Default: its address as written.
     #[schemars(length(min = 1))]
     pub name: Option<String>,
-    /// IP address and port. Without an IP address (":8080") it is every IPv4 address; port 0 takes a free port.
-    #[schemars(extend("examples" = ["127.0.0.1:8080"]))]
+    /// IP address and port, or "unix:" and the absolute path of a socket. Without an IP address (":8080") it is every IPv4
+    /// address; port 0 takes a free port. The file of a Unix socket is removed when nobody listens on it any more, and one
+    /// on which nobody listens is replaced. Whoever comes over it counts as the client 127.0.0.1.
+    #[schemars(extend("examples" = ["127.0.0.1:8080", "unix:/run/wasmgate.sock"]))]
     pub address: String,
+    /// Who may connect to a Unix socket: the mode of its file, three octal digits. Whoever connects has to write to it.
+    /// Default: what the process's umask leaves.
+    #[schemars(extend("examples" = ["0660"]))]
+    pub mode: Option<String>,
+    /// Proxies that say with the PROXY protocol (version 1 or 2) whom their connections are from: IP addresses and
+    /// networks. Each of their connections has to begin with a header, before TLS and within `limits.header_time`, or is
+    /// closed. What it says is the client, for everything; where it tells of none (LOCAL, UNKNOWN), it is the proxy. All
+    /// others are served as they are: from them a header is no request. Default: none.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["10.0.0.0/8"]]))]
+    pub proxy_protocol: Vec<String>,
     /// What it lets in.
     #[serde(default)]
     pub limits: ListenerLimits,

@@ -1,7 +1,6 @@
 //! One connection of a client, from its first byte to its last.
 
 use std::{
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -9,27 +8,26 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Door, Site,
+    http1::converse,
+    proxy_protocol::Ends,
+    socket::Socket,
+    tls,
+    watch::{Busy, Watch},
 };
-
-use super::{Door, Site, http1::converse, tls, watch::Busy};
 use crate::{body::BodyError, drain, limiter::Place, plugin::exchange::Connection, proxy::Outgoing};
-
-/// Bytes that the system holds of an answer before the client's side takes them, about: how exactly the client's pace is
-/// seen. Connections that are fast have none.
-const UNSENT: u32 = 32 << 10;
 
 /// A client's connection, in the clear or within TLS.
 pub trait Line: AsyncRead + AsyncWrite + Unpin {
     /// What carries it.
-    fn tcp(&self) -> &TcpStream;
+    fn socket(&self) -> &Socket;
 }
 
-impl Line for TcpStream {
-    fn tcp(&self) -> &TcpStream {
+impl Line for Socket {
+    fn socket(&self) -> &Socket {
         self
     }
 }
@@ -37,24 +35,21 @@ impl Line for TcpStream {
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
 pub async fn serve(
     site: Rc<Site>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
+    Ends { peer, local }: Ends,
     door: Rc<Door>,
+    watch: Rc<Watch>,
     _place: Option<Place>,
     _guard: drain::Guard,
 ) {
-    let Ok(local) = stream.local_addr() else { return };
-    let _ = stream.set_nodelay(true);
-    // With the system's default of no limit it would take so much that a slow client seems not to take anything.
-    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-    let watch = site.watches.add(door.clone());
+    socket.set_options();
     let tls = site.worker.view().snapshot.entrance(door.id).and_then(|entrance| entrance.tls.clone());
     let Some(tls) = tls else {
-        return converse(&site, stream, Connection::new(peer, local, None), &door, watch).await;
+        return converse(&site, socket, Connection::new(peer, local, None), &door, watch).await;
     };
     // In a box: connections in the clear have no room for what it takes.
     let secured = async move {
-        let Some((stream, facts)) = tls::handshake(stream, &tls, &door, &watch).await else { return };
+        let Some((stream, facts)) = tls::handshake(socket, &tls, &door, &watch).await else { return };
         converse(&site, stream, Connection::new(peer, local, Some(facts)), &door, watch).await;
     };
     Box::pin(secured).await;

@@ -269,6 +269,9 @@ pub struct ListenerNumbers {
     /// TLS handshakes, and those that came to nothing.
     pub handshakes: Tally,
     pub handshake_failures: Tally,
+    /// Headers of the PROXY protocol, and those that were faulty or too slow.
+    pub proxy_headers: Tally,
+    pub proxy_header_failures: Tally,
 }
 
 #[cfg(test)]

@@ -156,6 +156,12 @@ impl Page<'_> {
         self.counters("tls_handshake_failures", help, "listener", listeners, |sheet| {
             &sheet.handshake_failures
         })?;
+        let help = "Headers of the PROXY protocol, faulty ones too";
+        self.counters("proxy_headers", help, "listener", listeners, |sheet| &sheet.proxy_headers)?;
+        let help = "Headers of the PROXY protocol that were faulty or did not come in time";
+        self.counters("proxy_header_failures", help, "listener", listeners, |sheet| {
+            &sheet.proxy_header_failures
+        })?;
         let help = "Open connections of a listener";
         self.gauges("connections", help, None, "listener", listeners, |sheets| {
             under_way(sheets, |sheet| &sheet.accepted, |sheet| &sheet.closed)
