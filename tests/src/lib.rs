@@ -46,7 +46,7 @@ pub use grpc::{GrpcHealth, GrpcService};
 pub use language::Language;
 pub use load::{Answer, Load, Loading, p99};
 pub use message::{Fields, Head, Reader, Request, Response};
-pub use peer::{Nginx, peer};
+pub use peer::{Haproxy, Nginx, peer};
 pub use pipe::Pipe;
 pub use recording::{
     Case, Filtering, Lines, Recorder, Recording, Recordings, Step, fence, from_json, to_json,
