@@ -50,6 +50,10 @@ fn headers(gateway: &TestGateway) -> f64 {
     gateway.metric("wasmgate_proxy_headers_total{listener=\"public\"}")
 }
 
+fn open(gateway: &TestGateway) -> f64 {
+    gateway.metric("wasmgate_connections{listener=\"public\"}")
+}
+
 #[test]
 fn the_client_is_who_the_proxy_says() {
     let upstream = TestUpstream::ok();
@@ -134,8 +138,7 @@ fn what_is_no_header_ends_the_connection() {
     eventually!(failures(&gateway) == 6.0);
     // Somebody who only looks whether the port is open.
     proxied(&gateway, []).finish().assert_closed();
-    let open = || gateway.metric("wasmgate_connections{listener=\"public\"}");
-    eventually!(open() == 0.0);
+    eventually!(open(&gateway) == 0.0);
     assert_eq!((failures(&gateway), headers(&gateway), upstream.count()), (6.0, 6.0, 0));
 }
 
@@ -159,7 +162,7 @@ fn a_header_has_its_time() {
 fn a_drain_does_not_wait_for_a_header() {
     let mut gateway = start(&TestUpstream::ok(), "");
     let mut slow = proxied(&gateway, "PROXY ");
-    eventually!(gateway.metric("wasmgate_connections{listener=\"public\"}") == 1.0);
+    eventually!(open(&gateway) == 1.0);
     gateway.terminate();
     assert_eq!(gateway.wait().code(), Some(0));
     slow.assert_closed();
@@ -190,11 +193,12 @@ fn limits_hold_for_the_client_behind_the_proxy() {
     drop(first);
     eventually!(proxied(&gateway, line("192.0.2.1")).try_get("/").is_ok_and(|answer| answer.status == 429));
     drop((other, own));
+    eventually!(open(&gateway) == 0.0);
 
-    let open: Vec<_> =
+    let all: Vec<_> =
         (1..=6).map(|last| served(proxied(&gateway, line(&format!("203.0.113.{last}"))))).collect();
     refused(Client::connect_from(PROXY, gateway.addr()));
-    drop(open);
+    drop(all);
 }
 
 #[test]

@@ -121,7 +121,7 @@ pub struct Listener {
     /// leaves.
     #[schemars(extend("examples" = ["0660"]))]
     pub mode: Option<String>,
-    /// Proxies that tell with the PROXY protocol, version 1 or 2, whom their connections are from: IP addresses and
+    /// Proxies that tell with HAProxy's PROXY protocol, version 1 or 2, whom their connections are from: IP addresses and
     /// networks. Each of their connections has to begin with its header, before TLS and within `limits.header_time`; without
     /// one it is closed. Whom the header names is the client, for all purposes; where it names nobody (LOCAL, UNKNOWN), the
     /// proxy is. All others are served as themselves: what they claim is no request. Default: nobody.
