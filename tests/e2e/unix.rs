@@ -241,20 +241,6 @@ fn a_dry_run_leaves_nothing() {
     assert!(!place.socket().exists());
 }
 
-/// Ends a successor with the test.
-struct Successor(u32);
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        kill("-KILL", self.0);
-    }
-}
-
-fn successor(gateway: &TestGateway) -> u32 {
-    let line = gateway.logged("starting a successor").pop().expect("there is one");
-    line.rsplit_once("pid=").and_then(|(_, pid)| pid.trim().parse().ok()).expect("its number")
-}
-
 #[test]
 fn a_successor_takes_the_socket_and_no_request_is_lost() {
     let place = Place::new();
@@ -273,7 +259,7 @@ fn a_successor_takes_the_socket_and_no_request_is_lost() {
         eventually!(served.load(Relaxed) > 100);
         gateway.signal(Signal::User2);
         assert_eq!(gateway.wait().code(), Some(0));
-        let second = Successor(successor(&gateway));
+        let second = gateway.successor();
         let before = served.load(Relaxed);
         eventually!(served.load(Relaxed) > before + 100);
         stop.store(true, Relaxed);
@@ -284,7 +270,7 @@ fn a_successor_takes_the_socket_and_no_request_is_lost() {
     kill("-USR2", second.0);
     eventually!(gateway.logged("took over").len() == 2);
     std::mem::forget(second);
-    let third = Successor(successor(&gateway));
+    let third = gateway.successor();
     assert_eq!(inode(&place.socket()), first);
     assert!(place.answers());
     kill("-TERM", third.0);
@@ -305,7 +291,7 @@ fn a_successor_that_does_not_start_or_does_not_want_it() {
     gateway.write_config(&before(&place.upstream.address(), unwatched));
     gateway.signal(Signal::User2);
     assert_eq!(gateway.wait().code(), Some(0));
-    let _successor = Successor(successor(&gateway));
+    let _successor = gateway.successor();
     assert!(!place.socket().exists());
 }
 
