@@ -171,10 +171,30 @@ impl fmt::Debug for Admin {
     }
 }
 
+/// Of a socket that connections are made to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     pub name: String,
-    pub address: SocketAddr,
+    pub address: Address,
+    /// Of the file of a Unix socket.
+    pub mode: Option<u32>,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     pub limits: ListenerLimits,
     pub tls: Option<ListenerTls>,
     pub http2: bool,

@@ -12,6 +12,7 @@ mod plugins;
 mod records;
 mod reload;
 mod smoke;
+mod socket_file;
 mod watch;
 mod worker;
 
@@ -49,7 +50,7 @@ use crate::{
 };
 use admin_listener::AdminListener;
 use control::Control;
-use handover::Inherited;
+use handover::{Handed, Inherited};
 use listeners::{Listeners, Order};
 use load::{Loaded, Loader};
 use plugins::Plugins;
@@ -219,6 +220,7 @@ async fn supervise(
     reloader.look_after_upstreams();
     let (routes, ready_ms) = (reloader.config().routes.len(), started.elapsed().as_millis() as u64);
     tracing::info!(routes, ready_ms, "ready");
+    reloader.own_socket_files();
     handover::serves();
     let succeeded = Arc::new(AtomicBool::new(false));
     tokio::select! {
@@ -234,7 +236,7 @@ async fn supervise(
         admin.stop();
     }
     handover::notify(&[NotifyState::Stopping]);
-    reloader.release_sockets();
+    reloader.release_sockets(succeeded.load(Relaxed));
     let limit = reloader.config().server.drain_timeout;
     let end = Instant::now() + limit;
     tracing::info!("draining, for at most {limit:?}; another signal ends at once");
@@ -308,7 +310,8 @@ async fn hand_over_on(
             }
         };
         let sockets = reloader.sockets().and_then(|mut sockets| {
-            sockets.extend(admin.map(AdminListener::socket).transpose()?);
+            let admin = admin.map(AdminListener::socket).transpose()?;
+            sockets.extend(admin.map(|socket| Handed { socket: socket.into(), with_file: false }));
             Ok(sockets)
         });
         match sockets.and_then(|sockets| handover::start_successor(sockets, ended)) {

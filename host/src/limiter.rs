@@ -88,6 +88,18 @@ impl Limiter {
         Ok(Place { connections: connections.clone(), client })
     }
 
+    /// Counts a connection for its client, who was not known when it was let in.
+    pub fn recognise(&self, place: &mut Place, client: IpAddr) -> Result<(), Full> {
+        let (client, most) = (network(client), self.limits.connections_per_client);
+        if let Some(most) = most {
+            if !place.connections.enter(client, most) {
+                return Err(Full::Client);
+            }
+            place.client = Some(client);
+        }
+        Ok(())
+    }
+
     /// Takes a request's tokens. One that its client may not send costs the others nothing.
     pub fn request(&self, client: IpAddr, now: Instant) -> Result<(), TooFast> {
         if let Some(clients) = &self.requests_per_client {
@@ -241,6 +253,20 @@ mod tests {
         drop((held, other));
         assert!(limiter.connections.clients.is_empty(), "clients without a connection are forgotten");
         assert_eq!(limiter.connections.open.load(Relaxed), 0, "also where they were refused");
+    }
+
+    #[test]
+    fn clients_may_become_known_later() {
+        let limiter = Limiter::new(&connections(None, Some(1)), Instant::now());
+        let connect = |text: &str| {
+            let mut place = limiter.connect(None).ok().unwrap();
+            limiter.recognise(&mut place, ip(text)).map(|()| place)
+        };
+        let first = connect("192.0.2.1").ok().unwrap();
+        assert_eq!(connect("::ffff:192.0.2.1").err(), Some(Full::Client));
+        drop((first, connect("192.0.2.2").ok().unwrap()));
+        assert!(limiter.connections.clients.is_empty());
+        assert_eq!(limiter.connections.open.load(Relaxed), 0, "also where one was refused");
     }
 
     #[test]

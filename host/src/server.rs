@@ -9,11 +9,15 @@ mod guard;
 mod guarded;
 mod http1;
 mod http2;
+mod proxied;
+pub mod proxy_protocol;
 mod refusal;
+mod socket;
 mod tls;
 mod watch;
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -22,19 +26,21 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
 
 use crate::{
     drain::Drain,
-    limiter::Full,
+    limiter::{Full, Place},
     proxy::{self, Journal, Unread},
     runtime::Worker,
     telemetry::numbers::ListenerNumbers,
 };
 use refusal::Refusals;
+use socket::Socket;
 use watch::Watches;
 
 pub use door::Door;
+pub use socket::Listening;
 
 /// What all connections of one worker share.
 pub struct Site {
@@ -79,43 +85,62 @@ impl Site {
 
     /// Accepts until the door is closed or the drain begins. Nothing here is slow: the rest happens in
     /// the connection's task.
-    pub async fn accept(self: Rc<Self>, listener: TcpListener, door: Rc<Door>, mut drain: Drain) {
+    pub async fn accept(self: Rc<Self>, listener: Listening, door: Rc<Door>, mut drain: Drain) {
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = poll_fn(|cx| listener.poll_accept(cx)) => accepted,
                 () = drain.begun() => break,
                 () = door.closed() => break,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &door, &drain),
+                Ok((socket, peer)) => self.admit(socket, peer, &door, &drain),
                 Err(error) => accept_failed(&error).await,
             }
         }
         // Who is connected already would be reset with the socket.
         let mut waker = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut waker) {
-            self.admit(stream, peer, &door, &drain);
+        while let Poll::Ready(Ok((socket, peer))) = listener.poll_accept(&mut waker) {
+            self.admit(socket, peer, &door, &drain);
         }
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>, drain: &Drain) {
+    fn admit(self: &Rc<Self>, socket: Socket, peer: SocketAddr, door: &Rc<Door>, drain: &Drain) {
         let view = self.worker.view();
-        let client = (!view.snapshot.forwarding.trusts(peer.ip())).then(|| peer.ip());
-        let limiter = view.snapshot.limiter(door.id);
-        let place = match limiter.map(|limiter| limiter.connect(client)).transpose() {
+        let entrance = view.snapshot.entrance(door.id);
+        let is_proxied = entrance.is_some_and(|entrance| entrance.is_proxied(peer.ip()));
+        let client = (!is_proxied && !view.snapshot.forwarding.trusts(peer.ip())).then(|| peer.ip());
+        let place = match entrance.map(|entrance| entrance.limiter.connect(client)).transpose() {
             Ok(place) => place,
-            Err(full) => {
-                let limit = match full {
-                    Full::Listener => 0,
-                    Full::Client => 1,
-                };
-                door.numbers.refused[limit].add(1);
-                proxy::unread(&view, peer.ip(), Unread::Full(full), &[], Duration::ZERO);
-                return self.refusals.refuse(stream);
-            }
+            Err(full) => return self.refuse(socket, peer, full, door),
         };
-        let connection = connection::serve(self.clone(), stream, peer, door.clone(), place, drain.guard());
-        tokio::task::spawn_local(connection);
+        let Ok(ends) = socket.ends(peer) else { return };
+        let (site, door, guard) = (self.clone(), door.clone(), drain.guard());
+        let watch = self.watches.add(door.clone());
+        match is_proxied {
+            true => spawn_local(proxied::serve(site, socket, ends, door, watch, place, guard)),
+            false => spawn_local(connection::serve(site, socket, ends, door, watch, place, guard)),
+        };
+    }
+
+    /// Counts a connection for its client, who was not known when it was let in.
+    fn recognise(&self, place: &mut Place, client: SocketAddr, door: &Door) -> Result<(), Full> {
+        let view = self.worker.view();
+        match view.snapshot.limiter(door.id) {
+            Some(limiter) if !view.snapshot.forwarding.trusts(client.ip()) => {
+                limiter.recognise(place, client.ip())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&self, socket: Socket, client: SocketAddr, full: Full, door: &Door) {
+        let limit = match full {
+            Full::Listener => 0,
+            Full::Client => 1,
+        };
+        door.numbers.refused[limit].add(1);
+        proxy::unread(&self.worker.view(), client.ip(), Unread::Full(full), &[], Duration::ZERO);
+        self.refusals.refuse(socket);
     }
 }
 

@@ -7,6 +7,7 @@ mod split;
 use std::{cell::Cell, collections::HashMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::HeaderValue;
+use ipnet::IpNet;
 
 use crate::{
     config::{FailurePolicy, Forwarded, Limits, ListenerTls, Mirror, Rewrite, Template},
@@ -72,6 +73,16 @@ pub struct Entrance {
     pub tls: Option<Arc<ListenerTls>>,
     /// Speaks HTTP/2 with those who want to.
     pub http2: bool,
+    /// Proxies that say whom their connections are from.
+    pub proxies: Vec<IpNet>,
+}
+
+impl Entrance {
+    /// Whether this peer's connections begin with a header of the PROXY protocol.
+    pub fn is_proxied(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.proxies.iter().any(|network| network.contains(&peer))
+    }
 }
 
 pub struct RouteSpec {

@@ -14,7 +14,8 @@ use std::{
 
 use wasmgate_build::workspace;
 use wasmgate_tests::{
-    Client, PATIENCE, Reserved, Signal, TestGateway, TestUpstream, binary, eventually, fill, get, kill, peer,
+    Client, PATIENCE, Reserved, Signal, Successor, TestGateway, TestUpstream, binary, eventually, fill, get,
+    kill, peer,
 };
 
 const CONFIG: &str = r#"
@@ -30,22 +31,6 @@ upstream = "app"
 
 fn config(port: &Reserved, upstream: &TestUpstream) -> String {
     fill(CONFIG, &[("address", &port.address()), ("upstream", &upstream.address())])
-}
-
-/// The number in the last line of the log that has this text.
-fn successor(gateway: &TestGateway) -> u32 {
-    let line = gateway.logged("starting a successor").pop().expect("there is one");
-    let pid = line.rsplit_once("pid=").and_then(|(_, pid)| pid.trim().parse().ok());
-    pid.expect("its number")
-}
-
-/// Ends a successor with the test.
-struct Successor(u32);
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        kill("-KILL", self.0);
-    }
 }
 
 #[test]
@@ -74,7 +59,7 @@ fn a_successor_takes_over_and_no_request_is_lost() {
     eventually!(served.load(Relaxed) > 100);
     gateway.signal(Signal::User2);
     assert_eq!(gateway.wait().code(), Some(0));
-    let successor = Successor(successor(&gateway));
+    let successor = gateway.successor();
     let before = served.load(Relaxed);
     eventually!(served.load(Relaxed) > before + 100);
     stop.store(true, Relaxed);
@@ -86,7 +71,7 @@ fn a_successor_takes_over_and_no_request_is_lost() {
     // The next one works as well.
     kill("-USR2", successor.0);
     eventually!(gateway.logged("took over").len() == 2);
-    let _second = Successor(self::successor(&gateway));
+    let _second = gateway.successor();
     assert_eq!(get(address, "/").text(), "ok");
     std::mem::forget(successor);
 }

@@ -3,8 +3,12 @@
 use std::{
     io::{self, ErrorKind, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     time::Duration,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     PATIENCE,
@@ -35,8 +39,28 @@ impl Client {
         Client::over(stream)
     }
 
+    /// From an address of this machine's, such as 127.0.0.2.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::new(source.parse().expect("an IP address"), 0);
+        socket.bind(&source.into()).expect("an address of this machine's");
+        socket.connect_timeout(&address.into(), PATIENCE).expect("the gateway listens");
+        Client::over(socket.into())
+    }
+
+    /// Over a Unix socket.
+    pub fn connect_to_file(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).expect("the gateway listens");
+        // For the system both are sockets, and what is asked of them here is the same.
+        Client::of(OwnedFd::from(stream).into())
+    }
+
     pub fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).expect("a socket option");
+        Client::of(stream)
+    }
+
+    fn of(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
         let reader = Reader::new(stream.try_clone().expect("a socket can be cloned"));

@@ -230,6 +230,13 @@ impl TestGateway {
         line.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("a number of kB") * 1024
     }
 
+    /// The process that it has started last to take over.
+    pub fn successor(&self) -> Successor {
+        let line = self.logged("starting a successor").pop().expect("there is one");
+        let pid = line.rsplit_once("pid=").and_then(|(_, pid)| pid.trim().parse().ok());
+        Successor(pid.expect("its number"))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -296,6 +303,15 @@ impl Drop for TestGateway {
             let start = log.len().saturating_sub(4000);
             eprintln!("log of the gateway:\n{}", log.get(start..).unwrap_or(&log));
         }
+    }
+}
+
+/// A process by its number, killed when this goes out of scope.
+pub struct Successor(pub u32);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        kill("-KILL", self.0);
     }
 }
 

@@ -42,12 +42,12 @@ pub use envoy::Envoy;
 pub use faulty::{Faulty, Mood};
 pub use filters::{Destinations, Filter, FilterListener, envoy_config, gateway_config};
 pub use gate::Gate;
-pub use gateway::{Output, Signal, TestGateway, kill, run, run_in, run_with};
+pub use gateway::{Output, Signal, Successor, TestGateway, kill, run, run_in, run_with};
 pub use grpc::{GrpcHealth, GrpcService};
 pub use language::Language;
 pub use load::{Answer, Load, Loading, p99};
 pub use message::{Fields, Head, Reader, Request, Response};
-pub use peer::{Nginx, peer};
+pub use peer::{Haproxy, Nginx, peer};
 pub use pipe::Pipe;
 pub use python::{Python, Served};
 pub use recording::{

@@ -70,6 +70,40 @@ impl Nginx {
     }
 }
 
+/// A real HAProxy on a port of its own that passes connections on to one server.
+pub struct Haproxy {
+    child: Child,
+    pub address: SocketAddr,
+    _directory: TempDir,
+    _port: Reserved,
+}
+
+impl Haproxy {
+    /// `server` is its address, and the options.
+    pub fn start(program: &Path, server: &str) -> Haproxy {
+        let (directory, port) = (tempfile::tempdir().expect("a folder for haproxy"), Reserved::new());
+        let address = port.address();
+        let config = format!(
+            "defaults\n mode tcp\n timeout connect 10s\n timeout client 30s\n timeout server 30s\n\
+             listen all\n bind {address}\n server app {server}\n"
+        );
+        let file = directory.path().join("haproxy.cfg");
+        fs::write(&file, config).expect("the config is written");
+        let mut command = Command::new(program);
+        let child =
+            command.args(["-db", "-f"]).arg(file).stderr(Stdio::null()).spawn().expect("haproxy runs");
+        eventually!(std::net::TcpStream::connect(address).is_ok());
+        Haproxy { child, address, _directory: directory, _port: port }
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn spawn(program: &Path, directory: &Path) -> Child {
     let mut command = Command::new(program);
     command.arg("-p").arg(directory).arg("-c").arg(directory.join("nginx.conf"));

@@ -145,9 +145,13 @@ impl Read for Shared {
 impl TlsClient {
     /// Asks for this name. The error is that of the handshake.
     pub fn connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
+        TlsClient::over(TcpStream::connect_timeout(&address, PATIENCE)?, name, config)
+    }
+
+    /// The same on a connection that there is.
+    pub fn over(tcp: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-        let tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         let mut stream = StreamOwned::new(connection, tcp);

@@ -22,9 +22,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
-    AccessLog, AccessLogFormat, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits, LineFormat,
-    Listener, ListenerLimits, ListenerTls, Metrics, OtlpProtocol, Overlay, Plugin, Problem, Problems, Reload,
-    Rollout, RolloutTo, Server, Source, Traces, check_value, line,
+    AccessLog, AccessLogFormat, Address, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits,
+    LineFormat, Listener, ListenerLimits, ListenerTls, Metrics, OtlpProtocol, Overlay, Plugin, Problem,
+    Problems, Reload, Rollout, RolloutTo, Server, Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -154,11 +154,17 @@ impl<'a> Check<'a> {
                 continue;
             };
             names.extend(raw.name.clone().map(|name| (path.key("name"), name)));
-            if let Some(address) = self.socket_address(&path.key("address"), &raw.address) {
+            let mode = raw.mode.and_then(|mode| self.parsed(&path.key("mode"), &mode, MODE, mode_of));
+            let proxy_protocol = self.networks(&path.key("proxy_protocol"), &raw.proxy_protocol);
+            if let Some(address) = self.address(&path.key("address"), &raw.address) {
+                if let (Some(_), Address::Ip(_)) = (mode, &address) {
+                    self.fault(&path.key("mode"), "only the file of a Unix socket has a mode");
+                }
                 let name = raw.name.unwrap_or(raw.address);
                 let limits = self.listener_limits(&path.key("limits"), raw.limits);
                 let tls = raw.tls.and_then(|tls| self.listener_tls(&path.key("tls"), tls, raw.http2));
-                listeners.push((path, Listener { name, address, limits, tls, http2: raw.http2 }));
+                let http2 = raw.http2;
+                listeners.push((path, Listener { name, address, mode, proxy_protocol, limits, tls, http2 }));
             }
         }
         self.distinct("name of a listener", names.into_iter());
@@ -206,9 +212,11 @@ impl<'a> Check<'a> {
 
     /// Port 0 is another port each time.
     fn distinct_addresses(&mut self, listeners: &[(KeyPath, Listener)], admin: Option<&Admin>) {
-        let places = listeners.iter().map(|(path, listener)| (path.key("address"), listener.address));
-        let admin = admin.map(|admin| (KeyPath::root().key("admin").key("address"), admin.address));
-        self.distinct("address", places.chain(admin).filter(|(_, address)| address.port() != 0));
+        let places = listeners.iter().map(|(path, listener)| (path.key("address"), listener.address.clone()));
+        let place = KeyPath::root().key("admin").key("address");
+        let admin = admin.map(|admin| (place, Address::Ip(admin.address)));
+        let is_fixed = |address: &Address| !matches!(address, Address::Ip(address) if address.port() == 0);
+        self.distinct("address", places.chain(admin).filter(|(_, address)| is_fixed(address)));
     }
 
     fn access_log(&mut self, section: Option<Section<raw::AccessLog>>) -> Option<AccessLog> {
@@ -307,13 +315,8 @@ impl<'a> Check<'a> {
 
     fn forwarded(&mut self, raw: raw::Forwarded) -> Forwarded {
         let path = KeyPath::root().key("forwarded");
-        let proxies = raw.trusted_proxies.iter().enumerate();
-        let trusted_proxies = proxies.filter_map(|(i, text)| {
-            let path = path.key("trusted_proxies").index(i);
-            self.parsed(&path, text, NETWORK, network)
-        });
         Forwarded {
-            trusted_proxies: trusted_proxies.collect(),
+            trusted_proxies: self.networks(&path.key("trusted_proxies"), &raw.trusted_proxies),
             x_forwarded: raw.x_forwarded,
             forwarded: raw.forwarded,
             via: self.parsed(&path.key("via"), &raw.via, PSEUDONYM, pseudonym).filter(|via| !via.is_empty()),
@@ -417,6 +420,19 @@ impl<'a> Check<'a> {
         })
     }
 
+    /// Where a listener is.
+    fn address(&mut self, path: &KeyPath, text: &str) -> Option<Address> {
+        match text.strip_prefix("unix:") {
+            Some(file) => self.parsed(path, file, SOCKET, socket_path).map(Address::Unix),
+            None => self.socket_address(path, text).map(Address::Ip),
+        }
+    }
+
+    fn networks(&mut self, path: &KeyPath, texts: &[String]) -> Vec<IpNet> {
+        let parsed = texts.iter().enumerate();
+        parsed.filter_map(|(i, text)| self.parsed(&path.index(i), text, NETWORK, network)).collect()
+    }
+
     fn file_path(&self, text: &str) -> PathBuf {
         self.base.join(text)
     }
@@ -472,6 +488,8 @@ const LINE: &str = "a text with fields in braces such as \"{client} {status}\"";
 const DURATION: &str = "a duration such as \"5s\"";
 const SIZE: &str = "a size such as \"64KiB\"";
 const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\"";
+const SOCKET: &str = "an absolute path of less than 108 bytes";
+const MODE: &str = "three octal digits such as \"0660\"";
 const TARGET: &str = "a path such as \"/users?id=1\"";
 const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
 const PSEUDONYM: &str = "a name of letters, digits, `-`, `_` and `.`";
@@ -518,6 +536,20 @@ fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     let network = text.parse::<IpNet>().or_else(|_| address());
     network.map_err(|_| format!("expected {NETWORK}, found {text:?}"))
+}
+
+/// The path of a Unix socket: as long as the system has room for (unix(7)).
+fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let fits = text.starts_with('/') && text.len() < 108;
+    fits.then(|| PathBuf::from(text)).ok_or_else(|| format!("expected {SOCKET}, found {text:?}"))
+}
+
+/// Of a file, with or without a zero in front.
+fn mode_of(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
+    let octal = digits.len() == 3 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    let mode = octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten();
+    mode.ok_or_else(|| format!("expected {MODE}, found {text:?}"))
 }
 
 /// What Via calls a gateway is a token (RFC 9110, 7.6.3); the characters of a method are those of a token.

@@ -105,16 +105,29 @@ pub struct Reload {
     pub debounce: DurationText,
 }
 
-/// A socket on which the gateway accepts connections.
+/// A socket on which the gateway accepts connections. Who comes over a Unix socket has the address 127.0.0.1. Its file is
+/// removed when nobody listens on it any more; one on which nobody listens is replaced.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Listener {
     /// What routes call it. Default: its address as written.
     #[schemars(length(min = 1))]
     pub name: Option<String>,
-    /// IP address and port. Without an IP address (":8080") it is every IPv4 address; port 0 takes a free port.
-    #[schemars(extend("examples" = ["127.0.0.1:8080"]))]
+    /// IP address and port, or "unix:" and an absolute path. Without an IP address (":8080") it is every IPv4 address;
+    /// port 0 takes a free port.
+    #[schemars(extend("examples" = ["127.0.0.1:8080", "unix:/run/wasmgate/inner.sock"]))]
     pub address: String,
+    /// Who may connect to a Unix socket: the mode of its file, for which writing counts. Default: what the process's umask
+    /// leaves.
+    #[schemars(extend("examples" = ["0660"]))]
+    pub mode: Option<String>,
+    /// Proxies that tell with HAProxy's PROXY protocol, version 1 or 2, whom their connections are from: IP addresses and
+    /// networks. Each of their connections has to begin with its header, before TLS and within `limits.header_time`; without
+    /// one it is closed. Whom the header names is the client, for all purposes; where it names nobody (LOCAL, UNKNOWN), the
+    /// proxy is. All others are served as themselves: what they claim is no request. Default: nobody.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["10.0.0.0/8"]]))]
+    pub proxy_protocol: Vec<String>,
     /// What it lets in.
     #[serde(default)]
     pub limits: ListenerLimits,

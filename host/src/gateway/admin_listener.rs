@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::{Error, handover::Inherited};
 use crate::{
     admin::{self, Control, Controlled},
-    config::{Config, KeyPath, Problem, Problems},
+    config::{Address, Config, KeyPath, Problem, Problems},
 };
 
 pub struct AdminListener {
@@ -35,8 +35,8 @@ impl AdminListener {
                 (KeyPath::root().key("admin").key("address"), format!("cannot listen on {address}: {error}"));
             Problems::new(&config.source, vec![Problem::at_value(&config.source, &place, text)])
         };
-        let socket = match inherited.take(address).pop() {
-            Some(socket) => socket,
+        let socket = match inherited.take(&Address::Ip(address)).pop() {
+            Some(handed) => handed.socket.into(),
             None => TcpListener::bind(address).map_err(failed)?,
         };
         socket.set_nonblocking(true).map_err(failed)?;

@@ -3,16 +3,20 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    rc::Rc,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
+use socket2::Socket;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::handover::Inherited;
+use super::{
+    handover::{Handed, Inherited},
+    socket_file::SocketFile,
+};
 use crate::{
-    config::{self, Config, KeyPath, ListenerTls, Problem, Problems},
+    config::{self, Address, Config, KeyPath, ListenerTls, Problem, Problems},
     limiter::Limiter,
     server::bind,
     snapshot::Entrance,
@@ -21,7 +25,7 @@ use crate::{
 
 /// What a worker is told about its sockets.
 pub enum Order {
-    Open { door: u32, name: Arc<str>, socket: TcpListener },
+    Open { door: u32, name: Arc<str>, socket: Socket },
     Close { door: u32 },
 }
 
@@ -37,17 +41,19 @@ pub struct Listeners {
 struct Open {
     /// As the config has it.
     listener: config::Listener,
-    address: SocketAddr,
+    address: Address,
     door: u32,
     limiter: Arc<Limiter>,
     tls: Option<Arc<ListenerTls>>,
     /// The workers' own, to be handed on to a successor.
-    sockets: Arc<Vec<TcpListener>>,
+    sockets: Rc<Vec<Socket>>,
+    /// Of a Unix socket, unless it is a service manager's.
+    file: Option<Rc<SocketFile>>,
 }
 
 impl Open {
     fn is_socket_of(&self, listener: &config::Listener) -> bool {
-        (&self.listener.name, self.listener.address) == (&listener.name, listener.address)
+        (&self.listener.name, &self.listener.address) == (&listener.name, &listener.address)
     }
 
     /// The same socket under these limits, and with these certificates.
@@ -70,10 +76,18 @@ fn tls(listener: &config::Listener, before: Option<&ListenerTls>) -> Option<Arc<
     Some(Arc::new(tls))
 }
 
+/// Of one listener, with the file of a Unix socket.
+type Sockets = (Vec<Socket>, Option<Rc<SocketFile>>);
+
+fn socket_file(address: &Address, is_ours: bool) -> io::Result<Option<Rc<SocketFile>>> {
+    let Address::Unix(path) = address else { return Ok(None) };
+    Ok(Some(Rc::new(SocketFile::at(path, is_ours)?)))
+}
+
 /// A change that has everything it needs.
 pub struct Change {
     open: Vec<Open>,
-    new: Vec<(u32, Arc<str>, Vec<TcpListener>)>,
+    new: Vec<(u32, Arc<str>, Vec<Socket>)>,
     gone: Vec<u32>,
 }
 
@@ -81,13 +95,14 @@ impl Change {
     /// In the order of the config's listeners.
     pub fn entrances(&self) -> Vec<Entrance> {
         let open = self.open.iter();
-        open.map(|open| Entrance {
+        let entrance = |open: &Open| Entrance {
             door: open.door,
             limiter: open.limiter.clone(),
             tls: open.tls.clone(),
             http2: open.listener.http2,
-        })
-        .collect()
+            proxies: open.listener.proxy_protocol.clone(),
+        };
+        open.map(entrance).collect()
     }
 }
 
@@ -109,16 +124,17 @@ impl Listeners {
             }
             let door = self.next;
             self.next += 1;
-            let opened = self.sockets(listener).and_then(|(sockets, address)| {
-                let kept: io::Result<Vec<_>> = sockets.iter().map(TcpListener::try_clone).collect();
-                Ok((sockets, Arc::new(kept?), address))
+            let opened = self.sockets(listener).and_then(|(sockets, file)| {
+                let kept: io::Result<Vec<_>> = sockets.iter().map(Socket::try_clone).collect();
+                let address = bind::address(&sockets[0])?;
+                Ok((sockets, Rc::new(kept?), address, file))
             });
             match opened {
-                Ok((own, sockets, address)) => {
+                Ok((own, sockets, address, file)) => {
                     change.new.push((door, listener.name.as_str().into(), own));
                     let limiter = Arc::new(Limiter::new(&listener.limits, now));
                     let (listener, tls) = (listener.clone(), tls(listener, None));
-                    change.open.push(Open { listener, address, door, limiter, tls, sockets });
+                    change.open.push(Open { listener, address, door, limiter, tls, sockets, file });
                 }
                 Err(error) => {
                     let place = KeyPath::root().key("listener").index(place).key("address");
@@ -136,35 +152,58 @@ impl Listeners {
     }
 
     /// Names and addresses of those that are open.
-    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
-        self.open.iter().map(|open| (open.listener.name.as_str(), open.address))
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, &Address)> {
+        self.open.iter().map(|open| (open.listener.name.as_str(), &open.address))
     }
 
     /// At least one for each worker, all on the same address.
-    fn sockets(&mut self, listener: &config::Listener) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
+    fn sockets(&mut self, listener: &config::Listener) -> io::Result<Sockets> {
         let workers = self.workers.len();
-        let mut sockets = self.inherited.take(listener.address);
-        match sockets.len() {
-            0 => sockets = bind::bind(listener.address, workers)?,
-            // A service manager has one for all; a predecessor may have had another number of workers.
-            count => {
-                for place in count..workers {
-                    sockets.push(sockets[place % count].try_clone()?);
-                }
-            }
+        let (mut sockets, file) = self.first_sockets(listener)?;
+        // A Unix socket is one for all, as are those of a service manager; a predecessor may have had another number of
+        // workers.
+        let count = sockets.len();
+        for place in count..workers {
+            sockets.push(sockets[place % count].try_clone()?);
         }
-        let address = sockets[0].local_addr()?;
-        Ok((sockets, address))
+        Ok((sockets, file))
+    }
+
+    /// Sockets that are there, or else new ones.
+    fn first_sockets(&mut self, listener: &config::Listener) -> io::Result<Sockets> {
+        let address = &listener.address;
+        let inherited = self.inherited.take(address);
+        if !inherited.is_empty() {
+            // The predecessor may be going to serve on.
+            let file = if inherited[0].with_file { socket_file(address, false)? } else { None };
+            return Ok((inherited.into_iter().map(|handed| handed.socket).collect(), file));
+        }
+        let is_same = |open: &&Open| matches!(address, Address::Unix(_)) && open.listener.address == *address;
+        if let Some(open) = self.open.iter().find(is_same) {
+            // It has another name by now; there is one socket at a path.
+            return Ok((vec![open.sockets[0].try_clone()?], open.file.clone()));
+        }
+        let sockets = bind::bind(address, listener.mode, self.workers.len())?;
+        Ok((sockets, socket_file(address, true)?))
     }
 
     /// Closes sockets that nobody wanted.
     pub fn forget_inherited(&mut self) {
-        self.inherited = Inherited::default();
+        self.inherited.forget();
     }
 
     /// Copies of all sockets that are open.
-    pub fn copies(&self) -> io::Result<Vec<TcpListener>> {
-        self.open.iter().flat_map(|open| open.sockets.iter()).map(TcpListener::try_clone).collect()
+    pub fn copies(&self) -> io::Result<Vec<Handed>> {
+        let copy = |open: &Open, socket: &Socket| {
+            Ok(Handed { socket: socket.try_clone()?, with_file: open.file.is_some() })
+        };
+        let all = self.open.iter().flat_map(|open| open.sockets.iter().map(move |socket| (open, socket)));
+        all.map(|(open, socket)| copy(open, socket)).collect()
+    }
+
+    /// From now on the files of the sockets are this process's to remove, or a successor's.
+    pub fn own_files(&self, own: bool) {
+        self.open.iter().filter_map(|open| open.file.as_ref()).for_each(|file| file.set_ours(own));
     }
 
     /// Lets go of the sockets, so that each is closed when its worker stops to accept.
@@ -176,6 +215,7 @@ impl Listeners {
         for open in change.open.iter().filter(|open| change.new.iter().any(|(door, ..)| *door == open.door)) {
             tracing::info!(listener = open.listener.name, address = %open.address, "listening");
         }
+        self.change_modes(&change.open);
         for (door, name, sockets) in change.new {
             for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
                 // A worker that is gone has said so itself.
@@ -189,6 +229,20 @@ impl Listeners {
         }
         self.open = change.open;
         self.tell_certificates(metrics);
+    }
+
+    /// Of the files of sockets that stay.
+    fn change_modes(&self, open: &[Open]) {
+        for after in open {
+            let mut before = self.open.iter().map(|open| &open.listener);
+            let before = before.find(|before| before.address == after.listener.address);
+            let is_other = before.is_some_and(|before| before.mode != after.listener.mode);
+            if let (true, Some(file), Some(mode)) = (is_other, &after.file, after.listener.mode)
+                && let Err(error) = file.set_mode(mode)
+            {
+                tracing::warn!(listener = after.listener.name, "its mode cannot be changed: {error}");
+            }
+        }
     }
 
     fn tell_certificates(&self, metrics: &Metrics) {

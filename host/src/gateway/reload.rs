@@ -3,7 +3,6 @@
 use std::{
     cell::{Ref, RefCell},
     fmt, io,
-    net::TcpListener,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -14,7 +13,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Error, handover,
+    Error,
+    handover::{self, Handed},
     keepers::Keepers,
     listeners::Listeners,
     load::{Loaded, Loader},
@@ -131,13 +131,22 @@ impl Reloader {
     }
 
     /// Copies of all listening sockets.
-    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+    pub fn sockets(&self) -> io::Result<Vec<Handed>> {
         self.running.borrow().listeners.copies()
     }
 
-    /// Lets the sockets be closed when their workers stop to accept.
-    pub fn release_sockets(&self) {
-        self.running.borrow_mut().listeners.release();
+    /// The files of Unix sockets are this process's, now that it serves.
+    pub fn own_socket_files(&self) {
+        self.running.borrow().listeners.own_files(true);
+    }
+
+    /// Lets the sockets be closed when their workers stop to accept; files stay for a successor.
+    pub fn release_sockets(&self, has_successor: bool) {
+        let listeners = &mut self.running.borrow_mut().listeners;
+        if has_successor {
+            listeners.own_files(false);
+        }
+        listeners.release();
     }
 
     /// Begins to look after the upstreams. Needs a runtime with local tasks.

@@ -19,7 +19,7 @@ use crate::{
     plugin::services::{Task, Tasks},
     proxy::{Ended, Journal},
     runtime::{Current, Worker},
-    server::{Door, Site},
+    server::{Door, Listening, Site},
     snapshot::Snapshot,
 };
 
@@ -47,7 +47,7 @@ async fn follow(mut orders: UnboundedReceiver<Order>, site: Rc<Site>, drain: Dra
     let mut doors = HashMap::new();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Open { door, name, socket } => match tokio::net::TcpListener::from_std(socket) {
+            Order::Open { door, name, socket } => match Listening::new(socket) {
                 Ok(listener) => {
                     let opened =
                         doors.entry(door).or_insert_with(|| Door::new(door, site.listener_numbers(&name)));

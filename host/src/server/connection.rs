@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -10,32 +9,29 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Door, Site,
     frames::PREFACE,
-    http1, http2, tls,
+    http1, http2,
+    proxy_protocol::Ends,
+    socket::Socket,
+    tls,
     watch::{Busy, Watch},
 };
-use crate::{body::BodyError, drain, limiter::Place, plugin::exchange::Connection, proxy::Outgoing};
-
-/// Bytes that the system holds of an answer before the client's side takes them, about: how exactly the client's pace is
-/// seen. Connections that are fast have none.
-const UNSENT: u32 = 32 << 10;
+use crate::{
+    body::BodyError, drain, limiter::Place, plugin::exchange::Connection, proxy::Outgoing, snapshot::Entrance,
+};
 
 /// A client's connection, in the clear or within TLS.
 pub trait Line: AsyncRead + AsyncWrite + Unpin {
     /// What carries it.
-    fn tcp(&self) -> &TcpStream;
+    fn socket(&self) -> &Socket;
 }
 
-impl Line for TcpStream {
-    fn tcp(&self) -> &TcpStream {
+impl Line for Socket {
+    fn socket(&self) -> &Socket {
         self
     }
 }
@@ -46,25 +42,20 @@ const FIRST: usize = 2048;
 /// Serves requests until either side closes, the sweep decides, or what comes is not HTTP.
 pub async fn serve(
     site: Rc<Site>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
+    Ends { peer, local }: Ends,
     door: Rc<Door>,
+    watch: Rc<Watch>,
     _place: Option<Place>,
     _guard: drain::Guard,
 ) {
-    let Ok(local) = stream.local_addr() else { return };
-    let _ = stream.set_nodelay(true);
-    // With the system's default of no limit it would take so much that a slow client seems not to take anything.
-    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-    let watch = site.watches.add(door.clone());
-    let view = site.worker.view();
-    let Some(entrance) = view.snapshot.entrance(door.id) else { return };
-    let (tls, http2) = (entrance.tls.clone(), entrance.http2);
-    drop(view);
+    socket.set_options();
+    let entrance = |entrance: &Entrance| (entrance.tls.clone(), entrance.http2);
+    let (tls, http2) = site.worker.view().snapshot.entrance(door.id).map_or((None, true), entrance);
     // In boxes: connections that need none of it have no room for what it takes.
     if let Some(tls) = tls {
         let secured = async move {
-            let Some((stream, facts)) = tls::handshake(stream, &tls, &door, &watch).await else { return };
+            let Some((stream, facts)) = tls::handshake(socket, &tls, &door, &watch).await else { return };
             let is_http2 = facts.alpn.as_deref() == Some("h2");
             let facts = Connection::new(peer, local, Some(facts));
             match is_http2 {
@@ -76,27 +67,27 @@ pub async fn serve(
     }
     let facts = Connection::new(peer, local, None);
     let first = match http2 {
-        true => first_bytes(&stream, &watch).await,
+        true => first_bytes(&socket, &watch).await,
         false => Bytes::new(),
     };
     match first.starts_with(PREFACE) {
-        true => Box::pin(http2::converse(&site, first, stream, facts, &door, watch)).await,
-        false => http1::converse(&site, first, stream, facts, &door, watch).await,
+        true => Box::pin(http2::converse(&site, first, socket, facts, &door, watch)).await,
+        false => http1::converse(&site, first, socket, facts, &door, watch).await,
     }
 }
 
 /// Enough to see whether it is HTTP/2 by prior knowledge (RFC 9113, section 3.3); less where the sweep wants to have a
 /// word, which HTTP/1.1 knows to say.
-async fn first_bytes(stream: &TcpStream, watch: &Watch) -> Bytes {
+async fn first_bytes(socket: &Socket, watch: &Watch) -> Bytes {
     let mut first = BytesMut::new();
     loop {
         tokio::select! {
             biased;
-            readable = stream.readable() => if readable.is_err() { break },
+            readable = socket.readable() => if readable.is_err() { break },
             () = watch.decided() => break,
         }
         first.reserve(FIRST);
-        match stream.try_read_buf(&mut first) {
+        match socket.try_read_buf(&mut first) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(count) if count > 0 && first.len() < PREFACE.len() && PREFACE.starts_with(&first) => {}
             _ => break,

@@ -199,7 +199,7 @@ impl<L: Line> Drop for Guarded<L> {
     fn drop(&mut self) {
         if self.watch.is_cut_off() {
             // What the client has not taken is not kept for it by the system either.
-            let _ = self.stream.tcp().set_zero_linger();
+            self.stream.socket().set_zero_linger();
         }
     }
 }

@@ -5,12 +5,11 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io::{self, Write},
-    net::{self, Shutdown},
+    net::Shutdown,
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
-
+use super::socket::Socket;
 use crate::clock;
 
 const ANSWER: &[u8] =
@@ -26,17 +25,17 @@ const MOST: usize = 256;
 
 /// The refused connections of one worker, the oldest first.
 #[derive(Default)]
-pub struct Refusals(RefCell<VecDeque<(Instant, net::TcpStream)>>);
+pub struct Refusals(RefCell<VecDeque<(Instant, socket2::Socket)>>);
 
 impl Refusals {
-    pub fn refuse(&self, stream: TcpStream) {
+    pub fn refuse(&self, socket: Socket) {
         // A client that is gone needs no answer.
-        let Ok(stream) = answer(stream) else { return };
+        let Ok(socket) = answer(socket) else { return };
         let mut refused = self.0.borrow_mut();
         if refused.len() >= MOST {
             refused.pop_front();
         }
-        refused.push_back((clock::now(), stream));
+        refused.push_back((clock::now(), socket));
     }
 
     /// Closes those that had their time.
@@ -53,9 +52,9 @@ impl Refusals {
 }
 
 /// The answer fits into what a new socket buffers, so it is written at once or never.
-fn answer(stream: TcpStream) -> io::Result<net::TcpStream> {
-    let mut stream = stream.into_std()?;
-    stream.write_all(ANSWER)?;
-    stream.shutdown(Shutdown::Write)?;
-    Ok(stream)
+fn answer(socket: Socket) -> io::Result<socket2::Socket> {
+    let mut socket = socket.into_std()?;
+    socket.write_all(ANSWER)?;
+    socket.shutdown(Shutdown::Write)?;
+    Ok(socket)
 }

@@ -4,36 +4,33 @@ use std::io;
 
 use http::HeaderValue;
 use rustls::{ProtocolVersion, ServerConnection};
-use tokio::{
-    io::{AsyncWriteExt, Interest},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Door, connection::Line, watch::Watch};
+use super::{Door, connection::Line, socket::Socket, watch::Watch};
 use crate::{config::ListenerTls, plugin::exchange, tls};
 
 /// For those who take the listener for one that speaks in the clear; as nginx does.
 const IN_THE_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 47\r\n\r\nThis is a port for HTTPS: it does not take HTTP";
 
-impl Line for TlsStream<TcpStream> {
-    fn tcp(&self) -> &TcpStream {
+impl Line for TlsStream<Socket> {
+    fn socket(&self) -> &Socket {
         self.get_ref().0
     }
 }
 
 /// None where it comes to nothing, or takes too long.
 pub async fn handshake(
-    stream: TcpStream,
+    socket: Socket,
     tls: &ListenerTls,
     door: &Door,
     watch: &Watch,
-) -> Option<(TlsStream<TcpStream>, exchange::Tls)> {
+) -> Option<(TlsStream<Socket>, exchange::Tls)> {
     door.numbers.handshakes.add(1);
     let accepted = tokio::select! {
         biased;
-        accepted = accept(stream, tls) => accepted,
+        accepted = accept(socket, tls) => accepted,
         // Whatever the sweep decides: there is nobody yet to tell it to.
         _ = watch.verdict() => Err(io::ErrorKind::TimedOut.into()),
     };
@@ -50,19 +47,18 @@ pub async fn handshake(
     }
 }
 
-async fn accept(mut stream: TcpStream, tls: &ListenerTls) -> io::Result<TlsStream<TcpStream>> {
+async fn accept(mut socket: Socket, tls: &ListenerTls) -> io::Result<TlsStream<Socket>> {
     // A record of a handshake begins with 22 (RFC 8446, section 5.1), a method with a letter.
     let mut first = [0];
-    stream.peek(&mut first).await?;
+    socket.peek(&mut first).await?;
     if first[0].is_ascii_alphabetic() {
-        stream.write_all(IN_THE_CLEAR).await?;
-        stream.shutdown().await?;
+        socket.write_all(IN_THE_CLEAR).await?;
+        socket.shutdown().await?;
         // Closing with bytes unread could take the answer back.
-        stream.ready(Interest::READABLE).await?;
-        let _ = stream.try_read(&mut [0; 4096]);
+        let _ = socket.read(&mut [0; 4096]).await;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks HTTP in the clear"));
     }
-    TlsAcceptor::from(tls.acceptor.config()).accept(stream).await
+    TlsAcceptor::from(tls.acceptor.config()).accept(socket).await
 }
 
 /// What was agreed with the client, and what it has shown.

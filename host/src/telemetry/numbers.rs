@@ -271,6 +271,9 @@ pub struct ListenerNumbers {
     pub handshake_failures: Tally,
     /// Connections closed for frames of HTTP/2 that carried no messages.
     pub http2_floods: Tally,
+    /// Headers of the PROXY protocol, and those that were faulty or too slow.
+    pub proxy_headers: Tally,
+    pub proxy_header_failures: Tally,
 }
 
 #[cfg(test)]

@@ -158,6 +158,12 @@ impl Page<'_> {
         })?;
         let help = "Connections of HTTP/2 closed for too many frames that carried no message";
         self.counters("http2_floods", help, "listener", listeners, |sheet| &sheet.http2_floods)?;
+        let help = "Headers of the PROXY protocol, faulty ones too";
+        self.counters("proxy_headers", help, "listener", listeners, |sheet| &sheet.proxy_headers)?;
+        let help = "Headers of the PROXY protocol that were faulty or did not come in time";
+        self.counters("proxy_header_failures", help, "listener", listeners, |sheet| {
+            &sheet.proxy_header_failures
+        })?;
         let help = "Open connections of a listener";
         self.gauges("connections", help, None, "listener", listeners, |sheets| {
             under_way(sheets, |sheet| &sheet.accepted, |sheet| &sheet.closed)

@@ -1,9 +1,6 @@
 //! One place where an upstream runs, as all workers share it.
 
 use std::{
-    fmt,
-    net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,6 +9,8 @@ use std::{
 };
 
 use super::health::outliers::Consecutive;
+
+pub use crate::config::Address;
 
 /// Known by its address and its name: while an upstream has such an endpoint, in whatever config or answer of a name
 /// server, it is the same one, with its connections and what is known of its health.
@@ -48,21 +47,6 @@ pub struct Record {
     pub trouble: Option<String>,
     /// Until when it is out for what became of requests.
     pub ejected_until: Option<Instant>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Address {
-    Ip(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Ip(address) => write!(f, "{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// Why an endpoint gets no requests.

@@ -100,11 +100,7 @@ fn health_port(mut table: Table) -> (KeyPath, Option<u16>) {
 fn target(mut table: Table) -> Option<String> {
     if let Some(mut pipe) = table.table("pipe") {
         pipe.skip(&["mode"]);
-        return pipe.take("path", |path| {
-            // What the system has room for; those that begin with `@` are no files.
-            let path = path.as_str().filter(|path| path.starts_with('/') && path.len() < 108)?;
-            Some(format!("unix:{path}"))
-        });
+        return socket_file(&mut pipe);
     }
     let (host, port) = socket_address(&mut table)?;
     (port != 0 && is_host(&host)).then(|| address(&host, port))
@@ -115,12 +111,20 @@ fn is_host(text: &str) -> bool {
     text.parse::<Ipv6Addr>().is_ok() || (!text.is_empty() && text.chars().all(part_of_name))
 }
 
+pub fn socket_file(pipe: &mut Table) -> Option<String> {
+    pipe.take("path", |path| {
+        // What the system has room for; those that begin with `@` are no files.
+        let path = path.as_str().filter(|path| path.starts_with('/') && path.len() < 108)?;
+        Some(format!("unix:{path}"))
+    })
+}
+
 /// The TCP address in a table with an `address`.
 pub fn socket(table: &mut Table) -> Option<(String, u16)> {
     socket_address(&mut table.table("address")?)
 }
 
-fn socket_address(table: &mut Table) -> Option<(String, u16)> {
+pub fn socket_address(table: &mut Table) -> Option<(String, u16)> {
     let mut socket = table.table("socket_address")?;
     socket.skip_if("protocol", &["TCP"]);
     if socket.has("protocol") {

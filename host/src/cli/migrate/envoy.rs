@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::Upstreams,
-    endpoint::{address, socket},
+    endpoint::{address, socket, socket_address, socket_file},
     filter::Plugins,
     names::Names,
     order,
@@ -58,18 +58,18 @@ struct Migration {
 impl Migration {
     fn listener(&mut self, mut table: Table) {
         let name = table.text("name").filter(|name| !name.is_empty());
-        let Some((host, port)) = socket(&mut table).filter(|(host, _)| host.parse::<IpAddr>().is_ok()) else {
-            return table.leave("a listener on something else than an IP address and port of TCP");
+        let Some((address, mode)) = bound(&mut table) else {
+            return table.leave("a listener on something else than an IP address and port of TCP, or a file");
         };
         let Some((mut manager, mut tls)) = connection_manager(&mut table) else {
             return table
                 .leave("a listener without an HTTP connection manager: wasmgate passes on HTTP only");
         };
-        let address = address(&host, port);
         let name = self.listener_names.unique(name.as_ref().unwrap_or(&address));
         told_of_clients(&mut manager, &mut tls);
         self.connection_manager(manager, &name);
-        self.listeners.push(Listener { name, address, tls });
+        let proxy_protocol = proxies(&mut table);
+        self.listeners.push(Listener { name, address, mode, proxy_protocol, tls });
     }
 
     fn connection_manager(&mut self, mut table: Table, listener: &str) {
@@ -107,6 +107,55 @@ impl Migration {
         let (server, listeners) = (Keys::new(), self.listeners);
         Ok(Output { server, listeners, admin, node, plugins, dns, upstreams, routes })
     }
+}
+
+/// The address of a listener, and the mode of a Unix socket's file.
+fn bound(table: &mut Table) -> Option<(String, Option<String>)> {
+    let mut at = table.table("address")?;
+    if let Some(mut pipe) = at.table("pipe") {
+        pipe.skip_if("mode", &["0"]);
+        let mode = pipe.number_in("mode", 1..=0o777).map(|mode| format!("{mode:04o}"));
+        return Some((socket_file(&mut pipe)?, mode));
+    }
+    let (host, port) = socket_address(&mut at)?;
+    host.parse::<IpAddr>().is_ok().then(|| (address(&host, port), None))
+}
+
+/// Who tells whom connections are from. Envoy asks everybody.
+fn proxies(listener: &mut Table) -> Vec<&'static str> {
+    let mut proxies = Vec::new();
+    for filter in listener.tables("listener_filters") {
+        if expects_header(filter) {
+            proxies = vec!["0.0.0.0/0", "::/0"];
+        }
+    }
+    proxies
+}
+
+fn expects_header(mut filter: Table) -> bool {
+    match filter.kind() {
+        "ProxyProtocol" | "proxy_protocol" => {}
+        "TlsInspector" | "tls_inspector" => {
+            // The name that is asked for is read anyway.
+            filter.skip(&["name", "typed_config"]);
+            return false;
+        }
+        _ => {
+            filter.leave("what is read from a connection before HTTP");
+            return false;
+        }
+    }
+    filter.skip(&["name"]);
+    if let Some(mut config) = filter.table("typed_config") {
+        config.skip(&["@type", "stat_prefix"]);
+        config.skip_if("allow_requests_without_proxy_protocol", &["false"]);
+        if config.has("allow_requests_without_proxy_protocol") {
+            return false;
+        }
+    }
+    let what = "whoever connects can say who he is; write the networks of your proxies in `proxy_protocol`";
+    filter.notes().caution(filter.path(), what);
+    true
 }
 
 /// What upstreams learn of clients' certificates. What these say themselves is never sent on.

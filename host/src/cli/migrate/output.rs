@@ -26,6 +26,10 @@ pub struct Output {
 pub struct Listener {
     pub name: String,
     pub address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol: Vec<&'static str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tls: Keys,
 }

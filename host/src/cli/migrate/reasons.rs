@@ -10,6 +10,9 @@ pub fn of(key: &str) -> &'static str {
         "aggression" | "min_weight_percent" => {
             "how weights grow; here they do evenly, from a tenth of themselves on"
         }
+        "allow_requests_without_proxy_protocol" => {
+            "headers that may be missing; write the networks of those who send them in `proxy_protocol`"
+        }
         "always_eject_one_host" => {
             "an endpoint that is taken out above the percentage; see `max_ejected` of outliers"
         }
@@ -85,7 +88,6 @@ pub fn of(key: &str) -> &'static str {
         }
         "lb_policy" | "load_balancing_policy" => "a way to choose endpoints that `balance` does not have",
         "lb_subset_config" | "metadata_match" => "endpoints of one kind; write an upstream for them",
-        "listener_filters" => "what is read from a connection before HTTP",
         "load_balancing_weight" => "a weight that is none, or not between 0 and 65535",
         "locality_weighted_lb_config" | "zone_aware_lb_config" => {
             "shares of localities; see `weight`, `zone` and `priority` of endpoints"
@@ -105,7 +107,7 @@ pub fn of(key: &str) -> &'static str {
             "how much of a body is kept to be sent again; see `body` of retry"
         }
         "per_try_idle_timeout" => "how long one attempt may be silent; see `per_try` of retry",
-        "pipe" => "a socket that is a file; listeners are at IP addresses and ports",
+        "pipe" => "a socket that is a file; the admin listener is at an IP address and port",
         "port_redirect" => "a port for the host that the request names, which may come with its own",
         "match_subject_alt_names"
         | "match_typed_subject_alt_names"

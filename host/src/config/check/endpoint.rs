@@ -2,12 +2,12 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use serde::Deserialize;
 
-use super::{Check, KeyPath, Section, raw, upstream::Surroundings};
+use super::{Check, KeyPath, Section, raw, socket_path, upstream::Surroundings};
 use crate::config::{Endpoint, Source, Target};
 
 /// A file of endpoints.
@@ -136,11 +136,7 @@ fn target(text: &str) -> Result<Target, String> {
         return Err(format!("expected {ENDPOINT}, without a scheme, found {text:?}"));
     }
     if let Some(path) = text.strip_prefix("unix:") {
-        // What the system has room for (unix(7)).
-        let fits = path.starts_with('/') && path.len() < 108;
-        return fits
-            .then(|| Target::Unix(PathBuf::from(path)))
-            .ok_or_else(|| format!("expected an absolute path of less than 108 bytes, found {path:?}"));
+        return socket_path(path).map(Target::Unix);
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
