@@ -75,6 +75,21 @@ fn requests_have_one_meaning_however_they_are_cut() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
+#[test]
+fn an_answer_to_an_unfinished_upload_does_not_poison_the_connection() {
+    let upstream = TestUpstream::start(|call| {
+        call.write("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
+        call.close()
+    });
+    let gateway = TestGateway::before(&upstream, "");
+    let mut client = Client::connect(gateway.addr());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome");
+    assert_eq!(client.response().status, 403);
+    client.try_send(NEXT).finish();
+    client.assert_closed();
+    assert_eq!(upstream.connections(), 1, "the rest of the body was taken for a request");
+}
+
 /// nginx, and what it takes the requests for, as it tells the next one.
 #[test]
 fn nginx_means_the_same() {
