@@ -329,24 +329,4 @@ mod tests {
         guard.scan(&[b'x'; 101]).unwrap();
         assert_eq!(guard.state, State::Off, "left to the parser's own limit");
     }
-
-    proptest::proptest! {
-        /// The cuts between reads make no difference.
-        #[test]
-        fn reads_may_be_cut_anywhere(
-            text in "(POST / HTTP/1\\.1\r\n|A: b\r\n|Content-Length: 3\r\n|Transfer-Encoding: chunked\r\n|\r\n|\n|3\r\nabc\r\n|0\r\n|x){0,12}",
-            cuts in proptest::collection::vec(0usize..200, 0..4),
-        ) {
-            let whole = Guard::new(8192).scan(text.as_bytes()).map_err(|offence| offence.what);
-            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
-            cuts.extend([0, text.len()]);
-            cuts.sort_unstable();
-            let mut guard = Guard::new(8192);
-            let pieces: Result<(), _> = cuts
-                .windows(2)
-                .try_for_each(|cut| guard.scan(&text.as_bytes()[cut[0]..cut[1]]))
-                .map_err(|offence| offence.what);
-            proptest::prop_assert_eq!(whole, pieces);
-        }
-    }
 }
