@@ -161,26 +161,3 @@ fn the_host_is_the_clients_the_endpoints_or_a_given_one() {
         assert_eq!(upstream.request().header("host"), Some(expected), "{host}");
     }
 }
-
-#[test]
-fn paths_have_one_meaning() {
-    let upstream = TestUpstream::echo();
-    let gateway = TestGateway::before(&upstream, "");
-    for (sent, seen) in [
-        ("/a/../b", "/b"),
-        ("/a/./b?x=/../y", "/a/b?x=/../y"),
-        ("/a/%2e%2E/b", "/b"),
-        ("/a//b", "/a//b"),
-        ("/a%2Fb", "/a%2Fb"),
-        ("/?", "/?"),
-        ("/a?b?c", "/a?b?c"),
-    ] {
-        assert_eq!(gateway.get(sent).header("x-target"), Some(seen), "{sent}");
-    }
-    let count = upstream.requests().len();
-    for target in ["/..", "/a/../../b", "/%2e%2e/", "/a%", "/a%4", "/a%zz", "/a%00", "/a\\b"] {
-        let response = gateway.get(target);
-        assert_eq!((response.status, response.code().as_str()), (400, "bad_request"), "{target}");
-    }
-    assert_eq!(upstream.requests().len(), count);
-}

@@ -20,6 +20,8 @@ pub struct Request {
     pub head: Head,
     pub body: Vec<u8>,
     pub trailers: Fields,
+    /// All of it as it came.
+    pub raw: Vec<u8>,
 }
 
 /// What a client got.
@@ -45,6 +47,8 @@ pub struct Reader {
     buffer: Vec<u8>,
     /// Everything that came, for exact comparison.
     pub raw: Vec<u8>,
+    /// What of it [`Self::take_raw`] has given away.
+    taken: usize,
 }
 
 impl Fields {
@@ -90,7 +94,7 @@ impl Response {
 
 impl Reader {
     pub fn new(stream: impl Read + Send + 'static) -> Reader {
-        Reader { stream: Box::new(stream), buffer: Vec::new(), raw: Vec::new() }
+        Reader { stream: Box::new(stream), buffer: Vec::new(), raw: Vec::new(), taken: 0 }
     }
 
     /// A request's head; none where the connection ended before it.
@@ -123,7 +127,9 @@ impl Reader {
     /// A response's status and head.
     pub fn response_head(&mut self) -> io::Result<(u16, Head)> {
         let head = self.head()?;
-        let status = head.start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next());
+        let version = ["HTTP/1.1 ", "HTTP/1.0 "];
+        let rest = version.iter().find_map(|version| head.start.strip_prefix(version));
+        let status = rest.and_then(|rest| rest.split(' ').next());
         let status = status.filter(|digits| digits.len() == 3).and_then(|digits| digits.parse().ok());
         let status: u16 = status.ok_or_else(|| bad(&format!("malformed status line {:?}", head.start)))?;
         Ok((status, head))
@@ -154,6 +160,13 @@ impl Reader {
     /// What has come and was not asked for yet.
     pub fn rest(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// The bytes that were read as messages since this was asked last.
+    pub fn take_raw(&mut self) -> Vec<u8> {
+        let end = self.raw.len() - self.buffer.len();
+        let from = std::mem::replace(&mut self.taken, end);
+        self.raw[from..end].to_vec()
     }
 
     pub fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {

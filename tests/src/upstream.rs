@@ -185,7 +185,8 @@ impl Call<'_> {
     pub fn body(&mut self) -> io::Result<&Request> {
         if self.read.is_none() {
             let (body, trailers) = self.reader.request_body(&self.head)?;
-            let request = Request { head: self.head.clone(), body, trailers };
+            let raw = self.reader.take_raw();
+            let request = Request { head: self.head.clone(), body, trailers, raw };
             // Before any answer, so that whoever has the answer finds the request.
             lock(self.requests).push(request.clone());
             self.read = Some(request);

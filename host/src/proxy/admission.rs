@@ -9,7 +9,8 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use super::{error::ProxyError, forwarded, headers::Present, target};
+pub use super::target::read_target;
+use super::{error::ProxyError, forwarded, headers::Present};
 use crate::{
     plugin::exchange::{Connection, Params, RequestHead, State},
     router::Query,
@@ -39,6 +40,9 @@ impl Admission {
         let (authority, target) =
             target.unwrap_or_else(|_| (Authority::from_static("-"), PathAndQuery::from_static("/")));
         refused = refused.or_else(|| within_limits(&map, &head.uri, snapshot));
+        if head.method == Method::OPTIONS {
+            refused = refused.or_else(|| count_forward(&mut map));
+        }
         if present.expect {
             refused = refused.or_else(|| expectation(&map));
             map.remove(header::EXPECT);
@@ -81,39 +85,6 @@ impl Admission {
     }
 }
 
-type Refusal = (StatusCode, &'static str);
-
-/// Authority and path of the request (RFC 9112, section 3.2), or what is wrong with them.
-pub fn read_target(
-    method: &Method,
-    uri: &Uri,
-    version: Version,
-    map: &HeaderMap,
-) -> Result<(Authority, PathAndQuery), Refusal> {
-    let bad = |detail| (StatusCode::BAD_REQUEST, detail);
-    if *method == Method::CONNECT || *method == Method::TRACE {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "This method is not served."));
-    }
-    if uri.authority().is_some() && uri.scheme().is_none() {
-        return Err(bad("The target is neither a path nor a URL."));
-    }
-    let authority = read_authority(uri, version, map)?;
-    let target = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    if uri.path() == "*" {
-        return match *method == Method::OPTIONS {
-            true => Ok((authority, target)),
-            false => Err(bad("The target * is for OPTIONS only.")),
-        };
-    }
-    let path = target::normalise(target.path()).ok_or(bad("The path is malformed."))?;
-    if *path == *target.path() {
-        return Ok((authority, target));
-    }
-    let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let target = PathAndQuery::try_from(format!("{path}{query}"));
-    Ok((authority, target.map_err(|_| bad("The path is malformed."))?))
-}
-
 /// What plugins and upstreams need not know of HTTP/2: cookies are on one line (RFC 9113, section 8.2.3), and there is a Host.
 fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
     if let Entry::Occupied(mut lines) = map.entry(header::COOKIE)
@@ -131,51 +102,6 @@ fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
     }
 }
 
-/// The authority of an absolute target wins over Host, which still must be one and well-formed; in HTTP/2 both have to be
-/// the same (RFC 9113, section 8.3.1).
-fn read_authority(uri: &Uri, version: Version, map: &HeaderMap) -> Result<Authority, Refusal> {
-    let bad = |detail| (StatusCode::BAD_REQUEST, detail);
-    let mut lines = map.get_all(header::HOST).iter();
-    let host = match (lines.next(), lines.next()) {
-        (Some(_), Some(_)) => return Err(bad("The request has more than one Host.")),
-        (Some(host), None) => {
-            let host = Authority::try_from(host.as_bytes());
-            Some(host.map_err(|_| bad("The Host is malformed."))?)
-        }
-        (None, _) if version == Version::HTTP_2 && uri.authority().is_some() => None,
-        (None, _) if version >= Version::HTTP_11 => return Err(bad("The request has no Host.")),
-        (None, _) => None,
-    };
-    if let (Version::HTTP_2, Some(host), Some(authority)) = (version, &host, uri.authority())
-        && host != authority
-    {
-        return Err(bad("The Host is another one than the authority."));
-    }
-    let authority = uri.authority().cloned().or(host);
-    let authority = authority.unwrap_or(Authority::from_static("localhost"));
-    if authority.as_str().contains('@') {
-        return Err(bad("The authority has user information."));
-    }
-    match has_good_port(authority.as_str()) {
-        true => Ok(authority),
-        false => Err(bad("The port is malformed.")),
-    }
-}
-
-/// Whether a port is there that can be one, an empty one, or none (RFC 3986, section 3.2.3).
-fn has_good_port(authority: &str) -> bool {
-    let bytes = authority.as_bytes();
-    // An IPv6 address has colons within its brackets.
-    match bytes.iter().rposition(|byte| matches!(byte, b':' | b']')) {
-        Some(at) if bytes[at] == b':' => {
-            let port = &authority[at + 1..];
-            port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
-        }
-        Some(end) => end + 1 == bytes.len(),
-        None => true,
-    }
-}
-
 fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<ProxyError> {
     let limits = &snapshot.limits;
     let length = uri.path_and_query().map_or(0, |target| target.as_str().len());
@@ -189,6 +115,18 @@ fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<Prox
 fn expectation(map: &HeaderMap) -> Option<ProxyError> {
     let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     map.get_all(header::EXPECT).iter().any(unknown).then_some(ProxyError::Expectation)
+}
+
+/// OPTIONS goes over so many proxies only, and the last one answers (RFC 9110, section 7.6.2).
+fn count_forward(map: &mut HeaderMap) -> Option<ProxyError> {
+    let left = map.get(header::MAX_FORWARDS)?.to_str().ok()?.parse::<u64>().ok()?;
+    match left.checked_sub(1) {
+        Some(left) => {
+            map.insert(header::MAX_FORWARDS, left.into());
+            None
+        }
+        None => Some(ProxyError::LastForward),
+    }
 }
 
 fn too_long(map: &HeaderMap, limit: Option<u64>) -> bool {
@@ -218,19 +156,4 @@ pub fn find_route(snapshot: &Snapshot, door: u32, state: &mut State) -> Option<u
     let route = &snapshot.routes[found.rule];
     (state.route, state.route_upstream) = (route.name.clone(), route.upstream.clone());
     Some(found.rule)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_digits_or_nothing() {
-        for good in ["a", "a:", "a:0", "a:65535", "127.0.0.1:80", "[::1]", "[::1]:", "[::1]:80"] {
-            assert!(has_good_port(good), "{good}");
-        }
-        for bad in ["a:b", "a:+80", "a:65536", "a:8 ", "[::1]x", "[::1]:x", "[::1]80"] {
-            assert!(!has_good_port(bad), "{bad}");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request, response};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -315,6 +315,9 @@ impl Sending<'_> {
         });
         let again = unsent(&mut attempted);
         match attempted {
+            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(self.unanswered(ProxyError::Switched, None))
+            }
             Ok((response, connection)) => {
                 let (head, body) = response.into_parts();
                 let sticky = self.sticky(connection.endpoint());

@@ -43,6 +43,8 @@ pub enum ProxyError {
     BodyTimedOut,
     BodyMalformed,
     Expectation,
+    /// OPTIONS that may go no further, which is answered.
+    LastForward,
     Loop,
     NoUpstream,
     NoEndpoint,
@@ -54,8 +56,10 @@ pub enum ProxyError {
     UpstreamOverloaded,
     Upstream(pool::Error),
     UpstreamTimeout,
-    /// Content-Length beside Transfer-Encoding (RFC 9112, section 6.3).
+    /// Content-Length beside Transfer-Encoding, or a coding that is not one chunked (RFC 9112, section 6.3).
     AmbiguousResponse,
+    /// 101 without having been asked (RFC 9110, section 7.8).
+    Switched,
     ResponseTooLarge,
     ResponseBroken,
     /// What a plugin decided.
@@ -95,7 +99,7 @@ impl ProxyError {
         }
         let (status, code, detail) = self.row();
         let mut response = LocalResponse::error(status, code, detail);
-        if status == StatusCode::METHOD_NOT_ALLOWED {
+        if matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NO_CONTENT) {
             response.headers.insert(header::ALLOW, HeaderValue::from_static(ALLOWED));
         }
         let wait = match &self {
@@ -111,8 +115,11 @@ impl ProxyError {
         if code == OVERLOADED {
             response.headers.insert(OVERLOADED_FIELD, HeaderValue::from_static("1"));
         }
-        // What follows on the connection may not be what it seems.
-        if matches!(self, ProxyError::Refused(..) | ProxyError::BodyMalformed) {
+        // What follows on the connection may not be what it seems, or is nothing that anybody wants to read.
+        if matches!(
+            status,
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::PAYLOAD_TOO_LARGE
+        ) {
             response.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Box::new(response)
@@ -147,6 +154,7 @@ impl ProxyError {
             E::Expectation => {
                 (S::EXPECTATION_FAILED, "expectation_failed", "Only 100-continue can be expected.")
             }
+            E::LastForward => (S::NO_CONTENT, "max_forwards", "The request may go no further."),
             E::Loop => (S::LOOP_DETECTED, "loop_detected", "The request runs in a circle."),
             E::NoUpstream => (S::SERVICE_UNAVAILABLE, "no_upstream", "The route has no upstream."),
             E::NoEndpoint => (S::SERVICE_UNAVAILABLE, "no_healthy_upstream", "No endpoint is available."),
@@ -164,8 +172,13 @@ impl ProxyError {
                 "The upstream's answer is longer than a plugin may buffer.",
             ),
             E::AmbiguousResponse => {
-                (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer has two lengths.")
+                (S::BAD_GATEWAY, "upstream_protocol_error", "The upstream's answer has no one length.")
             }
+            E::Switched => (
+                S::BAD_GATEWAY,
+                "upstream_protocol_error",
+                "The upstream switches protocols without being asked.",
+            ),
             E::ResponseBroken => (S::BAD_GATEWAY, "upstream_reset", "The upstream's answer broke off."),
             E::Local(local) => (local.status, LocalResponse::PLUGIN, ""),
             E::Closed => (S::INTERNAL_SERVER_ERROR, "plugin_closed", "A plugin ended the connection."),

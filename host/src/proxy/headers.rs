@@ -48,6 +48,20 @@ const CLAIMS: [&str; 13] = [
 const KEPT: [HeaderName; 5] =
     [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::CACHE_CONTROL];
 
+/// Further fields that mean something only before the body.
+const NO_TRAILERS: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::MAX_FORWARDS,
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TRAILER,
+    header::VIA,
+];
+
 /// Which kinds of fields a message has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Present {
@@ -57,6 +71,9 @@ pub struct Present {
     pub via: bool,
     pub expect: bool,
     pub trailers: bool,
+    /// It announces trailers of its own.
+    pub trailer: bool,
+    /// It has a Content-Length, or a coding that leaves the length open.
     pub length: bool,
     pub coding: bool,
     /// It is a call of gRPC.
@@ -74,10 +91,12 @@ impl Present {
                 header::TRANSFER_ENCODING => {
                     present.hop_by_hop = true;
                     present.coding = true;
+                    present.length |= !is_chunked(map);
                 }
                 header::CONTENT_TYPE => present.grpc = map.get(name).is_some_and(grpc::is_kind),
                 header::VIA => present.via = true,
                 header::EXPECT => present.expect = true,
+                header::TRAILER => present.trailer = true,
                 header::TE => {
                     present.hop_by_hop = true;
                     present.trailers = accepts_trailers(map);
@@ -98,7 +117,27 @@ impl Present {
         if self.hop_by_hop {
             HOP_BY_HOP.iter().for_each(|name| _ = map.remove(name));
         }
+        if self.trailer {
+            announce_less(map);
+        }
     }
+}
+
+/// Takes fields that frame, route or prove something out of Trailer (RFC 9110, section 6.5.1). The library sends only
+/// trailers that are announced.
+fn announce_less(map: &mut HeaderMap) {
+    let lines = map.get_all(header::TRAILER).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let may_trail = |name: &&[u8]| HeaderName::from_bytes(name).is_ok_and(|name| may_trail(&name));
+    let list = names.filter(may_trail).collect::<Vec<_>>().join(&b", "[..]);
+    map.remove(header::TRAILER);
+    if let Some(list) = HeaderValue::from_bytes(&list).ok().filter(|list| !list.is_empty()) {
+        map.insert(header::TRAILER, list);
+    }
+}
+
+fn may_trail(name: &HeaderName) -> bool {
+    !HOP_BY_HOP.contains(name) && !KEPT.contains(name) && !NO_TRAILERS.contains(name) && !is_claim(name)
 }
 
 /// Removes what only a trusted proxy may say.
@@ -128,6 +167,11 @@ fn strip_named(map: &mut HeaderMap) {
             map.remove(name);
         }
     }
+}
+
+fn is_chunked(map: &HeaderMap) -> bool {
+    let mut lines = map.get_all(header::TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    lines.next().is_some_and(|line| line.eq_ignore_ascii_case(b"chunked")) && lines.next().is_none()
 }
 
 fn accepts_trailers(map: &HeaderMap) -> bool {

@@ -78,6 +78,8 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
     frame(&mut headers, &method, &body);
     if journey.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        // Or those who do not know it would pass it on (RFC 9110, section 10.1.4).
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
     let mut request = Box::new(Request::new(body));
     *request.method_mut() = method;

@@ -48,7 +48,8 @@ impl HttpBody for UpstreamBody {
         let this = &mut *self;
         let polled = Pin::new(&mut this.incoming).poll_frame(cx);
         let frame = ready!(this.patience.poll(polled, cx));
-        this.ended = frame.is_none();
+        // Nothing comes after trailers, and few ask for it.
+        this.ended = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
         if let Some(Err(_)) = frame
             && let Some(connection) = this.connection.take()
         {
