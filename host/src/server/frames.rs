@@ -12,6 +12,7 @@ pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Of a frame: length, type, flags, stream.
 const HEAD: usize = 9;
 
+const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
@@ -74,6 +75,8 @@ impl Allowance {
 
 pub struct Frames {
     state: State,
+    /// The preface is whole: with SETTINGS (RFC 9113, section 3.4), which the library does not insist on.
+    begun: bool,
     /// A block of header fields has begun and not ended.
     block: bool,
     allowance: Rc<Allowance>,
@@ -90,12 +93,17 @@ enum State {
 
 impl Frames {
     pub fn new(allowance: Rc<Allowance>) -> Self {
-        Frames { state: State::Preface(0), block: false, allowance }
+        Frames { state: State::Preface(0), begun: false, block: false, allowance }
     }
 
     /// Whether a head has begun and not ended, be it that of the connection.
     pub fn in_head(&self) -> bool {
         self.block || !matches!(self.state, State::Head(_, 0) | State::Payload(_, false))
+    }
+
+    /// Whether the preface was one.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Looks at what comes next.
@@ -140,6 +148,10 @@ impl Frames {
     /// Whether its payload belongs to a block of header fields.
     fn frame(&mut self, head: [u8; HEAD]) -> Result<bool, &'static str> {
         let [_, _, _, kind, flags, ..] = head;
+        if !self.begun {
+            self.begun = kind == 4 && flags & ACK == 0;
+            return self.begun.then_some(false).ok_or("no SETTINGS after the preface");
+        }
         let (cost, what) = match kind {
             // DATA
             0 if length(head) > 0 => {
@@ -192,6 +204,7 @@ mod tests {
     fn frames() -> Frames {
         let mut frames = Frames::new(Rc::default());
         frames.scan(PREFACE).unwrap();
+        frames.scan(&frame(4, 0, 6)).unwrap();
         frames
     }
 
@@ -212,6 +225,15 @@ mod tests {
         assert_eq!(bearable(&[request.clone(), frame(6, 0, 8)]), 100_000, "in proportion");
         assert_eq!(bearable(&[request.clone(), request, reset]), 100_000, "every other request ends early");
         assert_eq!(bearable(&[frame(0, 0, 100), frame(8, 0, 4), frame(8, 0, 4)]), 100_000, "an upload");
+    }
+
+    #[test]
+    fn settings_belong_to_the_preface() {
+        for (first, is_good) in [(frame(4, 0, 0), true), (frame(4, ACK, 0), false), (frame(1, 5, 20), false)] {
+            let mut frames = Frames::new(Rc::default());
+            frames.scan(PREFACE).unwrap();
+            assert_eq!((frames.scan(&first).is_ok(), frames.has_begun()), (is_good, is_good), "{first:?}");
+        }
     }
 
     #[test]
@@ -246,6 +268,7 @@ mod tests {
         let mut frames = Frames::new(Rc::default());
         assert!(frames.in_head(), "before the preface");
         frames.scan(PREFACE).unwrap();
+        frames.scan(&frame(4, 0, 0)).unwrap();
         assert!(!frames.in_head());
         let headers = frame(1, 0, 20);
         frames.scan(&headers[..4]).unwrap();

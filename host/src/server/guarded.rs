@@ -137,9 +137,12 @@ impl<L: Line> AsyncRead for Guarded<L> {
                     tracing::debug!("refused: {}", offence.what);
                     *poison = Some(put(POISON, buffer));
                 }
-                Look::Http2 { refused, .. } => {
+                Look::Http2 { frames, refused, .. } => {
                     *refused = true;
-                    this.watch.decide(Verdict::Flood(offence.what));
+                    this.watch.decide(match frames.has_begun() {
+                        true => Verdict::Flood(offence.what),
+                        false => Verdict::Malformed(offence.what),
+                    });
                     if offence.at == 0 {
                         return Poll::Pending;
                     }

@@ -98,6 +98,10 @@ pub async fn converse(
                     }
                 }
                 Verdict::SlowHead => break Reason::NO_ERROR,
+                Verdict::Malformed(what) => {
+                    tracing::debug!(%peer, "connection: {what}");
+                    break Reason::PROTOCOL_ERROR;
+                }
                 Verdict::Flood(what) => {
                     tracing::debug!(%peer, "connection: {what}");
                     door.numbers.http2_floods.add(1);

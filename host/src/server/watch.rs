@@ -57,6 +57,8 @@ pub enum Verdict {
     SlowReader,
     /// Close: too many frames that are no messages.
     Flood(&'static str),
+    /// Close: it is not what was agreed on.
+    Malformed(&'static str),
 }
 
 impl Drop for Watch {
