@@ -115,12 +115,12 @@ pub fn read_target(
 
 /// What plugins and upstreams need not know of HTTP/2: cookies are on one line (RFC 9113, section 8.2.3), and there is a Host.
 fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
-    if let Entry::Occupied(mut lines) = map.entry(header::COOKIE)
-        && lines.iter().nth(1).is_some()
-    {
-        let all = lines.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    let mut lines = map.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
+        let all = [first, second].into_iter().chain(lines).collect::<Vec<_>>().join(&b"; "[..]);
         if let Ok(all) = HeaderValue::from_bytes(&all) {
-            lines.insert_mult(all);
+            // An entry's `insert_mult` panics on three values and more (http 1.5).
+            map.insert(header::COOKIE, all);
         }
     }
     if let Entry::Vacant(host) = map.entry(header::HOST)
