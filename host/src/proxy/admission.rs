@@ -39,6 +39,10 @@ impl Admission {
         let (authority, target) =
             target.unwrap_or_else(|_| (Authority::from_static("-"), PathAndQuery::from_static("/")));
         refused = refused.or_else(|| within_limits(&map, &head.uri, snapshot));
+        if head.version == Version::HTTP_2 && map.values().any(has_blank_ends) {
+            refused =
+                Some(ProxyError::Refused(StatusCode::BAD_REQUEST, "A field has space around its value."));
+        }
         if present.expect {
             refused = refused.or_else(|| expectation(&map));
             map.remove(header::EXPECT);
@@ -128,6 +132,12 @@ fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
     {
         host.insert(authority);
     }
+}
+
+/// HTTP/1.1 has no such values, and HTTP/2 must not (RFC 9113, section 8.2.1).
+fn has_blank_ends(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    [bytes.first(), bytes.last()].into_iter().flatten().any(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 /// The authority of an absolute target wins over Host, which still must be one and well-formed; in HTTP/2 both have to be
