@@ -66,7 +66,8 @@ impl Look {
     fn leaves_a_rest(&self) -> bool {
         match self {
             Look::Http1 { guard, poison } => poison.is_some() || !guard.is_at_rest(),
-            Look::Http2 { refused, .. } => *refused,
+            // Windows and acknowledgements, if nothing else.
+            Look::Http2 { .. } => true,
         }
     }
 }
