@@ -64,7 +64,7 @@ pub async fn converse(
     let peer = facts.peer;
     watch.announces_its_end();
     let limits = site.worker.view().snapshot.limits.clone();
-    let allowance = Rc::new(Allowance::default());
+    let allowance = Rc::new(Allowance::new(limits.streams));
     let guarded = Guarded::http2(first, stream, allowance.clone(), watch.clone());
     let calls = Calls { site: site.clone(), door: door.id, facts: Arc::new(facts), watch, allowance };
     let watch = &calls.watch;
@@ -83,9 +83,16 @@ pub async fn converse(
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    calls.allowance.request();
                     tokio::task::spawn_local(calls.clone().answer(request, respond));
                 }
-                Some(Err(error)) => return tracing::debug!(%peer, "connection: {error}"),
+                Some(Err(error)) => {
+                    // The library has limits of its own.
+                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        door.numbers.http2_floods.add(1);
+                    }
+                    return tracing::debug!(%peer, "connection: {error}");
+                }
                 None => return,
             },
             verdict = watch.verdict() => match verdict {
@@ -160,7 +167,7 @@ impl Calls {
         let send = view.snapshot.limits.send;
         let handled = proxy::handle(view, &self.site.journal, self.door, &self.facts, request);
         let Some(answer) = unless_reset(handled, &respond).await else { return };
-        self.allowance.message();
+        self.allowance.answer();
         let Ok(response) = answer else {
             // Ended by a plugin.
             return respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
@@ -275,7 +282,7 @@ impl Sending {
                 Ok(data) => data,
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
-                    self.allowance.message();
+                    self.allowance.answer();
                     return self.stream.send_trailers(trailers).map_err(|_| Over::Reset);
                 }
             };
