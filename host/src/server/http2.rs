@@ -100,8 +100,10 @@ pub async fn converse(
                 Verdict::ShutDown | Verdict::Idle => {
                     connection.graceful_shutdown();
                     let told: Instant = *told.get_or_insert_with(clock::now);
-                    if !watch.is_busy() && clock::now().saturating_duration_since(told) > LAST_CALL {
-                        return;
+                    // What was answered may still be on its way.
+                    let is_idle = !watch.is_busy() && !connection.has_streams();
+                    if is_idle && clock::now().saturating_duration_since(told) > LAST_CALL {
+                        break Reason::NO_ERROR;
                     }
                 }
                 Verdict::SlowHead => break Reason::NO_ERROR,
@@ -129,6 +131,8 @@ fn builder(limits: &Limits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
+        // A browser that leaves a page cancels all there is in one breath.
+        .max_pending_accept_reset_streams(limits.streams as usize)
         .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -198,12 +202,15 @@ async fn linger(stream: &mut SendStream<Bytes>) {
     let _ = tokio::time::timeout(LAST_WORD, ended).await;
 }
 
-/// The answer; none where the client wants none any more.
+/// The answer; none where the client wants none any more: what was reset before its turn is not begun.
 async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Respond) -> Option<T> {
     let mut handled = pin!(handled);
-    poll_fn(|cx| match handled.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+    poll_fn(|cx| {
+        let reset = respond.borrow_mut().poll_reset(cx);
+        match reset {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => handled.as_mut().poll(cx).map(Some),
+        }
     })
     .await
 }
