@@ -16,6 +16,7 @@ mod forwarding;
 mod handover;
 mod health;
 mod http;
+mod http2;
 mod isolation;
 mod languages;
 mod limits;
