@@ -243,7 +243,7 @@ impl FrameClient {
     }
 
     /// The next frame, which is answered where the protocol wants it.
-    pub fn next(&mut self) -> io::Result<Frame> {
+    pub fn read(&mut self) -> io::Result<Frame> {
         self.fill(HEAD)?;
         let [a, b, c, kind, flags, stream @ ..]: [u8; HEAD] =
             self.buffer[..HEAD].try_into().expect("it is there");
@@ -350,7 +350,7 @@ impl FrameClient {
     /// Reads until this holds.
     pub fn wait(&mut self, holds: impl Fn(&FrameClient) -> bool) -> &mut FrameClient {
         while !holds(self) {
-            if let Err(error) = self.next() {
+            if let Err(error) = self.read() {
                 panic!("{error}; so far {:?} {:?}", self.goaways, self.streams);
             }
         }
@@ -360,7 +360,7 @@ impl FrameClient {
     /// Reads until this holds or the gateway closes; whether it holds.
     pub fn holds(&mut self, holds: impl Fn(&FrameClient) -> bool) -> bool {
         while !holds(self) {
-            match self.next() {
+            match self.read() {
                 Ok(_) => {}
                 Err(error) if is_end(&error) => return false,
                 Err(error) => panic!("{error}; so far {:?} {:?}", self.goaways, self.streams),
@@ -386,7 +386,7 @@ impl FrameClient {
 
     /// Reads to the end of the connection, which has to come.
     pub fn end(&mut self) -> &mut FrameClient {
-        while match self.next() {
+        while match self.read() {
             Ok(_) => true,
             Err(error) if is_end(&error) => false,
             Err(error) => panic!("not closed: {error}; so far {:?} {:?}", self.goaways, self.streams),
@@ -403,7 +403,7 @@ impl FrameClient {
     /// Reads what comes within this time.
     pub fn read_for(&mut self, time: Duration) -> &mut FrameClient {
         self.patience(time);
-        while self.next().is_ok() {}
+        while self.read().is_ok() {}
         self.patience(PATIENCE);
         self
     }
@@ -428,7 +428,7 @@ impl FrameClient {
             let room = (*self.window(0)).min(*self.window(stream)).max(0) as usize;
             let (piece, rest) = body.split_at(room.min(FRAME).min(body.len()));
             if piece.is_empty() {
-                self.next().expect("there will be room");
+                self.read().expect("there will be room");
                 continue;
             }
             body = rest;

@@ -69,7 +69,7 @@ fn a_request_that_is_under_way_when_the_drain_begins_is_served() {
     gateway.terminate();
     // The second step waits for an answer to a ping, which comes only after this request.
     while client.goaways.is_empty() {
-        let frame = client.next().unwrap();
+        let frame = client.read().unwrap();
         assert_ne!(frame.kind, kind::PING, "GOAWAY comes first");
     }
     client.send(get(3, "/also"));
@@ -106,7 +106,7 @@ fn an_answer_that_is_taken_slowly_survives_the_drain() {
         if client.streams[&1].body.len() % (1 << 20) < 16_384 {
             Gate::new().opens_within(Duration::from_millis(400));
         }
-        client.next().unwrap();
+        client.read().unwrap();
     }
     assert_eq!(client.streams[&1].body.len(), SIZE);
     client.ends_with(code::NO_ERROR);

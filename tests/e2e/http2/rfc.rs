@@ -712,7 +712,7 @@ fn the_gateway_begins_with_its_settings() {
     let gateway = TestGateway::before(&TestUpstream::ok(), "[limits]\nstreams = 7\n");
     let mut client = FrameClient::raw(gateway.addr());
     client.send([&PREFACE[..], &settings(&[])].concat());
-    let first = client.next().unwrap();
+    let first = client.read().unwrap();
     assert_eq!((first.kind, first.flags, first.stream), (kind::SETTINGS, 0, 0));
     assert_eq!(client.settings.get(&setting::STREAMS), Some(&7));
     assert!(matches!(client.settings.get(&setting::PUSH), None | Some(0)), "{:?}", client.settings);
@@ -782,7 +782,7 @@ fn nothing_is_pushed_and_a_table_of_no_size_is_respected() {
         let mut block = None;
         client.send(get(stream, "/"));
         while block.is_none() {
-            let frame = client.next().unwrap();
+            let frame = client.read().unwrap();
             block = (frame.kind == kind::HEADERS).then_some(frame.payload);
         }
         let indexed = block.unwrap().windows(6).any(|bytes| bytes[0] & 0xc0 == 0x40 && bytes[0] == 0x40);
