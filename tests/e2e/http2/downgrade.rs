@@ -1,7 +1,7 @@
 //! What an upstream of HTTP/1.1 gets of requests that came by HTTP/2, byte by byte, and what comes back.
 
 use wasmgate_tests::{
-    TestGateway, TestUpstream,
+    TestGateway, TestUpstream, eventually,
     frames::{END_HEADERS, END_STREAM, FrameClient, block, data, frame, get, head, kind, pseudo},
 };
 
@@ -136,6 +136,8 @@ fn a_body_that_ends_too_soon_is_not_made_whole() {
     let gateway = TestGateway::before(&upstream, "");
     let mut client = FrameClient::connect(gateway.addr());
     client.send(head(1, 0, "POST", "/", &[("content-length", "5")])).send(data(1, 0, "abc"));
+    // What comes to nothing in one breath is never begun.
+    eventually!(upstream.connections() == 1);
     client.send(data(1, END_STREAM, ""));
     assert_eq!(client.answer(1).reset, Some(code::PROTOCOL));
     assert_eq!(gateway.access_lines(1)[0]["code"], "client_closed");
