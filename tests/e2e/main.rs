@@ -17,6 +17,7 @@ mod grpc;
 mod handover;
 mod health;
 mod http;
+mod http2;
 mod isolation;
 mod languages;
 mod limits;

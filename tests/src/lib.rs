@@ -15,6 +15,7 @@ pub mod dns;
 mod envoy;
 mod faulty;
 mod filters;
+pub mod frames;
 mod gate;
 mod gateway;
 mod grpc;

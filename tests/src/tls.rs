@@ -176,6 +176,12 @@ impl TlsClient {
         shown.map(|certificate| certificate.to_vec()).unwrap_or_default()
     }
 
+    /// What ALPN came to; nothing where it was not used.
+    pub fn protocol(&self) -> String {
+        let stream = self.stream.lock();
+        stream.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+    }
+
     /// Whether the handshake was cut short by a ticket.
     pub fn is_resumed(&self) -> bool {
         self.stream.lock().conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)

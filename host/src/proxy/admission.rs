@@ -43,6 +43,10 @@ impl Admission {
         if head.method == Method::OPTIONS {
             refused = refused.or_else(|| count_forward(&mut map));
         }
+        if head.version == Version::HTTP_2 && map.values().any(has_blank_ends) {
+            refused =
+                Some(ProxyError::Refused(StatusCode::BAD_REQUEST, "A field has space around its value."));
+        }
         if present.expect {
             refused = refused.or_else(|| expectation(&map));
             map.remove(header::EXPECT);
@@ -87,12 +91,12 @@ impl Admission {
 
 /// What plugins and upstreams need not know of HTTP/2: cookies are on one line (RFC 9113, section 8.2.3), and there is a Host.
 fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
-    if let Entry::Occupied(mut lines) = map.entry(header::COOKIE)
-        && lines.iter().nth(1).is_some()
-    {
-        let all = lines.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    let mut lines = map.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    if let (Some(first), Some(second)) = (lines.next(), lines.next()) {
+        let all = [first, second].into_iter().chain(lines).collect::<Vec<_>>().join(&b"; "[..]);
         if let Ok(all) = HeaderValue::from_bytes(&all) {
-            lines.insert_mult(all);
+            // An entry's `insert_mult` panics on three values and more (http 1.5).
+            map.insert(header::COOKIE, all);
         }
     }
     if let Entry::Vacant(host) = map.entry(header::HOST)
@@ -100,6 +104,12 @@ fn as_one_form(map: &mut HeaderMap, authority: &Authority) {
     {
         host.insert(authority);
     }
+}
+
+/// HTTP/1.1 has no such values, and HTTP/2 must not (RFC 9113, section 8.2.1).
+fn has_blank_ends(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    [bytes.first(), bytes.last()].into_iter().flatten().any(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<ProxyError> {

@@ -195,13 +195,14 @@ pub fn runs_in_a_circle(map: &HeaderMap, forwarding: &Forwarding) -> bool {
 
 /// All lines of a list field as one, with one more element.
 fn append_to_list(map: &mut HeaderMap, name: HeaderName, element: &HeaderValue) {
-    match map.entry(name) {
+    match map.entry(&name) {
         Entry::Vacant(entry) => _ = entry.insert(element.clone()),
-        Entry::Occupied(mut entry) => {
+        Entry::Occupied(entry) => {
             let lines = entry.iter().chain([element]).map(HeaderValue::as_bytes);
             let list = lines.collect::<Vec<_>>().join(&b", "[..]);
             if let Ok(list) = HeaderValue::from_bytes(&list) {
-                entry.insert_mult(list);
+                // The entry's `insert_mult` panics on three lines and more (http 1.5).
+                map.insert(name, list);
             }
         }
     }
@@ -314,6 +315,22 @@ mod tests {
 
         let map = announced(&[("x-forwarded-for", "8.8.8.8"), ("forwarded", "for=9.9.9.9")]);
         assert_eq!(map["forwarded"], format!("for=8.8.8.8, {own}"));
+    }
+
+    #[test]
+    fn lines_of_a_list_become_one() {
+        let (mut map, name) = (HeaderMap::new(), X_FORWARDED_FOR);
+        for (number, expected) in ["x", "x, x", "x, a0, x", "x, a0, a1, x"].into_iter().enumerate() {
+            map.clear();
+            if number > 0 {
+                map.append(&name, HeaderValue::from_static("x"));
+            }
+            (1..number).for_each(|line| {
+                _ = map.append(&name, HeaderValue::try_from(format!("a{}", line - 1)).unwrap());
+            });
+            append_to_list(&mut map, name.clone(), &HeaderValue::from_static("x"));
+            assert_eq!(map.get_all(&name).iter().collect::<Vec<_>>(), [expected]);
+        }
     }
 
     #[test]

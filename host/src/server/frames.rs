@@ -12,6 +12,7 @@ pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Of a frame: length, type, flags, stream.
 const HEAD: usize = 9;
 
+const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
@@ -24,7 +25,7 @@ const PER_SECOND: u32 = 10;
 /// Bytes of a body that pay for one such frame; so each piece pays for the updates of both windows.
 const BYTES: usize = 4096;
 
-/// A request, and an answer to it.
+/// A request that is served, and an answer to it.
 const MESSAGE: u32 = 4;
 
 /// A stream that is reset by the client: more than its request has paid, so that clients who end most of their requests
@@ -33,20 +34,26 @@ const RESET: u32 = MESSAGE + 2;
 
 /// What a client has left to spend on frames without a message.
 pub struct Allowance {
+    most: u32,
     left: Cell<u32>,
     /// In seconds, by the caller's clock.
     told: Cell<u64>,
 }
 
-impl Default for Allowance {
-    fn default() -> Self {
-        Allowance { left: Cell::new(MOST), told: Cell::new(0) }
-    }
-}
-
 impl Allowance {
-    /// A request has come, or its answer goes out.
-    pub fn message(&self) {
+    /// So many requests may come before the first of them is served.
+    pub fn new(streams: u32) -> Self {
+        let most = MOST.saturating_add(streams);
+        Allowance { most, left: Cell::new(most), told: Cell::new(0) }
+    }
+
+    /// A request is served: one that is refused or malformed stays a frame without a message.
+    pub fn request(&self) {
+        self.earn(MESSAGE + 1);
+    }
+
+    /// An answer goes out, or its trailers.
+    pub fn answer(&self) {
         self.earn(MESSAGE);
     }
 
@@ -62,7 +69,7 @@ impl Allowance {
     }
 
     fn earn(&self, count: u32) {
-        self.left.update(|left| left.saturating_add(count).min(MOST));
+        self.left.update(|left| left.saturating_add(count).min(self.most));
     }
 
     fn spend(&self, count: u32) -> bool {
@@ -74,6 +81,8 @@ impl Allowance {
 
 pub struct Frames {
     state: State,
+    /// The preface is whole: with SETTINGS (RFC 9113, section 3.4), which the library does not insist on.
+    begun: bool,
     /// A block of header fields has begun and not ended.
     block: bool,
     allowance: Rc<Allowance>,
@@ -90,12 +99,17 @@ enum State {
 
 impl Frames {
     pub fn new(allowance: Rc<Allowance>) -> Self {
-        Frames { state: State::Preface(0), block: false, allowance }
+        Frames { state: State::Preface(0), begun: false, block: false, allowance }
     }
 
     /// Whether a head has begun and not ended, be it that of the connection.
     pub fn in_head(&self) -> bool {
         self.block || !matches!(self.state, State::Head(_, 0) | State::Payload(_, false))
+    }
+
+    /// Whether the preface was one.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Looks at what comes next.
@@ -140,6 +154,10 @@ impl Frames {
     /// Whether its payload belongs to a block of header fields.
     fn frame(&mut self, head: [u8; HEAD]) -> Result<bool, &'static str> {
         let [_, _, _, kind, flags, ..] = head;
+        if !self.begun {
+            self.begun = kind == 4 && flags & ACK == 0;
+            return self.begun.then_some(false).ok_or("no SETTINGS after the preface");
+        }
         let (cost, what) = match kind {
             // DATA
             0 if length(head) > 0 => {
@@ -150,9 +168,8 @@ impl Frames {
             0 => (1, "too many empty DATA frames"),
             // HEADERS
             1 => {
-                self.allowance.message();
                 self.block = flags & END_HEADERS == 0;
-                return Ok(true);
+                (1, "too many HEADERS frames of requests that are not served")
             }
             2 => (1, "too many PRIORITY frames"),
             3 => (RESET, "too many RST_STREAM frames"),
@@ -167,7 +184,7 @@ impl Frames {
             _ => (1, "too many frames of unknown kinds"),
         };
         match self.allowance.spend(cost) {
-            true => Ok(kind == 9),
+            true => Ok(matches!(kind, 1 | 9)),
             false => Err(what),
         }
     }
@@ -190,15 +207,22 @@ mod tests {
     }
 
     fn frames() -> Frames {
-        let mut frames = Frames::new(Rc::default());
+        let mut frames = Frames::new(Rc::new(Allowance::new(0)));
         frames.scan(PREFACE).unwrap();
+        frames.scan(&frame(4, 0, 6)).unwrap();
         frames
     }
 
-    /// How many times these may come in a row, at most 100,000.
+    /// How many times these may come in a row, at most 100,000, while all requests are served.
     fn bearable(sequence: &[Vec<u8>]) -> usize {
-        let (mut frames, sequence) = (frames(), sequence.concat());
-        (0..100_000).take_while(|_| frames.scan(&sequence).is_ok()).count()
+        let (mut frames, requests) = (frames(), sequence.iter().filter(|frame| frame[3] == 1).count());
+        let sequence = sequence.concat();
+        let bears = |_: &i32| {
+            let is_bearable = frames.scan(&sequence).is_ok();
+            (0..requests).for_each(|_| frames.allowance.request());
+            is_bearable
+        };
+        (0..100_000).take_while(bears).count()
     }
 
     #[test]
@@ -206,12 +230,25 @@ mod tests {
         for kind in [2, 4, 6, 8, 9, 200] {
             assert_eq!(bearable(&[frame(kind, 0, 4)]), MOST as usize, "{kind}");
         }
+        let mut frames = frames();
+        let refused = frame(1, END_STREAM | END_HEADERS, 20);
+        assert_eq!((0..100_000).take_while(|_| frames.scan(&refused).is_ok()).count(), MOST as usize);
         assert_eq!(bearable(&[frame(0, 0, 0)]), MOST as usize, "empty DATA");
         let (request, reset) = (frame(1, END_STREAM | END_HEADERS, 20), frame(3, 0, 4));
         assert!((MOST / RESET..MOST).contains(&(bearable(&[request.clone(), reset.clone()]) as u32)));
         assert_eq!(bearable(&[request.clone(), frame(6, 0, 8)]), 100_000, "in proportion");
         assert_eq!(bearable(&[request.clone(), request, reset]), 100_000, "every other request ends early");
         assert_eq!(bearable(&[frame(0, 0, 100), frame(8, 0, 4), frame(8, 0, 4)]), 100_000, "an upload");
+    }
+
+    #[test]
+    fn settings_belong_to_the_preface() {
+        for (first, is_good) in [(frame(4, 0, 0), true), (frame(4, ACK, 0), false), (frame(1, 5, 20), false)]
+        {
+            let mut frames = Frames::new(Rc::new(Allowance::new(0)));
+            frames.scan(PREFACE).unwrap();
+            assert_eq!((frames.scan(&first).is_ok(), frames.has_begun()), (is_good, is_good), "{first:?}");
+        }
     }
 
     #[test]
@@ -228,7 +265,7 @@ mod tests {
             assert_eq!(frames.scan(&updates), Ok(()), "both windows with each piece");
         }
         while frames.scan(&ping).is_ok() {}
-        frames.allowance.message();
+        frames.allowance.answer();
         assert!(frames.scan(&ping).is_ok());
     }
 
@@ -243,9 +280,10 @@ mod tests {
 
     #[test]
     fn knows_when_it_is_in_a_head() {
-        let mut frames = Frames::new(Rc::default());
+        let mut frames = Frames::new(Rc::new(Allowance::new(0)));
         assert!(frames.in_head(), "before the preface");
         frames.scan(PREFACE).unwrap();
+        frames.scan(&frame(4, 0, 0)).unwrap();
         assert!(!frames.in_head());
         let headers = frame(1, 0, 20);
         frames.scan(&headers[..4]).unwrap();

@@ -66,7 +66,8 @@ impl Look {
     fn leaves_a_rest(&self) -> bool {
         match self {
             Look::Http1 { guard, poison } => poison.is_some() || !guard.is_at_rest(),
-            Look::Http2 { refused, .. } => *refused,
+            // Windows and acknowledgements, if nothing else.
+            Look::Http2 { .. } => true,
         }
     }
 }
@@ -137,9 +138,12 @@ impl<L: Line> AsyncRead for Guarded<L> {
                     tracing::debug!("refused: {}", offence.what);
                     *poison = Some(put(POISON, buffer));
                 }
-                Look::Http2 { refused, .. } => {
+                Look::Http2 { frames, refused, .. } => {
                     *refused = true;
-                    this.watch.decide(Verdict::Flood(offence.what));
+                    this.watch.decide(match frames.has_begun() {
+                        true => Verdict::Flood(offence.what),
+                        false => Verdict::Malformed(offence.what),
+                    });
                     if offence.at == 0 {
                         return Poll::Pending;
                     }

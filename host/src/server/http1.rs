@@ -77,7 +77,7 @@ pub async fn converse(
                 Verdict::SlowReader => {
                     return tracing::debug!(%peer, "connection: the client does not take its answer");
                 }
-                Verdict::Flood(_) => return,
+                Verdict::Flood(_) | Verdict::Malformed(_) => return,
             },
         }
     };

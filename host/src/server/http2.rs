@@ -52,7 +52,7 @@ pub async fn converse(
     let peer = facts.peer;
     watch.announces_its_end();
     let limits = site.worker.view().snapshot.limits.clone();
-    let allowance = Rc::new(Allowance::default());
+    let allowance = Rc::new(Allowance::new(limits.streams));
     let guarded = Guarded::http2(first, stream, allowance.clone(), watch.clone());
     let calls = Calls { site: site.clone(), door: door.id, facts: Arc::new(facts), watch, allowance };
     let watch = &calls.watch;
@@ -71,9 +71,16 @@ pub async fn converse(
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    calls.allowance.request();
                     tokio::task::spawn_local(calls.clone().answer(request, respond));
                 }
-                Some(Err(error)) => return tracing::debug!(%peer, "connection: {error}"),
+                Some(Err(error)) => {
+                    // The library has limits of its own.
+                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        door.numbers.http2_floods.add(1);
+                    }
+                    return tracing::debug!(%peer, "connection: {error}");
+                }
                 None => return,
             },
             verdict = watch.verdict() => match verdict {
@@ -81,11 +88,17 @@ pub async fn converse(
                 Verdict::ShutDown | Verdict::Idle => {
                     connection.graceful_shutdown();
                     let told: Instant = *told.get_or_insert_with(clock::now);
-                    if !watch.is_busy() && clock::now().saturating_duration_since(told) > LAST_CALL {
-                        return;
+                    // What was answered may still be on its way.
+                    let is_idle = !watch.is_busy() && !connection.has_streams();
+                    if is_idle && clock::now().saturating_duration_since(told) > LAST_CALL {
+                        break Reason::NO_ERROR;
                     }
                 }
                 Verdict::SlowHead => break Reason::NO_ERROR,
+                Verdict::Malformed(what) => {
+                    tracing::debug!(%peer, "connection: {what}");
+                    break Reason::PROTOCOL_ERROR;
+                }
                 Verdict::Flood(what) => {
                     tracing::debug!(%peer, "connection: {what}");
                     door.numbers.http2_floods.add(1);
@@ -106,6 +119,8 @@ fn builder(limits: &Limits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
+        // A browser that leaves a page cancels all there is in one breath.
+        .max_pending_accept_reset_streams(limits.streams as usize)
         .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -144,7 +159,7 @@ impl Calls {
         let send = view.snapshot.limits.send;
         let handled = proxy::handle(view, &self.site.journal, self.door, &self.facts, request);
         let Some(answer) = unless_reset(handled, &respond).await else { return };
-        self.allowance.message();
+        self.allowance.answer();
         let Ok(response) = answer else {
             // Ended by a plugin.
             return respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
@@ -182,12 +197,15 @@ async fn linger(stream: &mut SendStream<Bytes>) {
     let _ = tokio::time::timeout(LAST_WORD, ended).await;
 }
 
-/// The answer; none where the client wants none any more.
+/// The answer; none where the client wants none any more: what was reset before its turn is not begun.
 async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Respond) -> Option<T> {
     let mut handled = pin!(handled);
-    poll_fn(|cx| match handled.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+    poll_fn(|cx| {
+        let reset = respond.borrow_mut().poll_reset(cx);
+        match reset {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => handled.as_mut().poll(cx).map(Some),
+        }
     })
     .await
 }

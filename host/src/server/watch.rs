@@ -57,6 +57,8 @@ pub enum Verdict {
     SlowReader,
     /// Close: too many frames that are no messages.
     Flood(&'static str),
+    /// Close: it is not what was agreed on.
+    Malformed(&'static str),
 }
 
 impl Drop for Watch {
@@ -186,8 +188,11 @@ impl Watch {
 
     /// A request is being answered until the returned value is dropped.
     pub fn busy(self: &Rc<Self>) -> Busy {
+        // With requests beside each other, another one would be a way to more time.
+        if !self.is_busy() {
+            self.sending.borrow_mut().start_anew();
+        }
         self.in_flight.update(|count| count + 1);
-        self.sending.borrow_mut().start_anew();
         Busy(self.clone())
     }
 
@@ -302,6 +307,12 @@ mod tests {
         assert!(busy.is_cut_off());
         watch.wrote(&Poll::Ready(Ok(1)));
         assert_eq!(decided(Duration::ZERO, 1), None, "it takes something");
+        let waits = || format!("{:?}", watch.sending.borrow());
+        let (before, another) = (waits(), watch.busy());
+        assert_eq!(waits(), before, "another request beside it gives it no more time");
+        drop((busy, another));
+        drop(watch.busy());
+        assert_ne!(waits(), before);
     }
 
     #[test]
