@@ -12,8 +12,13 @@ pub mod trace;
 
 use std::sync::OnceLock;
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer, Registry, fmt,
+    layer::{Context, SubscriberExt},
+    reload,
+    util::SubscriberInitExt,
+};
 
 use crate::config::LogLevel;
 
@@ -23,8 +28,17 @@ static LOG: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 pub fn init_log(level: LogLevel) {
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+    if tracing_subscriber::registry().with(filter).with(Quiet).with(lines).try_init().is_ok() {
         let _ = LOG.set(handle);
+    }
+}
+
+/// The library of HTTP/2 warns of what any client may do as often as it likes.
+struct Quiet;
+
+impl<S: Subscriber> Layer<S> for Quiet {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() != Level::WARN || !metadata.target().starts_with("h2::")
     }
 }
 

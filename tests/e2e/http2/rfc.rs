@@ -702,6 +702,7 @@ fn every_rule_holds() {
         }
     }
     println!("{} rows", rows.len());
+    assert_eq!(gateway.logged(" WARN "), [""; 0], "what clients do fills no log");
     let reached = upstream.requests().into_iter().map(|request| request.head.start);
     let reached: Vec<_> = reached.filter(|start| start.contains("never")).collect();
     assert!(faults.is_empty() && reached.is_empty(), "{faults:#?}\nreached the upstream: {reached:#?}");
