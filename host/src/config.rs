@@ -454,6 +454,8 @@ pub struct Route {
     pub mirror: Option<Mirror>,
     pub rewrite: Rewrite,
     pub plugins: Vec<PluginUse>,
+    /// Protocols that a request may go on in.
+    pub upgrades: Vec<String>,
     /// The body of a request, in bytes.
     pub body: u64,
 }

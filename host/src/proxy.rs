@@ -12,11 +12,12 @@ mod journey;
 mod mirror;
 mod outgoing;
 mod target;
+pub mod tunnel;
 mod unread;
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use http_body::Body as _;
 
 use crate::{
@@ -33,6 +34,7 @@ use attempt::{Answer, Unanswered};
 use destination::Destination;
 use error::ProxyError;
 use journey::Journey;
+use tunnel::Agreed;
 
 pub use admission::{Admission, read_target};
 pub use body::Outgoing;
@@ -106,7 +108,14 @@ async fn forward(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyError> 
     }?;
 
     let Answer { head, body, connection, ticket, begun, sticky } = answer;
-    let body = answer::body(body, connection, Some(ticket), begun);
+    let body = match head.status {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            let agreed = Box::pin(Agreed::of(journey, &head.headers, connection, ticket)).await?;
+            *journey.agreed.borrow_mut() = Some(agreed);
+            Body::Empty
+        }
+        _ => answer::body(body, connection, Some(ticket), begun),
+    };
     let (status, mut map) = (head.status, head.headers);
     let mut exchange = journey.exchange().await;
     let present = headers::Present::of(&map);

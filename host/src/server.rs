@@ -4,6 +4,7 @@
 pub mod bind;
 mod connection;
 mod door;
+mod duplex;
 mod frames;
 mod guard;
 mod guarded;

@@ -96,6 +96,8 @@ pub struct RouteSpec {
     pub mirror: Option<(Arc<str>, Mirror)>,
     pub path: PathRule,
     pub plugins: Vec<PluginUse>,
+    /// Protocols that a request may go on in.
+    pub upgrades: Vec<String>,
     /// One of its plugins could not be loaded.
     pub disabled: bool,
     /// Longest request body in bytes.

@@ -40,4 +40,5 @@ mod tidy;
 mod tls;
 mod traces;
 mod unix;
+mod upgrade;
 mod upstream_http2;

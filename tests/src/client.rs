@@ -95,6 +95,11 @@ impl Client {
         })
     }
 
+    /// So many bytes that are no response.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.reader.exactly(count).expect("so many bytes")
+    }
+
     /// A GET on this connection, which stays open.
     pub fn get(&mut self, target: &str) -> Response {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n")).response()

@@ -88,6 +88,7 @@ pub struct Timeouts {
     pub connect: Duration,
     pub read: Duration,
     pub total: Option<Duration>,
+    pub tunnel: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

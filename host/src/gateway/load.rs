@@ -178,6 +178,7 @@ impl Loader {
             mirror: route.mirror.as_ref().map(|mirror| (name(mirror.upstream), mirror.clone())),
             path: (&route.rewrite).into(),
             plugins: plugins.unwrap_or_default(),
+            upgrades: route.upgrades.clone(),
             body_limit: route.body,
         }
     }

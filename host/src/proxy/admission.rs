@@ -10,7 +10,7 @@ use http::{
 };
 
 pub use super::target::read_target;
-use super::{error::ProxyError, forwarded, headers::Present};
+use super::{error::ProxyError, forwarded, headers::Present, tunnel};
 use crate::{
     plugin::exchange::{Connection, Params, RequestHead, State},
     router::Query,
@@ -24,6 +24,8 @@ pub struct Admission {
     pub route: Option<usize>,
     pub refused: Option<ProxyError>,
     pub accepts_trailers: bool,
+    /// What it asks to go on in, and the route allows.
+    pub upgrade: Option<HeaderValue>,
 }
 
 impl Admission {
@@ -55,10 +57,16 @@ impl Admission {
             refused = Some(ProxyError::Loop);
         }
         let client_ip = forwarded::client(&mut map, present, connection.peer.ip(), &snapshot.forwarding);
+        let upgrade = match (head.extensions.get::<tunnel::Protocol>(), present.upgrade) {
+            (Some(tunnel::Protocol(protocol)), _) => Some(protocol.clone()),
+            (None, true) => tunnel::wanted(&map, head.version),
+            (None, false) => None,
+        };
         present.strip_hop_by_hop(&mut map);
         if head.version == Version::HTTP_2 {
             as_one_form(&mut map, &authority);
         }
+        let connects = upgrade.is_some() && head.version == Version::HTTP_2;
 
         let head = RequestHead {
             method: head.method,
@@ -85,7 +93,16 @@ impl Admission {
         if refused.is_none() && too_long(&state.request.headers, limit) {
             refused = Some(ProxyError::BodyTooLarge);
         }
-        Admission { state, route, refused, accepts_trailers: present.trailers }
+        let upgrade = upgrade.filter(|protocol| {
+            let allowed = route.map_or(&[][..], |place| &snapshot.routes[place].upgrades);
+            allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+        });
+        if refused.is_none() && connects && upgrade.is_none() {
+            // A request that asks for nothing else: RFC 8441 has no answer of its own for it; RFC 9220 has this one.
+            refused =
+                Some(ProxyError::Refused(StatusCode::NOT_IMPLEMENTED, "This protocol is not spoken here."));
+        }
+        Admission { state, route, refused, accepts_trailers: present.trailers, upgrade }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, request, response};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -245,9 +245,15 @@ impl Sending<'_> {
         };
         self.journey.upload.set(Some(now));
         let counted = self.cluster.attempt(pool, now.into_std());
+        let sending = async {
+            match self.journey.upgrade {
+                None => pool.clone().send(request).await,
+                Some(_) => Box::pin(pool.clone().switch(request)).await,
+            }
+        };
         let attempted = tokio::select! {
             biased;
-            sent = pool.clone().send(request) => sent.map_err(Ended::Failed),
+            sent = sending => sent.map_err(Ended::Failed),
             total = self.stalled(now) => Err(Ended::TimedOut { total }),
         };
         match &attempted {
@@ -315,9 +321,6 @@ impl Sending<'_> {
         });
         let again = unsent(&mut attempted);
         match attempted {
-            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(self.unanswered(ProxyError::Switched, None))
-            }
             Ok((response, connection)) => {
                 let (head, body) = response.into_parts();
                 let sticky = self.sticky(connection.endpoint());

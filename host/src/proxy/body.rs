@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{error::ProxyError, journey::Journey};
+use super::{error::ProxyError, headers::strip_trailers, journey::Journey, tunnel::Tunnel};
 use crate::{
     body::{Body, BodyError, Patience, Prefixed},
     plugin::{
@@ -58,6 +58,9 @@ impl HttpBody for ClientBody {
                 Some(left) => this.left = left,
                 None => frame = Some(Err(BodyError::TooLarge)),
             }
+        }
+        if let Some(Ok(frame)) = &mut frame {
+            strip_trailers(frame);
         }
         if let Some(Err(error)) = &frame {
             this.journey.cut(ProxyError::from_request_body(error));
@@ -334,6 +337,10 @@ impl Outgoing {
     ) -> Response<Outgoing> {
         let ResponseHead { status, mut headers, .. } = head;
         let body = frame(&mut headers, status, method, body);
+        if let (Some(_), Some(protocol)) = (&*journey.agreed.borrow(), &journey.upgrade) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+        }
         journey.sent(status);
         let mut response = Response::new(Outgoing { body, ended: false, journey });
         *response.status_mut() = status;
@@ -345,6 +352,10 @@ impl Outgoing {
 /// Content-Length as the body has it. An answer to HEAD says what GET would have got.
 fn frame(headers: &mut HeaderMap, status: StatusCode, method: &Method, body: Body) -> Body {
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Body::Empty;
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        headers.remove(header::CONTENT_LENGTH);
         return Body::Empty;
     }
     let length = body.size_hint().exact();
@@ -371,10 +382,11 @@ impl HttpBody for Outgoing {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &mut frame {
             None => self.ended = true,
             Some(Ok(frame)) => {
+                strip_trailers(frame);
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.journey.bytes_out.update(|bytes| bytes + length);
             }
@@ -401,6 +413,12 @@ impl HttpBody for Outgoing {
 }
 
 impl Outgoing {
+    /// How the connection goes on after an answer with 101.
+    pub fn tunnel(&self) -> Option<Tunnel> {
+        let agreed = self.journey.agreed.take()?;
+        Some(Tunnel { agreed, journey: self.journey.clone() })
+    }
+
     /// The client does not get the rest.
     pub fn cut(&mut self, code: &'static str) {
         if !self.ended && !self.body.is_end_stream() {

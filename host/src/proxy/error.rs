@@ -58,7 +58,7 @@ pub enum ProxyError {
     UpstreamTimeout,
     /// Content-Length beside Transfer-Encoding, or a coding that is not one chunked (RFC 9112, section 6.3).
     AmbiguousResponse,
-    /// 101 without having been asked (RFC 9110, section 7.8).
+    /// 101 without having been asked for it, or for something else (RFC 9110, section 7.8).
     Switched,
     ResponseTooLarge,
     ResponseBroken,
@@ -132,6 +132,7 @@ impl ProxyError {
             E::Refused(S::METHOD_NOT_ALLOWED, detail) => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
             }
+            E::Refused(S::NOT_IMPLEMENTED, detail) => (S::NOT_IMPLEMENTED, "not_implemented", detail),
             E::Refused(status, detail) => (*status, "bad_request", detail),
             E::Overloaded(_) => {
                 (S::SERVICE_UNAVAILABLE, "overloaded", "There are more requests than can be taken now.")

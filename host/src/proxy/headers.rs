@@ -6,6 +6,9 @@ use http::{
     header::{self, Entry},
 };
 
+use bytes::Bytes;
+use http_body::Frame;
+
 use crate::grpc;
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -78,6 +81,8 @@ pub struct Present {
     pub coding: bool,
     /// It is a call of gRPC.
     pub grpc: bool,
+    /// It may ask for another protocol.
+    pub upgrade: bool,
 }
 
 impl Present {
@@ -94,6 +99,10 @@ impl Present {
                     present.length |= !is_chunked(map);
                 }
                 header::CONTENT_TYPE => present.grpc = map.get(name).is_some_and(grpc::is_kind),
+                header::UPGRADE => {
+                    present.hop_by_hop = true;
+                    present.upgrade = true;
+                }
                 header::VIA => present.via = true,
                 header::EXPECT => present.expect = true,
                 header::TRAILER => present.trailer = true,
@@ -136,6 +145,13 @@ fn announce_less(map: &mut HeaderMap) {
     }
 }
 
+/// Takes the same fields out of trailers, announced or not.
+pub fn strip_trailers(frame: &mut Frame<Bytes>) {
+    let Some(map) = frame.trailers_mut() else { return };
+    let wrong: Vec<HeaderName> = map.keys().filter(|name| !may_trail(name)).cloned().collect();
+    wrong.iter().for_each(|name| _ = map.remove(name));
+}
+
 fn may_trail(name: &HeaderName) -> bool {
     !HOP_BY_HOP.contains(name) && !KEPT.contains(name) && !NO_TRAILERS.contains(name) && !is_claim(name)
 }
@@ -175,10 +191,17 @@ fn is_chunked(map: &HeaderMap) -> bool {
 }
 
 fn accepts_trailers(map: &HeaderMap) -> bool {
-    let tokens = map.get_all(header::TE).iter();
-    tokens
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    has_token(map, &header::TE, "trailers")
+}
+
+/// Whether Connection names this field, or this option.
+pub fn connection_names(map: &HeaderMap, name: &str) -> bool {
+    has_token(map, &header::CONNECTION, name)
+}
+
+fn has_token(map: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let tokens = map.get_all(name).iter().flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    tokens.map(<[u8]>::trim_ascii).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Closed,
     admission::{Admission, find_route},
     error::{self, ProxyError},
+    tunnel::Agreed,
 };
 use crate::{
     body::Body,
@@ -40,6 +41,8 @@ pub struct Journey {
     pub bytes_out: Cell<u64>,
     pub accepts_trailers: bool,
     pub is_grpc: bool,
+    /// What it asks to go on in.
+    pub upgrade: Option<HeaderValue>,
     /// When the request's body last moved on; none while more of it is waited for from the client.
     pub upload: Cell<Option<Instant>>,
     view: Rc<View>,
@@ -55,6 +58,8 @@ pub struct Journey {
     status: Cell<Option<u16>>,
     /// Why the gateway or a plugin answered, or why the answer broke off.
     code: RefCell<Option<Cow<'static, str>>>,
+    /// Where the upstream goes on in another protocol.
+    pub agreed: RefCell<Option<Agreed>>,
     /// What a body was cut short by.
     cut_short: RefCell<Option<ProxyError>>,
     journal: Journal,
@@ -111,6 +116,7 @@ impl Journey {
             bytes_out: Cell::new(0),
             accepts_trailers: admission.accepts_trailers,
             is_grpc: admission.state.is_grpc,
+            upgrade: admission.upgrade,
             upload: Cell::new(None),
             view,
             route: admission.route,
@@ -119,6 +125,7 @@ impl Journey {
             exchange: Mutex::new(Exchange::new(admission.state)),
             status: Cell::new(None),
             code: RefCell::new(None),
+            agreed: RefCell::new(None),
             cut_short: RefCell::new(None),
             journal: journal.clone(),
         };

@@ -33,7 +33,10 @@ pub fn copy(journey: &Journey, letter: &mut Letter) {
     let Some(mirror) = &journey.onward().mirror else { return };
     let settings = &mirror.settings;
     let request = &mut letter.request;
-    if !settings.methods.contains(request.method()) || rand::random::<f64>() >= settings.share {
+    if journey.upgrade.is_some()
+        || !settings.methods.contains(request.method())
+        || rand::random::<f64>() >= settings.share
+    {
         return;
     }
     let numbers = &mirror.cluster.numbers;

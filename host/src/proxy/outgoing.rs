@@ -76,6 +76,10 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
     forwarded::announce(&mut headers, forwarding, &state.connection, state.scheme(), &asked);
     forwarded::append_via(&mut headers, version, forwarding);
     frame(&mut headers, &method, &body);
+    if let Some(protocol) = &journey.upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
     if journey.accepts_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         // Or those who do not know it would pass it on (RFC 9110, section 10.1.4).

@@ -21,7 +21,12 @@ use super::{
     watch::{Busy, Watch},
 };
 use crate::{
-    body::BodyError, drain, limiter::Place, plugin::exchange::Connection, proxy::Outgoing, snapshot::Entrance,
+    body::BodyError,
+    drain,
+    limiter::Place,
+    plugin::exchange::Connection,
+    proxy::{Outgoing, tunnel::Tunnel},
+    snapshot::Entrance,
 };
 
 /// A client's connection, in the clear or within TLS.
@@ -105,6 +110,11 @@ pub struct Served {
 impl Served {
     pub fn new(outgoing: Outgoing, busy: Busy) -> Served {
         Served { outgoing, busy }
+    }
+
+    /// How the connection goes on after an answer with 101.
+    pub fn tunnel(&self) -> Option<Tunnel> {
+        self.outgoing.tunnel()
     }
 
     /// The client has not taken it in time.

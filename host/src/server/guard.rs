@@ -19,6 +19,8 @@ pub struct Guard {
     /// Longest line of a head; the parser refuses what is longer.
     max_line: usize,
     framing: Framing,
+    /// How much of the last bytes was not looked at, because they wait.
+    beyond: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ enum State {
     /// The line end after a chunk.
     ChunkEnd,
     Trailers,
+    /// After a request that may lead to another protocol: what comes waits until it is known what it is.
+    Held,
     /// The parser will close the connection; nothing is looked at any more.
     Off,
 }
@@ -42,6 +46,7 @@ struct Framing {
     length: Option<u64>,
     chunked: bool,
     http_10: bool,
+    upgrade: bool,
 }
 
 /// What was found; the offset is that of the first byte that must not be passed on.
@@ -53,7 +58,7 @@ pub struct Offence {
 
 impl Guard {
     pub fn new(max_line: usize) -> Self {
-        Guard { state: State::Start, line: Vec::new(), max_line, framing: Framing::default() }
+        Guard { state: State::Start, line: Vec::new(), max_line, framing: Framing::default(), beyond: 0 }
     }
 
     /// Whether a head has begun and not ended.
@@ -73,10 +78,15 @@ impl Guard {
     /// Looks at the next bytes of the connection.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<(), Offence> {
         let mut at = 0;
+        self.beyond = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
             match self.state {
                 State::Off => break,
+                State::Held => {
+                    self.beyond = rest.len();
+                    break;
+                }
                 State::Body(left) | State::ChunkData(left) => at += self.skip(left, rest.len()),
                 _ => match memchr::memchr(b'\n', rest) {
                     Some(end) => {
@@ -91,6 +101,21 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// Whether what comes waits for the answer to a request that asks for another protocol.
+    pub fn is_held(&self) -> bool {
+        self.state == State::Held
+    }
+
+    /// How many of the bytes that came last wait for it.
+    pub fn beyond(&self) -> usize {
+        self.beyond
+    }
+
+    /// HTTP goes on.
+    pub fn resume(&mut self) {
+        self.state = State::Start;
     }
 
     fn skip(&mut self, left: u64, available: usize) -> usize {
@@ -148,7 +173,7 @@ impl Guard {
             State::ChunkEnd => return Err("a chunk is longer than its size"),
             State::Trailers if line.is_empty() => self.state = State::Start,
             State::Trailers if folded(line) => return Err("a trailer is folded"),
-            State::Trailers | State::Body(_) | State::ChunkData(_) | State::Off => {}
+            State::Trailers | State::Body(_) | State::ChunkData(_) | State::Held | State::Off => {}
         }
         Ok(())
     }
@@ -179,6 +204,7 @@ impl Guard {
         if name.eq_ignore_ascii_case(b"content-length") {
             return self.content_length(value);
         }
+        self.framing.upgrade |= name.eq_ignore_ascii_case(b"upgrade");
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             return self.transfer_encoding(value);
         }
@@ -216,6 +242,7 @@ impl Guard {
         self.state = match self.framing {
             Framing { chunked: true, .. } => State::ChunkSize,
             Framing { length: Some(length), .. } if length > 0 => State::Body(length),
+            Framing { upgrade: true, http_10: false, .. } => State::Held,
             _ => State::Start,
         };
     }
@@ -313,6 +340,21 @@ mod tests {
             let two = format!("{body}GET /x HTTP/1.1\r\nA: b\nB: c\r\n\r\n");
             let offence = scan(&two).err().unwrap();
             assert_eq!(&two[offence.at..offence.at + 2], "\nB");
+        }
+    }
+
+    #[test]
+    fn waits_behind_a_request_for_another_protocol() {
+        let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+        let mut guard = scan(&format!("{upgrade}\nno\rHTTP")).unwrap();
+        assert!(guard.is_held() && !guard.in_head());
+        assert_eq!(guard.beyond(), 8);
+        guard.resume();
+        assert!(guard.scan(b"GET / HTTP/1.1\n").is_err());
+        for no_wait in
+            [upgrade.replace("1.1\r", "1.0\r"), upgrade.replace("Host", "Content-Length: 1\r\nHost")]
+        {
+            assert!(!scan(&no_wait).unwrap().is_held(), "{no_wait}");
         }
     }
 

@@ -45,6 +45,8 @@ enum Look {
     Http1 { guard: Guard, poison: Option<&'static [u8]> },
     /// Nothing more is read once something was refused: the connection's task is told.
     Http2 { frames: Frames, allowance: Rc<Allowance>, refused: bool },
+    /// It goes on in another protocol.
+    Nothing,
 }
 
 impl Look {
@@ -52,6 +54,7 @@ impl Look {
         match self {
             Look::Http1 { guard, .. } => guard.in_head(),
             Look::Http2 { frames, .. } => frames.in_head(),
+            Look::Nothing => false,
         }
     }
 
@@ -59,6 +62,7 @@ impl Look {
         match self {
             Look::Http1 { guard, .. } => guard.scan(bytes),
             Look::Http2 { frames, .. } => frames.scan(bytes),
+            Look::Nothing => Ok(()),
         }
     }
 
@@ -66,6 +70,7 @@ impl Look {
     fn leaves_a_rest(&self) -> bool {
         match self {
             Look::Http1 { guard, poison } => poison.is_some() || !guard.is_at_rest(),
+            Look::Nothing => false,
             // Windows and acknowledgements, if nothing else.
             Look::Http2 { .. } => true,
         }
@@ -82,6 +87,15 @@ impl<L: Line> Guarded<L> {
         let frames = Frames::new(allowance.clone());
         let look = Look::Http2 { frames, allowance, refused: false };
         Guarded { first, stream, look, watch, linger: None }
+    }
+
+    /// The connection goes on in another protocol; `read` is what has come of it already.
+    pub fn unguarded(mut self, read: Bytes) -> Self {
+        self.look = Look::Nothing;
+        if !read.is_empty() {
+            self.first = [&read[..], &self.first[..]].concat().into();
+        }
+        self
     }
 
     /// Answers what is no request, without a parser, and ends.
@@ -122,7 +136,11 @@ impl<L: Line> AsyncRead for Guarded<L> {
             }
             Look::Http2 { refused: true, .. } => return Poll::Pending,
             Look::Http2 { allowance, .. } => allowance.at(clock::seconds()),
-            Look::Http1 { .. } => {}
+            Look::Http1 { guard, .. } if guard.is_held() => {
+                ready!(this.watch.poll_resumed(cx));
+                guard.resume();
+            }
+            Look::Http1 { .. } | Look::Nothing => {}
         }
         let before = buffer.filled().len();
         if this.first.is_empty() {
@@ -138,6 +156,7 @@ impl<L: Line> AsyncRead for Guarded<L> {
                     tracing::debug!("refused: {}", offence.what);
                     *poison = Some(put(POISON, buffer));
                 }
+                Look::Nothing => {}
                 Look::Http2 { frames, refused, .. } => {
                     *refused = true;
                     this.watch.decide(match frames.has_begun() {
@@ -149,6 +168,14 @@ impl<L: Line> AsyncRead for Guarded<L> {
                     }
                 }
             }
+        }
+        if let Look::Http1 { guard, .. } = &this.look
+            && guard.is_held()
+        {
+            this.watch.hold();
+            let known = buffer.filled().len() - guard.beyond();
+            this.first = [&buffer.filled()[known..], &this.first[..]].concat().into();
+            buffer.set_filled(known);
         }
         this.watch.read(this.look.in_head());
         Poll::Ready(Ok(()))

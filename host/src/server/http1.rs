@@ -1,6 +1,6 @@
 //! A client's connection that speaks HTTP/1.1 or HTTP/1.0.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
@@ -38,14 +38,19 @@ pub async fn converse(
     let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
     let guarded = Guarded::http1(first, stream, header_bytes, watch.clone());
 
+    let tunnel = RefCell::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let (watch, facts) = (&watch, &facts);
+        let (watch, facts, tunnel) = (&watch, &facts, &tunnel);
         async move {
             let busy = watch.busy();
             let request = request.map(Body::from);
             let answer = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
             // What the library is told ends the connection.
             let mut response = answer?;
+            match response.body().tunnel() {
+                Some(agreed) => *tunnel.borrow_mut() = Some((agreed, watch.busy())),
+                None => watch.resume(),
+            }
             if watch.is_leaving() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -62,18 +67,18 @@ pub async fn converse(
         tokio::select! {
             biased;
             result = &mut connection => {
-                let Err(error) = result else { return };
+                let Err(error) = result else { break None };
                 tracing::debug!(%peer, "connection: {error}");
                 match error.is_parse() {
-                    true if error.is_parse_too_large() => break Unread::TooLarge,
-                    true => break Unread::Malformed,
+                    true if error.is_parse_too_large() => break Some(Unread::TooLarge),
+                    true => break Some(Unread::Malformed),
                     false => return,
                 }
             }
             verdict = watch.verdict() => match verdict {
                 Verdict::ShutDown => Pin::new(&mut connection).graceful_shutdown(),
                 Verdict::Idle => return,
-                Verdict::SlowHead => break Unread::TooSlow,
+                Verdict::SlowHead => break Some(Unread::TooSlow),
                 Verdict::SlowReader => {
                     return tracing::debug!(%peer, "connection: the client does not take its answer");
                 }
@@ -82,6 +87,22 @@ pub async fn converse(
         }
     };
     let parts = connection.into_parts();
+    let Some(why) = why else {
+        if let Some((tunnel, _busy)) = tunnel.take() {
+            let stream = parts.io.into_inner().unguarded(parts.read_buf);
+            // In a box: other connections have no room for it.
+            let mut tunnel = Box::pin(tunnel.run(stream));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut tunnel => return,
+                    // It ends when either side wants it to, or with the process.
+                    verdict = watch.verdict() => if verdict == Verdict::SlowReader { return },
+                }
+            }
+        }
+        return;
+    };
     proxy::unread(&site.worker.view(), peer.ip(), why, &parts.read_buf, watch.waited());
     // To anything else the parser has answered.
     if why == Unread::TooSlow {

@@ -10,17 +10,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use h2::{
     Reason, RecvStream, SendStream,
     server::{self, SendResponse},
 };
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::{Body as HttpBody, SizeHint};
 
 use super::{
     Door, Site,
     connection::{Line, Served},
+    duplex::Duplex,
     frames::Allowance,
     guarded::Guarded,
     watch::{LAST_CALL, Verdict, Watch},
@@ -36,6 +38,10 @@ use crate::{
 /// What a client may send of one body before it is taken from it, and of all together: what is kept for it at most.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What DATA frames that were not taken yet may cost beside their bytes, by the library's count: some thousand small
+/// messages of a stream that is held back.
+const SMALL_FRAMES: usize = 2 << 20;
 
 /// How long it may take to say so where something ends early.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -124,7 +130,9 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(PIECE);
+        .max_send_buffer_size(PIECE)
+        .data_frame_budget(SMALL_FRAMES)
+        .enable_connect_protocol();
     builder
 }
 
@@ -144,11 +152,13 @@ impl Calls {
     async fn answer(self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let busy = self.watch.busy();
         let respond = Rc::new(RefCell::new(respond));
-        let (head, incoming) = request.into_parts();
-        let whole = Rc::new(Cell::new(incoming.is_end_stream()));
-        let body = match whole.get() {
-            true => Body::Empty,
-            false => {
+        let (mut head, incoming) = request.into_parts();
+        let connects = connects(&mut head);
+        let whole = Rc::new(Cell::new(connects || incoming.is_end_stream()));
+        let mut incoming = Some(incoming);
+        let body = match incoming.take_if(|_| !whole.get()) {
+            None => Body::Empty,
+            Some(incoming) => {
                 let waits = head.headers.contains_key(header::EXPECT).then(|| respond.clone());
                 let stream = Stream::new(incoming, &head.headers);
                 Body::boxed(Upload { stream, waits, whole: whole.clone() })
@@ -168,6 +178,15 @@ impl Calls {
         let mut response = Response::from_parts(head, ());
         let headers = response.headers_mut();
         strip_foreign(headers);
+        if let Some(tunnel) = outgoing.tunnel() {
+            headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+            *response.status_mut() = StatusCode::OK;
+            let sent = respond.borrow_mut().send_response(response, false);
+            if let (Ok(stream), Some(incoming)) = (sent, incoming) {
+                tunnel.run(Duplex::new(incoming, stream)).await;
+            }
+            return;
+        }
         headers.entry(header::DATE).or_insert_with(date);
         let ends = outgoing.is_end_stream();
         let Ok(stream) = respond.borrow_mut().send_response(response, ends) else { return };
@@ -188,6 +207,24 @@ impl Calls {
             linger(&mut stream).await;
         }
     }
+}
+
+/// Makes a request that asks for another protocol (RFC 8441, section 4) one as HTTP/1.1 has it; whether it is one.
+fn connects(head: &mut request::Parts) -> bool {
+    let protocol = head.extensions.get::<h2::ext::Protocol>();
+    let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok()) else {
+        return false;
+    };
+    if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
+        // Its answer, which an upstream is bound to give, proves nothing here.
+        let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
+        if let Ok(key) = HeaderValue::try_from(key) {
+            head.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        }
+    }
+    head.method = Method::GET;
+    head.extensions.insert(proxy::tunnel::Protocol(protocol));
+    true
 }
 
 /// A client that was answered before it has sent all is asked to send no more (RFC 9113, section 8.1), but not in one

@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     rc::{Rc, Weak},
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,10 @@ pub struct Watch {
     cut_off: Cell<bool>,
     /// Requests that are being answered.
     in_flight: Cell<u32>,
+    /// Whether the answer to a request that asks for another protocol is still to come.
+    held: Cell<bool>,
+    /// Who waits for it to read on.
+    reader: Cell<Option<Waker>>,
     /// The client can be told that the connection ends before it does.
     announces: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
@@ -90,6 +94,8 @@ impl Watches {
             sending: RefCell::default(),
             cut_off: Cell::new(false),
             in_flight: Cell::new(0),
+            held: Cell::new(false),
+            reader: Cell::new(None),
             announces: Cell::new(false),
             verdict: Cell::new(None),
             changed: Notify::new(),
@@ -215,6 +221,28 @@ impl Watch {
 
     pub fn announces_its_end(&self) {
         self.announces.set(true);
+    }
+
+    /// What follows on the connection has no meaning until a request that asks for another protocol is answered.
+    pub fn hold(&self) {
+        self.held.set(true);
+    }
+
+    /// It was answered, and HTTP goes on.
+    pub fn resume(&self) {
+        self.held.set(false);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Ready when nothing holds what follows, any more.
+    pub fn poll_resumed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.held.get() {
+            return Poll::Ready(());
+        }
+        self.reader.set(Some(cx.waker().clone()));
+        Poll::Pending
     }
 
     /// Whether requests are being answered.

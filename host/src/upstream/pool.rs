@@ -3,12 +3,15 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response, Version, uri::Scheme};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -17,7 +20,7 @@ use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -63,6 +66,18 @@ struct Visit(Rc<Pool>);
 pub struct Connection {
     sender: Sender,
     visit: Visit,
+    /// It may be used again: the library would send no chunks to an endpoint that has answered by HTTP/1.0, and no body
+    /// without a length.
+    again: bool,
+    switched: Option<oneshot::Receiver<Switched>>,
+}
+
+/// A connection that goes on in another protocol.
+pub struct Switched {
+    pub stream: Box<dyn Transport>,
+    /// What has come of it already.
+    pub first: Bytes,
+    _opened: Opened,
 }
 
 /// What a request is sent on.
@@ -178,11 +193,54 @@ impl Pool {
                 }
             };
             match sent {
-                Ok(response) => return Ok((response, Connection { sender, visit })),
+                Ok(response) => {
+                    let again = response.version() != Version::HTTP_10;
+                    return Ok((response, Connection { sender, visit, again, switched: None }));
+                }
                 Err(Failed { unsent: Some(unsent), .. }) if reused => request = unsent,
                 Err(failed) => return Err(failed),
             }
         }
+    }
+
+    /// Sends a request that asks to go on in another protocol: by HTTP/1.1, on a connection of its own.
+    pub async fn switch(
+        self: Rc<Self>,
+        request: Box<Request<Body>>,
+    ) -> Result<(Response<Body>, Connection), Failed> {
+        let visit = Visit::begin(self);
+        let (mut sender, switched) = match visit.0.own().await {
+            Ok(own) => own,
+            Err(error) => return Err(Failed { error, unsent: Some(request) }),
+        };
+        let response = sent_by_http1(&mut sender, *request).await?;
+        let sender = Sender::Http1(sender);
+        Ok((response, Connection { sender, visit, again: false, switched: Some(switched) }))
+    }
+
+    async fn own(&self) -> Result<(SendRequest<Body>, oneshot::Receiver<Switched>), Error> {
+        let Some(opened) = Opened::new(self) else {
+            self.total.overloaded.add(1);
+            return Err(Error::Overloaded);
+        };
+        let (upstream, Endpoint { address, authority, .. }) =
+            (self.upstream.borrow().clone(), &*self.endpoint);
+        let stream: Box<dyn Transport> = match &upstream.settings.tls {
+            Some(tls) => Box::new(self.open(secured(address, authority, tls, tls.http1())).await?),
+            None => self.open(connect(address)).await?,
+        };
+        let (sender, mut driver) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::from_hyper)?;
+        let (tell, told) = oneshot::channel();
+        tokio::task::spawn_local(async move {
+            if poll_fn(|cx| driver.poll_without_shutdown(cx)).await.is_ok() {
+                let parts = driver.into_parts();
+                let switched =
+                    Switched { stream: parts.io.into_inner(), first: parts.read_buf, _opened: opened };
+                // Nobody waits for it where the answer was another one.
+                let _ = tell.send(switched);
+            }
+        });
+        Ok((sender, told))
     }
 
     fn scheme(&self) -> Scheme {
@@ -396,7 +454,7 @@ async fn connect_tcp(address: &std::net::SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A connection of either kind.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {}
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Transport for T {}
 
@@ -471,6 +529,16 @@ impl Connection {
         (timeouts.read, timeouts.total)
     }
 
+    /// How long nothing may move once it goes on in another protocol.
+    pub fn tunnel_time(&self) -> Duration {
+        self.visit.0.upstream.borrow().settings.timeouts.tunnel
+    }
+
+    /// The connection itself, after an answer with 101; none where it was not asked for that.
+    pub async fn switched(&mut self) -> Option<Switched> {
+        self.switched.take()?.await.ok()
+    }
+
     /// The answer ended before its end.
     pub fn broke_off(&self) {
         let pool = &self.visit.0;
@@ -481,11 +549,11 @@ impl Connection {
 
     /// Keeps the connection for another request. Only after the response's body came to its end.
     pub fn release(self) {
-        let Connection { sender, visit } = self;
+        let Connection { sender, visit, again, .. } = self;
         let pool = &visit.0;
         pool.endpoint.row.trust();
-        // Others are on it anyway.
-        let Sender::Http1(sender) = sender else { return };
+        // Others are on it anyway, or it was for this request alone.
+        let (Sender::Http1(sender), true) = (sender, again) else { return };
         let mut idle = pool.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < pool.keep.get().connections {
             idle.push((sender, clock::now()));

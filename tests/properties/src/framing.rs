@@ -48,6 +48,10 @@ fn guarded(bytes: &[u8]) -> (Vec<usize>, usize) {
         if guard.scan(&[*byte]).is_err() {
             return (ends, at);
         }
+        // As if every request for another protocol were answered at once, and with something else.
+        if guard.is_held() {
+            guard.resume();
+        }
         // Empty lines before a request are none.
         begun |= !guard.is_at_rest() && *byte != b'\r';
         if begun && guard.is_at_rest() {
@@ -61,7 +65,18 @@ fn guarded(bytes: &[u8]) -> (Vec<usize>, usize) {
 /// Whether the guard refuses the pieces, one after the other.
 fn in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> bool {
     let mut guard = Guard::new(MAX_LINE);
-    pieces.into_iter().any(|piece| guard.scan(piece).is_err())
+    pieces.into_iter().any(|mut piece| {
+        loop {
+            if guard.scan(piece).is_err() {
+                return true;
+            }
+            if !guard.is_held() {
+                return false;
+            }
+            piece = &piece[piece.len() - guard.beyond()..];
+            guard.resume();
+        }
+    })
 }
 
 /// The same with the parser, and everything that the guard promises of a head.
@@ -167,7 +182,7 @@ mod tests {
         #[test]
         fn the_guard_sees_the_requests_that_a_parser_sees(
             cut in 0u8..40,
-            text in "((GET|POST) /[#a]? HTTP/1\\.[01]\r\n|a: b\r\n|content-length ?: ?[0-5]?\r\n|transfer-encoding: x?chunked\r\n|\r\n|\n|\r|[0-4];?\r\n|abc|0\r\n| |x){0,24}",
+            text in "((GET|POST) /[#a]? HTTP/1\\.[01]\r\n|a: b\r\n|upgrade: x\r\n|content-length ?: ?[0-5]?\r\n|transfer-encoding: x?chunked\r\n|\r\n|\n|\r|[0-4];?\r\n|abc|0\r\n| |x){0,24}",
         ) {
             super::check(&[&[cut], text.as_bytes()].concat());
         }
@@ -178,7 +193,7 @@ mod tests {
             cut in 0u8..40,
             requests in proptest::collection::vec(
                 "(\r\n)?(GET|POST) / HTTP/1\\.1\r\n\
-                 (a: b\r\n|content-length: 3\r\n|Content-Length:0\r\n|transfer-encoding: chunked\r\n){0,2}\r\n\
+                 (a: b\r\n|Upgrade: x\r\n|content-length: 3\r\n|Content-Length:0\r\n|transfer-encoding: chunked\r\n){0,2}\r\n\
                  (|ab\n|(2;a\r\nGE\r\n|1\r\n\n\r\n){0,3}0\r\n(b: c\r\n)?\r\n)",
                 0..5,
             ),

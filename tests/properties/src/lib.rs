@@ -5,14 +5,22 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a check fails by panicking")]
 
+#[path = "../../../host/src/server/frames.rs"]
+pub mod frames;
+#[path = "../../../host/src/grpc.rs"]
+pub mod grpc;
 #[path = "../../../host/src/server/guard.rs"]
 pub mod guard;
 #[path = "../../../host/src/proxy/headers.rs"]
 pub mod headers;
+#[path = "../../../host/src/server/proxy_protocol.rs"]
+pub mod proxy_protocol;
 #[path = "../../../host/src/proxy/target.rs"]
 pub mod target;
 
 pub mod fields;
 pub mod framing;
 pub mod paths;
+pub mod proxied;
+pub mod streams;
 pub mod targets;

@@ -45,6 +45,22 @@ impl Check<'_> {
         (routes, rules)
     }
 
+    fn upgrades(&mut self, path: &KeyPath, names: Vec<String>) -> Vec<String> {
+        for (place, name) in names.iter().enumerate() {
+            let path = path.key("upgrades").index(place);
+            let token = |part: &str| Method::from_bytes(part.as_bytes()).is_ok();
+            if !name.splitn(2, '/').all(token) {
+                self.fault(
+                    &path,
+                    format!("expected the name of a protocol, such as \"websocket\", found {name:?}"),
+                );
+            } else if name.eq_ignore_ascii_case("h2c") {
+                self.fault(&path, "HTTP/2 is not come to in this way: it is known by its first bytes");
+            }
+        }
+        names
+    }
+
     /// Reports routes that match the same requests.
     pub(super) fn table(&mut self, rules: Vec<Rule>) -> Option<Table> {
         let conflicts = Table::build(rules).map_err(|conflicts| {
@@ -104,7 +120,8 @@ impl Check<'_> {
             .as_ref()
             .map_or(limits.body, |body| self.size(&path.key("limits"), "body", body, 0..=u64::MAX));
         let plugins = self.plugin_uses(&path.key("plugins"), raw.plugins, defaults);
-        Route { name: raw.name, upstream, split, fallback, mirror, rewrite, plugins, body }
+        let upgrades = self.upgrades(path, raw.upgrades);
+        Route { name: raw.name, upstream, split, fallback, mirror, rewrite, plugins, upgrades, body }
     }
 
     fn upstream_named(&mut self, path: &KeyPath, name: &str) -> usize {

@@ -79,6 +79,7 @@ impl Check<'_> {
                 connect: self.duration(&timeouts, "connect", &raw.timeouts.connect),
                 read: self.duration(&timeouts, "read", &raw.timeouts.read),
                 total: total.map(|total| self.duration(&timeouts, "total", &total)),
+                tunnel: self.duration(&timeouts, "tunnel", &raw.timeouts.tunnel),
             },
             keep_alive: KeepAlive {
                 connections: raw.keep_alive.connections,

@@ -36,9 +36,19 @@ pub struct Route {
     /// Plugins in the order in which they see a request; they see the response in reverse.
     #[serde(default)]
     pub plugins: Vec<Section<PluginEntry>>,
+    /// Protocols that a request may go on in (RFC 9110, section 7.8): "websocket", by HTTP/2 too (RFC 8441), or others
+    /// as they stand in Upgrade. Plugins see the request and the answer, and not what flows then. Asking for any that is not
+    /// here has no effect.
+    #[serde(default = "websocket")]
+    #[schemars(inner(length(min = 1)))]
+    pub upgrades: Vec<String>,
     /// Limits of this route.
     #[serde(default)]
     pub limits: RouteLimits,
+}
+
+fn websocket() -> Vec<String> {
+    vec!["websocket".to_owned()]
 }
 
 /// Requests that a route takes. All keys have to hold; of several hosts, paths or methods one is enough.

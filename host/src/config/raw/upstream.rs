@@ -96,6 +96,9 @@ pub struct Timeouts {
     pub read: DurationText,
     /// From sending the request to the end of the response, retries included. Default: no limit.
     pub total: Option<DurationText>,
+    /// Between two pieces in either direction, once a connection goes on in another protocol (WebSocket). Longer: it is
+    /// closed.
+    pub tunnel: DurationText,
 }
 
 /// Connections to an upstream that are kept between requests.
@@ -387,7 +390,7 @@ pub struct Maintenance {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts { connect: "5s".into(), read: "60s".into(), total: None }
+        Timeouts { connect: "5s".into(), read: "60s".into(), total: None, tunnel: "1h".into() }
     }
 }
 
