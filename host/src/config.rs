@@ -456,6 +456,8 @@ pub struct Route {
     pub plugins: Vec<PluginUse>,
     /// Protocols that a request may go on in.
     pub upgrades: Vec<String>,
+    /// Clients get answers before the last one.
+    pub early_hints: bool,
     /// The body of a request, in bytes.
     pub body: u64,
 }

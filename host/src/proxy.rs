@@ -8,6 +8,7 @@ mod destination;
 mod error;
 mod forwarded;
 mod headers;
+pub mod interim;
 mod journey;
 mod mirror;
 mod outgoing;
@@ -33,6 +34,7 @@ use crate::{
 use attempt::{Answer, Unanswered};
 use destination::Destination;
 use error::ProxyError;
+use interim::Interim;
 use journey::Journey;
 use tunnel::Agreed;
 
@@ -49,10 +51,11 @@ pub async fn handle(
     door: u32,
     connection: &Arc<Connection>,
     request: Request<Body>,
+    client: &Rc<dyn Interim>,
 ) -> Result<Response<Outgoing>, Closed> {
     let (head, body) = request.into_parts();
     let admission = Admission::check(head, &view.snapshot, connection, door);
-    let (journey, refused) = Journey::begin(view, journal, door, admission);
+    let (journey, refused) = Journey::begin(view, journal, door, admission, client);
     let body = body::from_client(&journey, body);
 
     let answer = match refused {

@@ -98,6 +98,8 @@ pub struct RouteSpec {
     pub plugins: Vec<PluginUse>,
     /// Protocols that a request may go on in.
     pub upgrades: Vec<String>,
+    /// Clients get answers before the last one.
+    pub early_hints: bool,
     /// One of its plugins could not be loaded.
     pub disabled: bool,
     /// Longest request body in bytes.

@@ -10,6 +10,7 @@ mod cluster;
 mod endpoint;
 pub mod gauge;
 pub mod health;
+pub mod hints;
 pub mod keeper;
 mod line_up;
 pub mod pool;

@@ -16,6 +16,7 @@ mod forwarding;
 mod grpc;
 mod handover;
 mod health;
+mod hints;
 mod http;
 mod http2;
 mod isolation;

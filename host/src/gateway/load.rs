@@ -179,6 +179,7 @@ impl Loader {
             path: (&route.rewrite).into(),
             plugins: plugins.unwrap_or_default(),
             upgrades: route.upgrades.clone(),
+            early_hints: route.early_hints,
             body_limit: route.body,
         }
     }

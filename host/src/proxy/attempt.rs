@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     error::ProxyError,
+    interim,
     journey::Journey,
     outgoing::{self, Host, Letter},
 };
@@ -235,6 +236,7 @@ impl Sending<'_> {
     async fn attempt(&self, pool: &Rc<Pool>, mut request: Box<Request<Body>>, now: Instant) -> Attempted {
         let settings = &self.cluster.upstream.settings;
         self.host.write(request.headers_mut(), &settings.host, &pool.endpoint);
+        let _hearing = interim::pass(self.journey, &mut request);
         let span = {
             let mut exchange = self.journey.exchange().await;
             let label = &pool.endpoint.label;

@@ -3,18 +3,19 @@
 
 use std::{
     borrow::Cow,
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Closed,
     admission::{Admission, find_route},
     error::{self, ProxyError},
+    interim::Interim,
     tunnel::Agreed,
 };
 use crate::{
@@ -60,6 +61,8 @@ pub struct Journey {
     code: RefCell<Option<Cow<'static, str>>>,
     /// Where the upstream goes on in another protocol.
     pub agreed: RefCell<Option<Agreed>>,
+    /// The client, where it is to get answers before the last one.
+    pub interim: OnceCell<Rc<dyn Interim>>,
     /// What a body was cut short by.
     cut_short: RefCell<Option<ProxyError>>,
     journal: Journal,
@@ -105,11 +108,13 @@ impl Journey {
         journal: &Journal,
         door: u32,
         mut admission: Admission,
+        client: &Rc<dyn Interim>,
     ) -> (Rc<Journey>, Option<ProxyError>) {
         if let Some(tracer) = &view.snapshot.tracer {
             let trace = tracer.begin(&mut admission.state.request.headers);
             admission.state.trace = Some(trace);
         }
+        let takes_interim = admission.state.request.version >= Version::HTTP_11;
         let journey = Journey {
             started: admission.state.begun,
             bytes_in: Cell::new(0),
@@ -126,10 +131,15 @@ impl Journey {
             status: Cell::new(None),
             code: RefCell::new(None),
             agreed: RefCell::new(None),
+            interim: OnceCell::new(),
             cut_short: RefCell::new(None),
             journal: journal.clone(),
         };
         journey.route().numbers.begun.add(1);
+        // Clients of HTTP/1.0 know of none (RFC 9110, section 15.2).
+        if takes_interim && journey.route_spec().is_some_and(|route| route.early_hints) {
+            let _ = journey.interim.set(client.clone());
+        }
         (Rc::new(journey), admission.refused)
     }
 

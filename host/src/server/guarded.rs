@@ -104,6 +104,16 @@ impl<L: Line> Guarded<L> {
         self.stream.shutdown().await
     }
 
+    /// Writes answers before the last one, between whole messages: the library has begun none while there are any.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut interim = self.watch.interim();
+        while !interim.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &interim))?;
+            interim.drain(..count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Closing with bytes unread would reset the connection and could take the answer with it
     /// (RFC 9112, section 9.6): wait for the client's end, though not for long.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -191,6 +201,7 @@ fn put(bytes: &'static [u8], buffer: &mut ReadBuf<'_>) -> &'static [u8] {
 
 impl<L: Line> AsyncWrite for Guarded<L> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch.wrote(&polled);
         polled
@@ -201,6 +212,7 @@ impl<L: Line> AsyncWrite for Guarded<L> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.watch.wrote(&polled);
         polled
@@ -211,6 +223,7 @@ impl<L: Line> AsyncWrite for Guarded<L> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

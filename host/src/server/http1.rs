@@ -16,7 +16,7 @@ use super::{
 use crate::{
     body::Body,
     plugin::exchange::Connection,
-    proxy::{self, Closed, Unread},
+    proxy::{self, Closed, Unread, interim::Interim},
 };
 
 /// Headers that the parser takes without being told; fewer are counted by the proxy.
@@ -38,13 +38,14 @@ pub async fn converse(
     let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
     let guarded = Guarded::http1(first, stream, header_bytes, watch.clone());
 
-    let tunnel = RefCell::new(None);
+    let (tunnel, client) = (RefCell::new(None), watch.clone() as Rc<dyn Interim>);
     let service = service_fn(|request: Request<Incoming>| {
-        let (watch, facts, tunnel) = (&watch, &facts, &tunnel);
+        let (watch, facts, tunnel, client) = (&watch, &facts, &tunnel, &client);
         async move {
             let busy = watch.busy();
             let request = request.map(Body::from);
-            let answer = proxy::handle(site.worker.view(), &site.journal, door.id, facts, request).await;
+            let answer =
+                proxy::handle(site.worker.view(), &site.journal, door.id, facts, request, client).await;
             // What the library is told ends the connection.
             let mut response = answer?;
             match response.body().tunnel() {

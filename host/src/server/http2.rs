@@ -16,7 +16,7 @@ use h2::{
     Reason, RecvStream, SendStream,
     server::{self, SendResponse},
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::{Body as HttpBody, SizeHint};
 
 use super::{
@@ -32,7 +32,7 @@ use crate::{
     clock,
     config::Limits,
     plugin::exchange::Connection,
-    proxy,
+    proxy::{self, interim::Interim},
 };
 
 /// What a client may send of one body before it is taken from it, and of all together: what is kept for it at most.
@@ -146,12 +146,25 @@ struct Calls {
     allowance: Rc<Allowance>,
 }
 
-type Respond = Rc<RefCell<SendResponse<Bytes>>>;
+/// By which a request is answered.
+struct Respond(RefCell<SendResponse<Bytes>>);
+
+impl Interim for Respond {
+    fn send(&self, status: StatusCode, headers: HeaderMap) {
+        let mut answer = Response::new(());
+        *answer.status_mut() = status;
+        *answer.headers_mut() = headers;
+        strip_foreign(answer.headers_mut());
+        // It does no harm if it is not sent: nobody waits for it without end.
+        let _ = self.0.borrow_mut().send_informational(answer);
+    }
+}
 
 impl Calls {
     async fn answer(self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let busy = self.watch.busy();
-        let respond = Rc::new(RefCell::new(respond));
+        let respond = Rc::new(Respond(RefCell::new(respond)));
+        let client = respond.clone() as Rc<dyn Interim>;
         let (mut head, incoming) = request.into_parts();
         let connects = connects(&mut head);
         let whole = Rc::new(Cell::new(connects || incoming.is_end_stream()));
@@ -167,12 +180,12 @@ impl Calls {
         let request = Request::from_parts(head, body);
         let view = self.site.worker.view();
         let send = view.snapshot.limits.send;
-        let handled = proxy::handle(view, &self.site.journal, self.door, &self.facts, request);
+        let handled = proxy::handle(view, &self.site.journal, self.door, &self.facts, request, &client);
         let Some(answer) = unless_reset(handled, &respond).await else { return };
         self.allowance.answer();
         let Ok(response) = answer else {
             // Ended by a plugin.
-            return respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
+            return respond.0.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
         };
         let (head, outgoing) = response.map(|outgoing| Served::new(outgoing, busy)).into_parts();
         let mut response = Response::from_parts(head, ());
@@ -181,7 +194,7 @@ impl Calls {
         if let Some(tunnel) = outgoing.tunnel() {
             headers.remove(header::SEC_WEBSOCKET_ACCEPT);
             *response.status_mut() = StatusCode::OK;
-            let sent = respond.borrow_mut().send_response(response, false);
+            let sent = respond.0.borrow_mut().send_response(response, false);
             if let (Ok(stream), Some(incoming)) = (sent, incoming) {
                 tunnel.run(Duplex::new(incoming, stream)).await;
             }
@@ -189,7 +202,7 @@ impl Calls {
         }
         headers.entry(header::DATE).or_insert_with(date);
         let ends = outgoing.is_end_stream();
-        let Ok(stream) = respond.borrow_mut().send_response(response, ends) else { return };
+        let Ok(stream) = respond.0.borrow_mut().send_response(response, ends) else { return };
         let mut pump = Pump { stream, body: outgoing, patience: Some(Patience::new(send, None)) };
         let sent = if ends { Ok(()) } else { pump.run(|bytes| self.allowance.moved(bytes)).await };
         let Pump { mut stream, body: mut outgoing, .. } = pump;
@@ -235,10 +248,10 @@ async fn linger(stream: &mut SendStream<Bytes>) {
 }
 
 /// The answer; none where the client wants none any more: what was reset before its turn is not begun.
-async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Respond) -> Option<T> {
+async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Rc<Respond>) -> Option<T> {
     let mut handled = pin!(handled);
     poll_fn(|cx| {
-        let reset = respond.borrow_mut().poll_reset(cx);
+        let reset = respond.0.borrow_mut().poll_reset(cx);
         match reset {
             Poll::Ready(_) => Poll::Ready(None),
             Poll::Pending => handled.as_mut().poll(cx).map(Some),
@@ -251,7 +264,7 @@ async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Respond) ->
 struct Upload {
     stream: Stream,
     /// To whom 100 (Continue) is said when the body is first asked for (RFC 9110, section 10.1.1).
-    waits: Option<Respond>,
+    waits: Option<Rc<Respond>>,
     whole: Rc<Cell<bool>>,
 }
 
@@ -261,10 +274,7 @@ impl HttpBody for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         if let Some(respond) = self.waits.take() {
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
-            // It does no harm if it is not sent: nobody waits for it without end.
-            let _ = respond.borrow_mut().send_informational(go_on);
+            respond.send(StatusCode::CONTINUE, HeaderMap::new());
         }
         let polled = Pin::new(&mut self.stream).poll_frame(cx);
         self.whole.set(self.stream.is_end_stream());

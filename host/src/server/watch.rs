@@ -2,13 +2,14 @@
 //! all of them every now and then, in place of a timer per request.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     io,
     rc::{Rc, Weak},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
+use http::{HeaderMap, StatusCode};
 use tokio::sync::Notify;
 
 use super::Door;
@@ -16,6 +17,7 @@ use crate::{
     clock,
     config::Limits,
     pace::{Pace, Waits},
+    proxy::interim::Interim,
 };
 
 /// One connection's state, written by it and read by the sweep.
@@ -34,6 +36,8 @@ pub struct Watch {
     held: Cell<bool>,
     /// Who waits for it to read on.
     reader: Cell<Option<Waker>>,
+    /// Answers before the last one that are to be written.
+    interim: RefCell<Vec<u8>>,
     /// The client can be told that the connection ends before it does.
     announces: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
@@ -96,6 +100,7 @@ impl Watches {
             in_flight: Cell::new(0),
             held: Cell::new(false),
             reader: Cell::new(None),
+            interim: RefCell::default(),
             announces: Cell::new(false),
             verdict: Cell::new(None),
             changed: Notify::new(),
@@ -172,6 +177,11 @@ impl Watch {
         if self.waiting.replace(waiting) != waiting {
             self.since.set(clock::now());
         }
+    }
+
+    /// Answers before the last one that are to be written before anything else.
+    pub fn interim(&self) -> RefMut<'_, Vec<u8>> {
+        self.interim.borrow_mut()
     }
 
     /// Told with every write: what the socket took, or that it is full.
@@ -252,6 +262,23 @@ impl Watch {
 
     pub fn decide(&self, verdict: Verdict) {
         self.verdict.set(Some(verdict));
+        self.changed.notify_one();
+    }
+}
+
+/// As HTTP/1.1 has it.
+impl Interim for Watch {
+    fn send(&self, status: StatusCode, headers: HeaderMap) {
+        let mut interim = self.interim.borrow_mut();
+        let reason = status.canonical_reason().unwrap_or_default();
+        interim.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
+        for (name, value) in &headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                interim.extend_from_slice(part);
+            }
+        }
+        interim.extend_from_slice(b"\r\n");
+        // The connection's task looks what there is to write.
         self.changed.notify_one();
     }
 }

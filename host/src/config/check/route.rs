@@ -121,7 +121,19 @@ impl Check<'_> {
             .map_or(limits.body, |body| self.size(&path.key("limits"), "body", body, 0..=u64::MAX));
         let plugins = self.plugin_uses(&path.key("plugins"), raw.plugins, defaults);
         let upgrades = self.upgrades(path, raw.upgrades);
-        Route { name: raw.name, upstream, split, fallback, mirror, rewrite, plugins, upgrades, body }
+        let early_hints = raw.early_hints;
+        Route {
+            name: raw.name,
+            upstream,
+            split,
+            fallback,
+            mirror,
+            rewrite,
+            plugins,
+            upgrades,
+            early_hints,
+            body,
+        }
     }
 
     fn upstream_named(&mut self, path: &KeyPath, name: &str) -> usize {

@@ -42,6 +42,10 @@ pub struct Route {
     #[serde(default = "websocket")]
     #[schemars(inner(length(min = 1)))]
     pub upgrades: Vec<String>,
+    /// Passes on what the upstream answers before its last answer: 103 (RFC 8297) and other statuses from 102 to 199.
+    /// Clients of HTTP/1.0 get none; some of HTTP/1.1 take it for the last one.
+    #[serde(default)]
+    pub early_hints: bool,
     /// Limits of this route.
     #[serde(default)]
     pub limits: RouteLimits,

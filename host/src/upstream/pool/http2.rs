@@ -2,7 +2,10 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::Pin,
     rc::{Rc, Weak},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,7 @@ use super::{Error, Failed};
 use crate::{
     body::{Body, Over, PIECE, Pump, Stream, strip_foreign},
     clock,
+    upstream::hints::Listener,
 };
 
 /// What an upstream may send of one answer before it is taken from it, and of all together: so much that those that are
@@ -126,6 +130,7 @@ impl Ride {
             }
         };
         let carrier = self.carrier.clone();
+        let listener = Listener::of(&request);
         let failed = |error: Error| {
             // Whoever does not take one request takes no others, or not for now.
             carrier.closed.set(carrier.closed.get() || error.is_refusal());
@@ -141,16 +146,30 @@ impl Ride {
         head.headers_mut().remove(header::HOST);
         strip_foreign(head.headers_mut());
         let ends = body.is_end_stream();
-        let (answer, stream) = match sender.send_request(head, ends) {
+        let (mut answer, stream) = match sender.send_request(head, ends) {
             Ok(sent) => sent,
             Err(error) => return failed(Error::Refused(error.into())),
         };
         let broken = Rc::new(Cell::new(false));
-        if !ends {
-            let pump = Pump { stream, body, patience: None };
-            self.upload = Some(spawn_local(upload(pump, broken.clone())).abort_handle());
-        }
-        match answer.await {
+        let mut flowing = match ends {
+            true => None,
+            false => Some(Box::pin(upload(Pump { stream, body, patience: None }, broken.clone()))),
+        };
+        let answer = poll_fn(|cx| {
+            if flowing.as_mut().is_some_and(|flowing| flowing.as_mut().poll(cx).is_ready()) {
+                flowing = None;
+            }
+            if let Some(listener) = listener {
+                while let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+                    listener.tell(interim.status(), interim.headers());
+                }
+            }
+            Pin::new(&mut answer).poll(cx)
+        });
+        let answer = answer.await;
+        // Most bodies are whole before the answer comes.
+        self.upload = flowing.map(|flowing| spawn_local(flowing).abort_handle());
+        match answer {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
                 let body = match incoming.is_end_stream() {
