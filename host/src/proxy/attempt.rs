@@ -247,16 +247,13 @@ impl Sending<'_> {
         };
         self.journey.upload.set(Some(now));
         let counted = self.cluster.attempt(pool, now.into_std());
-        let sending = async {
-            match self.journey.upgrade {
-                None => pool.clone().send(request).await,
-                Some(_) => Box::pin(pool.clone().switch(request)).await,
-            }
-        };
-        let attempted = tokio::select! {
-            biased;
-            sent = sending => sent.map_err(Ended::Failed),
-            total = self.stalled(now) => Err(Ended::TimedOut { total }),
+        let attempted = match self.journey.upgrade {
+            None => tokio::select! {
+                biased;
+                sent = pool.clone().send(request) => sent.map_err(Ended::Failed),
+                total = self.stalled(now) => Err(Ended::TimedOut { total }),
+            },
+            Some(_) => Box::pin(self.switch(pool, request, now)).await,
         };
         match &attempted {
             Ok((response, _)) => counted.answered(response.status()),
@@ -273,6 +270,14 @@ impl Sending<'_> {
             }
         }
         attempted
+    }
+
+    async fn switch(&self, pool: &Rc<Pool>, request: Box<Request<Body>>, now: Instant) -> Attempted {
+        tokio::select! {
+            biased;
+            sent = pool.clone().switch(request) => sent.map_err(Ended::Failed),
+            total = self.stalled(now) => Err(Ended::TimedOut { total }),
+        }
     }
 
     /// Returns when the upstream has taken too long, and whether that was with all attempts. While it is the client

@@ -86,6 +86,8 @@ enum Sender {
     Http2(Ride),
 }
 
+type Sent = Result<(Response<Body>, Connection), Failed>;
+
 /// No response came. The request is there again where nothing of it was sent.
 pub struct Failed {
     pub error: Error,
@@ -164,50 +166,46 @@ impl Pool {
 
     /// Sends on a kept connection or a new one. A kept one that turns out to be closed before
     /// anything was sent on it is replaced silently.
-    pub async fn send(
-        self: Rc<Self>,
-        request: Box<Request<Body>>,
-    ) -> Result<(Response<Body>, Connection), Failed> {
+    pub fn send(self: Rc<Self>, request: Box<Request<Body>>) -> impl Future<Output = Sent> {
         let protocol = self.upstream.borrow().settings.protocol;
-        self.send_by(protocol, request).await
+        self.send_by(protocol, request)
     }
 
     /// The same by a protocol that is not the configured one.
-    pub async fn send_by(
-        self: Rc<Self>,
-        protocol: Protocol,
-        mut request: Box<Request<Body>>,
-    ) -> Result<(Response<Body>, Connection), Failed> {
+    pub async fn send_by(self: Rc<Self>, protocol: Protocol, mut request: Box<Request<Body>>) -> Sent {
         let visit = Visit::begin(self);
-        loop {
-            let (mut sender, reused) = match visit.0.sender(protocol).await {
-                Ok(connection) => connection,
-                Err(error) => return Err(Failed { error, unsent: Some(request) }),
+        // In boxes, so that requests that find a connection of HTTP/1.1 have no room for what anything else takes.
+        while !visit.0.shares(protocol) {
+            let (mut sender, reused) = match visit.0.take_idle().await {
+                Some(sender) => (sender, true),
+                None => match Box::pin(visit.0.another(protocol)).await {
+                    Ok((Sender::Http1(sender), reused)) => (sender, reused),
+                    // It has chosen the other one this time.
+                    Ok((Sender::Http2(_), _)) => continue,
+                    Err(error) => return Err(Failed { error, unsent: Some(request) }),
+                },
             };
-            let sent = match &mut sender {
-                Sender::Http1(sender) => sent_by_http1(sender, *request).await,
-                // In a box, so that requests by HTTP/1.1 have no room for what it takes.
-                Sender::Http2(ride) => {
-                    let scheme = visit.0.scheme();
-                    Box::pin(ride.send(request, &scheme)).await
-                }
-            };
-            match sent {
+            match sender.try_send_request(*request).await {
                 Ok(response) => {
+                    let response = response.map(Body::from);
                     let again = response.version() != Version::HTTP_10;
+                    let sender = Sender::Http1(sender);
                     return Ok((response, Connection { sender, visit, again, switched: None }));
                 }
-                Err(Failed { unsent: Some(unsent), .. }) if reused => request = unsent,
-                Err(failed) => return Err(failed),
+                Err(mut error) => match error.take_message().map(Box::new) {
+                    Some(unsent) if reused => request = unsent,
+                    unsent => {
+                        let error = Error::from_hyper(error.into_error());
+                        return Err(Failed { error, unsent });
+                    }
+                },
             }
         }
+        Box::pin(visit.send_shared(protocol, request)).await
     }
 
     /// Sends a request that asks to go on in another protocol: by HTTP/1.1, on a connection of its own.
-    pub async fn switch(
-        self: Rc<Self>,
-        request: Box<Request<Body>>,
-    ) -> Result<(Response<Body>, Connection), Failed> {
+    pub async fn switch(self: Rc<Self>, request: Box<Request<Body>>) -> Sent {
         let visit = Visit::begin(self);
         let (mut sender, switched) = match visit.0.own().await {
             Ok(own) => own,
@@ -265,20 +263,13 @@ impl Pool {
         }
     }
 
-    /// A connection that is there, and that it was used before; or a new one, if there may be more.
-    async fn sender(&self, protocol: Protocol) -> Result<(Sender, bool), Error> {
-        let shares = match (protocol, self.chosen.get()) {
-            (Protocol::Http1, _) | (Protocol::Auto, Some(Version::HTTP_11)) => false,
-            (Protocol::Http2, _) | (Protocol::Auto, _) => true,
-        };
-        if shares {
-            return Box::pin(self.shared(protocol)).await;
+    /// Whether several requests are on a connection at a time, or may be.
+    fn shares(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => self.chosen.get() != Some(Version::HTTP_11),
         }
-        if let Some(sender) = self.take_idle().await {
-            return Ok((Sender::Http1(sender), true));
-        }
-        // In a box, so that requests that find one have no room for what it takes to open one.
-        Box::pin(self.another(protocol)).await
     }
 
     /// One that has room for another request, or a new one. Who comes while it is opened waits for it.
@@ -509,6 +500,27 @@ impl Visit {
     fn begin(pool: Rc<Pool>) -> Self {
         pool.numbers.begun.add(1);
         Visit(pool)
+    }
+
+    async fn send_shared(self, protocol: Protocol, mut request: Box<Request<Body>>) -> Sent {
+        loop {
+            let (mut sender, reused) = match self.0.shared(protocol).await {
+                Ok(connection) => connection,
+                Err(error) => return Err(Failed { error, unsent: Some(request) }),
+            };
+            let sent = match &mut sender {
+                Sender::Http1(sender) => sent_by_http1(sender, *request).await,
+                Sender::Http2(ride) => ride.send(request, &self.0.scheme()).await,
+            };
+            match sent {
+                Ok(response) => {
+                    let again = response.version() != Version::HTTP_10;
+                    return Ok((response, Connection { sender, visit: self, again, switched: None }));
+                }
+                Err(Failed { unsent: Some(unsent), .. }) if reused => request = unsent,
+                Err(failed) => return Err(failed),
+            }
+        }
     }
 }
 
