@@ -17,7 +17,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Notify;
 
-use crate::telemetry::numbers::{PHASES, PluginNumbers};
+use crate::{
+    grpc,
+    telemetry::numbers::{PHASES, PluginNumbers},
+};
 use exchange::Exchange;
 use services::Services;
 
@@ -220,6 +223,14 @@ impl LocalResponse {
             code: Cow::Borrowed(code),
             detail: Some(Cow::Borrowed(detail)),
         }
+    }
+
+    /// Becomes the end of a call of gRPC with this status, whose message is the body, or else the detail.
+    pub fn end_call(&mut self, status: u32) {
+        let body = self.body.replace(Bytes::new());
+        let detail = self.detail.as_deref().unwrap_or_default();
+        grpc::end(&mut self.headers, status, body.as_deref().unwrap_or(detail.as_bytes()));
+        self.status = StatusCode::OK;
     }
 }
 

@@ -230,7 +230,7 @@ pub fn upstream_row(error: &pool::Error) -> (StatusCode, &'static str, &'static 
 /// the client prefers; one for a client of gRPC becomes the end of its call.
 pub fn render(mut local: LocalResponse, state: &State) -> (ResponseHead, Body) {
     if local.status.as_u16() >= 400 && state.is_grpc {
-        end_call(&mut local);
+        local.end_call(grpc_status(&local));
     }
     let mut headers = local.headers;
     let is_error = local.status.as_u16() >= 400;
@@ -262,21 +262,13 @@ pub fn render(mut local: LocalResponse, state: &State) -> (ResponseHead, Body) {
 }
 
 /// What a client of gRPC makes of an error of HTTP, and what it better knows of the gateway's own ones.
-fn end_call(local: &mut LocalResponse) {
-    let status = match local.status {
+fn grpc_status(local: &LocalResponse) -> u32 {
+    match local.status {
         _ if local.code == LocalResponse::PLUGIN => grpc::of_http(local.status),
         StatusCode::GATEWAY_TIMEOUT => grpc::DEADLINE_EXCEEDED,
         StatusCode::PAYLOAD_TOO_LARGE => grpc::RESOURCE_EXHAUSTED,
         status => grpc::of_http(status),
-    };
-    let message = match local.body.replace(Bytes::new()) {
-        Some(body) => body,
-        None => {
-            local.detail.as_deref().map_or_else(Bytes::new, |text| Bytes::copy_from_slice(text.as_bytes()))
-        }
-    };
-    grpc::end(&mut local.headers, status, &message);
-    local.status = StatusCode::OK;
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,8 +108,10 @@ impl<L: Line> Guarded<L> {
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut interim = self.watch.interim();
         while !interim.is_empty() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &interim))?;
-            interim.drain(..count);
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &interim))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => drop(interim.drain(..count)),
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response, Version, uri::Scheme};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::{
+    TrySendError,
+    http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::{
@@ -187,17 +190,11 @@ impl Pool {
             };
             match sender.try_send_request(*request).await {
                 Ok(response) => {
-                    let response = response.map(Body::from);
-                    let again = response.version() != Version::HTTP_10;
-                    let sender = Sender::Http1(sender);
-                    return Ok((response, Connection { sender, visit, again, switched: None }));
+                    return Ok(visit.answered(response.map(Body::from), Sender::Http1(sender)));
                 }
-                Err(mut error) => match error.take_message().map(Box::new) {
-                    Some(unsent) if reused => request = unsent,
-                    unsent => {
-                        let error = Error::from_hyper(error.into_error());
-                        return Err(Failed { error, unsent });
-                    }
+                Err(error) => match error.into() {
+                    Failed { unsent: Some(unsent), .. } if reused => request = unsent,
+                    failed => return Err(failed),
                 },
             }
         }
@@ -330,9 +327,6 @@ impl Pool {
             Protocol::Http2 => Version::HTTP_2,
             Protocol::Http1 | Protocol::Auto => Version::HTTP_11,
         };
-        if protocol == Protocol::Auto {
-            self.chosen.set(Some(version));
-        }
         match &self.endpoint.address {
             Address::Ip(address) => {
                 let stream = self.open(connect_tcp(address)).await?;
@@ -475,10 +469,14 @@ async fn sent_by_http1(
 ) -> Result<Response<Body>, Failed> {
     match sender.try_send_request(request).await {
         Ok(response) => Ok(response.map(Body::from)),
-        Err(mut error) => {
-            let unsent = error.take_message().map(Box::new);
-            Err(Failed { error: Error::from_hyper(error.into_error()), unsent })
-        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl From<TrySendError<Request<Body>>> for Failed {
+    fn from(mut error: TrySendError<Request<Body>>) -> Self {
+        let unsent = error.take_message().map(Box::new);
+        Failed { error: Error::from_hyper(error.into_error()), unsent }
     }
 }
 
@@ -502,6 +500,11 @@ impl Visit {
         Visit(pool)
     }
 
+    fn answered(self, response: Response<Body>, sender: Sender) -> (Response<Body>, Connection) {
+        let again = response.version() != Version::HTTP_10;
+        (response, Connection { sender, visit: self, again, switched: None })
+    }
+
     async fn send_shared(self, protocol: Protocol, mut request: Box<Request<Body>>) -> Sent {
         loop {
             let (mut sender, reused) = match self.0.shared(protocol).await {
@@ -513,10 +516,7 @@ impl Visit {
                 Sender::Http2(ride) => ride.send(request, &self.0.scheme()).await,
             };
             match sent {
-                Ok(response) => {
-                    let again = response.version() != Version::HTTP_10;
-                    return Ok((response, Connection { sender, visit: self, again, switched: None }));
-                }
+                Ok(response) => return Ok(self.answered(response, sender)),
                 Err(Failed { unsent: Some(unsent), .. }) if reused => request = unsent,
                 Err(failed) => return Err(failed),
             }

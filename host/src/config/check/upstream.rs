@@ -7,8 +7,8 @@ use http::{HeaderValue, Method, uri::Authority, uri::PathAndQuery};
 use super::{ADDRESS, Check, KeyPath, NETWORK, Section, TARGET, network, raw, target};
 use crate::config::{
     Adaptive, BackOff, Balance, BalanceMethod, Budget, CheckKind, Choice, CircuitBreaker, Dns, FailureRate,
-    Health, HostHeader, KeepAlive, Key, Maintenance, Outliers, Probe, Retry, RetryOn, SameSite, Sticky,
-    SuccessRate, Timeouts, Upstream, UpstreamLimits,
+    Health, HostHeader, KeepAlive, Key, Maintenance, Outliers, Probe, Protocol, Retry, RetryOn, SameSite,
+    Sticky, SuccessRate, Timeouts, Upstream, UpstreamLimits,
 };
 
 /// What upstreams need of the rest of the file.
@@ -67,6 +67,11 @@ impl Check<'_> {
         let endpoints = self.endpoints(&path.key("endpoints"), raw.endpoints, around);
         let (timeouts, keep_alive) = (path.key("timeouts"), path.key("keep_alive"));
         let total = raw.timeouts.total;
+        // In the clear nobody can be asked.
+        let protocol = match raw.protocol {
+            Protocol::Auto if raw.tls.is_none() => Protocol::Http1,
+            protocol => protocol,
+        };
         Upstream {
             name: name.into(),
             endpoints,
@@ -74,7 +79,7 @@ impl Check<'_> {
                 .parsed(&path.key("host"), &raw.host, HOST, host_header)
                 .unwrap_or(HostHeader::Preserve),
             tls: raw.tls.and_then(|tls| self.upstream_tls(&path.key("tls"), tls)),
-            protocol: raw.protocol,
+            protocol,
             timeouts: Timeouts {
                 connect: self.duration(&timeouts, "connect", &raw.timeouts.connect),
                 read: self.duration(&timeouts, "read", &raw.timeouts.read),

@@ -127,7 +127,5 @@ fn for_grpc(local: &mut LocalResponse, grpc_status: u32) {
         // None was given.
         _ => grpc::of_http(local.status),
     };
-    let message = local.body.replace(Default::default()).unwrap_or_default();
-    grpc::end(&mut local.headers, code, &message);
-    local.status = StatusCode::OK;
+    local.end_call(code);
 }
