@@ -5,12 +5,13 @@ mod stream;
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -111,50 +112,57 @@ impl Body {
         Body::Boxed(Box::pin(body))
     }
 
-    /// The next piece of data; trailers are passed over.
-    pub async fn next_chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
-        loop {
-            let frame = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await?;
-            match frame.map(Frame::into_data) {
-                Ok(Ok(data)) => return Some(Ok(data)),
-                Ok(Err(_trailers)) => {}
-                Err(error) => return Some(Err(error)),
-            }
+    /// All of a body whose bytes are these, with what comes after them.
+    pub fn whole(bytes: Bytes, trailers: Option<Box<HeaderMap>>) -> Self {
+        match trailers {
+            None => Body::Full(bytes),
+            Some(trailers) => Body::boxed(Trailed { bytes: Some(bytes), trailers: Some(trailers) }),
         }
     }
 
-    /// The whole body, if it is no longer than `limit`.
+    pub async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await
+    }
+
+    /// The bytes of the whole body, if it is no longer than `limit`.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes, BodyError> {
-        let (first, whole) = self.read_up_to(limit).await?;
-        match whole {
-            true => Ok(first),
+        let start = self.read_up_to(limit).await?;
+        match start.whole {
+            true => Ok(start.bytes),
             false => Err(BodyError::TooLarge),
         }
     }
 
-    /// At least `limit` bytes, or all there are; whether that was all.
-    pub async fn read_up_to(&mut self, limit: usize) -> Result<(Bytes, bool), BodyError> {
-        let mut all = match self.next_chunk().await {
-            None => return Ok((Bytes::new(), true)),
-            Some(first) => first?,
-        };
+    /// More than `limit` bytes, or all there are.
+    pub async fn read_up_to(&mut self, limit: usize) -> Result<Start, BodyError> {
+        let mut start = Start::default();
         let mut more = BytesMut::new();
-        while all.len() + more.len() <= limit {
-            match self.next_chunk().await {
-                None => {
-                    if !more.is_empty() {
-                        all = [&all[..], &more[..]].concat().into();
-                    }
-                    return Ok((all, true));
+        while start.bytes.len() + more.len() <= limit && !start.whole {
+            match self.next_frame().await.transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) if start.bytes.is_empty() => start.bytes = data,
+                Some(Ok(data)) => more.extend_from_slice(&data),
+                end => {
+                    start.whole = true;
+                    let trailers = end.and_then(|end| end.err()?.into_trailers().ok());
+                    start.trailers = trailers.map(Box::new);
                 }
-                Some(chunk) => more.extend_from_slice(&chunk?),
             }
         }
         if !more.is_empty() {
-            all = [&all[..], &more[..]].concat().into();
+            start.bytes = [&start.bytes[..], &more[..]].concat().into();
         }
-        Ok((all, false))
+        Ok(start)
     }
+}
+
+/// What was read of a body.
+#[derive(Default)]
+pub struct Start {
+    pub bytes: Bytes,
+    /// There is no more.
+    pub whole: bool,
+    /// What came after the last byte.
+    pub trailers: Option<Box<HeaderMap>>,
 }
 
 /// Bytes in front of the rest of a body.
@@ -176,6 +184,27 @@ impl HttpBody for Prefixed {
 
     fn is_end_stream(&self) -> bool {
         self.first.is_none() && self.rest.is_end_stream()
+    }
+}
+
+/// A body with trailers. Its length is not told: HTTP/1.1 has no trailers where it is.
+struct Trailed {
+    bytes: Option<Bytes>,
+    trailers: Option<Box<HeaderMap>>,
+}
+
+impl HttpBody for Trailed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Polled {
+        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty()).map(Frame::data);
+        let frame = bytes.or_else(|| self.trailers.take().map(|trailers| Frame::trailers(*trailers)));
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.trailers.is_none()
     }
 }
 
@@ -238,13 +267,28 @@ mod tests {
             let rest = Body::boxed(Prefixed { first: Some("de".into()), rest: Body::Full("f".into()) });
             Body::boxed(Prefixed { first: Some("abc".into()), rest })
         };
+        let read = async |body: &mut Body, limit| {
+            let start = body.read_up_to(limit).await.unwrap();
+            (start.bytes, start.whole)
+        };
         assert_eq!(body().collect(6).await.unwrap(), "abcdef");
         assert!(matches!(body().collect(5).await, Err(BodyError::TooLarge)));
         let mut peeked = body();
-        let (first, whole) = peeked.read_up_to(3).await.unwrap();
-        assert_eq!((&first[..], whole), (&b"abcde"[..], false));
-        assert_eq!(peeked.collect(9).await.unwrap(), "f");
+        assert_eq!(read(&mut peeked, 3).await, ("abcde".into(), false));
+        assert_eq!(read(&mut peeked, 9).await, ("f".into(), true));
         assert_eq!(Body::Empty.collect(0).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn what_is_read_keeps_its_trailers() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("1"))]);
+        for bytes in ["abc", ""] {
+            let mut body = Body::whole(bytes.into(), Some(Box::new(trailers.clone())));
+            let start = body.read_up_to(3).await.unwrap();
+            assert_eq!((&start.bytes[..], start.whole), (bytes.as_bytes(), true));
+            assert_eq!(start.trailers.as_deref(), Some(&trailers));
+            assert!(body.is_end_stream() && body.next_frame().await.is_none());
+        }
     }
 
     #[tokio::test]

@@ -14,10 +14,33 @@ pub const DEADLINE_EXCEEDED: u32 = 4;
 pub const RESOURCE_EXHAUSTED: u32 = 8;
 pub const UNAVAILABLE: u32 = 14;
 
-/// Whether a Content-Type is `application/grpc` or one of its kinds.
-pub fn is_kind(content_type: &HeaderValue) -> bool {
-    let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
-    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+/// How a call is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Grpc,
+    /// As browsers do it (PROTOCOL-WEB.md), who read errors like anybody else.
+    Web,
+    WebText,
+}
+
+impl Kind {
+    /// That of a call with this head; none where it is that of something else.
+    pub fn of(map: &HeaderMap) -> Option<Kind> {
+        let rest = map.get(header::CONTENT_TYPE)?.as_bytes().strip_prefix(b"application/grpc")?;
+        let (kind, rest) = match rest.strip_prefix(b"-web") {
+            None => (Kind::Grpc, rest),
+            Some(rest) => rest.strip_prefix(b"-text").map_or((Kind::Web, rest), |rest| (Kind::WebText, rest)),
+        };
+        matches!(rest.first(), None | Some(b'+' | b';')).then_some(kind)
+    }
+
+    fn media_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Kind::Grpc => "application/grpc",
+            Kind::Web => "application/grpc-web",
+            Kind::WebText => "application/grpc-web-text",
+        })
+    }
 }
 
 /// How long the client waits; none where it does not say, or nothing that has a meaning.
@@ -51,8 +74,8 @@ pub fn of_http(status: StatusCode) -> u32 {
 }
 
 /// Makes the head of an answer one that has no body and tells how the call ended ("Trailers-Only"). Its status is 200.
-pub fn end(headers: &mut HeaderMap, status: u32, message: &[u8]) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+pub fn end(headers: &mut HeaderMap, kind: Kind, status: u32, message: &[u8]) {
+    headers.insert(header::CONTENT_TYPE, kind.media_type());
     headers.insert(STATUS, status.into());
     if !message.is_empty()
         && let Ok(message) = HeaderValue::from_str(&percent_encoded(message))
@@ -89,9 +112,21 @@ mod tests {
 
     #[test]
     fn knows_its_kinds() {
-        let is = |text| is_kind(&HeaderValue::from_static(text));
-        assert!(is("application/grpc") && is("application/grpc+proto") && is("application/grpc;a=b"));
-        assert!(!is("application/grpc-web") && !is("application/grpc-web+proto") && !is("text/plain"));
+        for (text, kind) in [
+            ("application/grpc", Some(Kind::Grpc)),
+            ("application/grpc+proto", Some(Kind::Grpc)),
+            ("application/grpc;a=b", Some(Kind::Grpc)),
+            ("application/grpc-web", Some(Kind::Web)),
+            ("application/grpc-web+proto", Some(Kind::Web)),
+            ("application/grpc-web-text+proto", Some(Kind::WebText)),
+            ("application/grpc-website", None),
+            ("application/grpcs", None),
+            ("text/plain", None),
+        ] {
+            let map = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(text))]);
+            assert_eq!(Kind::of(&map), kind, "{text}");
+        }
+        assert_eq!(Kind::of(&HeaderMap::new()), None);
     }
 
     #[test]
@@ -120,7 +155,7 @@ mod tests {
     #[test]
     fn an_end_has_a_message_that_any_client_reads() {
         let mut map = HeaderMap::new();
-        end(&mut map, 14, "no \u{fc}pstream, 100%\n".as_bytes());
+        end(&mut map, Kind::Grpc, 14, "no \u{fc}pstream, 100%\n".as_bytes());
         assert_eq!(map[STATUS], "14");
         assert_eq!(map[MESSAGE], "no %C3%BCpstream, 100%25%0A");
     }

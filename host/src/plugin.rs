@@ -225,11 +225,11 @@ impl LocalResponse {
         }
     }
 
-    /// Becomes the end of a call of gRPC with this status, whose message is the body, or else the detail.
-    pub fn end_call(&mut self, status: u32) {
+    /// Becomes the end of a call with this status, whose message is the body, or else the detail.
+    pub fn end_call(&mut self, kind: grpc::Kind, status: u32) {
         let body = self.body.replace(Bytes::new());
         let detail = self.detail.as_deref().unwrap_or_default();
-        grpc::end(&mut self.headers, status, body.as_deref().unwrap_or(detail.as_bytes()));
+        grpc::end(&mut self.headers, kind, status, body.as_deref().unwrap_or(detail.as_bytes()));
         self.status = StatusCode::OK;
     }
 }

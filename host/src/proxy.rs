@@ -23,6 +23,7 @@ use http_body::Body as _;
 
 use crate::{
     body::Body,
+    grpc::Kind,
     plugin::{
         LocalResponse,
         chain::Outcome,
@@ -83,6 +84,12 @@ async fn request_phase(journey: &Rc<Journey>, body: Body) -> Result<Body, ProxyE
         Outcome::Respond(local) => return Err(local.into()),
         Outcome::Close => return Err(ProxyError::Closed),
     };
+    if chain.has_request() && exchange.grpc != Some(Kind::Grpc) {
+        // Of what came as something else, as gRPC-Web, a plugin may have made a call of gRPC.
+        let kind = Kind::of(&exchange.request.headers);
+        journey.accepts_trailers.update(|accepts| accepts || kind == Some(Kind::Grpc));
+        exchange.grpc = kind.or(exchange.grpc);
+    }
     if exchange.reroute && !journey.reroute(&mut exchange) {
         return Err(ProxyError::NoRoute);
     }

@@ -7,11 +7,16 @@ use crate::{Error, Result};
 
 /// Reads a config. Errors carry the path of the key: "limits[0].rate: invalid type ...".
 pub(crate) fn read<C: DeserializeOwned>(text: &str) -> Result<C> {
-    match serde_json::from_str(text)? {
-        // `()` is read from null, a struct from the empty object.
-        Value::Null => from_value(Value::Null).or_else(|_| from_value(Value::Object(Default::default()))),
-        value => from_value(value),
-    }
+    let value = match serde_json::from_str(text)? {
+        Value::Null => Value::Object(Default::default()),
+        value => value,
+    };
+    // None is an empty one, which `()` is read from in the form of null.
+    let is_none = value.as_object().is_some_and(|map| map.is_empty());
+    from_value(value).or_else(|error| match is_none {
+        true => from_value(Value::Null).map_err(|_| error),
+        false => Err(error),
+    })
 }
 
 fn from_value<C: DeserializeOwned>(value: Value) -> Result<C> {
@@ -24,7 +29,12 @@ fn from_value<C: DeserializeOwned>(value: Value) -> Result<C> {
 /// JSON Schema (2020-12) of a config.
 #[cfg(any(test, target_family = "wasm"))]
 pub(crate) fn schema<C: schemars::JsonSchema>() -> String {
-    schemars::schema_for!(C).as_value().to_string()
+    let schema = schemars::schema_for!(C);
+    if schema.get("type").is_some_and(|kind| kind == "null") {
+        // `()`: no keys.
+        return r#"{"type":"object","additionalProperties":false}"#.to_string();
+    }
+    schema.as_value().to_string()
 }
 
 #[cfg(test)]
@@ -62,6 +72,10 @@ mod tests {
         }
         assert_eq!(read::<Lenient>("null").unwrap().limit, 0);
         read::<()>("null").unwrap();
+        read::<()>("{}").unwrap();
+        assert!(read::<()>(r#"{"limit": 1}"#).is_err());
+        let schema: Value = serde_json::from_str(&schema::<()>()).unwrap();
+        assert_eq!((&schema["type"], &schema["additionalProperties"]), (&"object".into(), &false.into()));
     }
 
     #[test]

@@ -41,6 +41,9 @@ methods!(Request from request {
     fn append_header(name: &str, value: &[u8]) -> Result<(), Error>;
     fn remove_header(name: &str) -> Result<bool, Error>;
     fn set_body_mode(mode: BodyMode) -> Result<(), Error>;
+    fn trailers() -> Vec<Header>;
+    fn set_trailer(name: &str, value: &[u8]) -> Result<(), Error>;
+    fn remove_trailer(name: &str) -> Result<bool, Error>;
     fn set_upstream(name: &str) -> Result<(), Error>;
     fn client() -> Client;
     fn tls() -> Option<Tls>;
@@ -60,4 +63,7 @@ methods!(Response from response {
     fn append_header(name: &str, value: &[u8]) -> Result<(), Error>;
     fn remove_header(name: &str) -> Result<bool, Error>;
     fn set_body_mode(mode: BodyMode) -> Result<(), Error>;
+    fn trailers() -> Vec<Header>;
+    fn set_trailer(name: &str, value: &[u8]) -> Result<(), Error>;
+    fn remove_trailer(name: &str) -> Result<bool, Error>;
 });

@@ -1,6 +1,6 @@
-//! The header calls that a request and a response have alike, written once.
+//! The calls for headers and trailers that a request and a response have alike, written once.
 
-/// Puts the header methods into the impl of a type with a field `raw`.
+/// Puts these methods into the impl of a type with a field `raw`.
 macro_rules! header_methods {
     ($message:literal) => {
         /// First value of a header; names match in any case.
@@ -98,6 +98,49 @@ macro_rules! header_methods {
         /// ```
         pub fn remove_header(&self, name: &str) -> Result<bool, HostError> {
             Ok(self.raw.remove_header(name)?)
+        }
+
+        /// A copy of all trailers, the fields that come after the body (RFC 9110, section 6.5), names
+        /// in lower case. They are there in the body phase's call with `end`, those of a response also
+        /// afterwards.
+        ///
+        /// ```
+        #[doc = concat!("fn digest(message: &wasmgate_sdk::", $message, ") -> Option<Vec<u8>> {")]
+        ///     let trailers = message.trailers();
+        ///     trailers.into_iter().find_map(|(name, value)| (name == "content-digest").then_some(value))
+        /// }
+        /// ```
+        pub fn trailers(&self) -> Vec<(String, Vec<u8>)> {
+            self.raw.trailers()
+        }
+
+        /// Replaces all values of a trailer. Fields that frame, route or prove something are not sent
+        /// as trailers, and to an HTTP/1.1 peer only those are that the header `trailer` announces.
+        ///
+        /// Errors: as for [`set_header`](Self::set_header); `Immutable` but in the body phase's call
+        /// with `end`.
+        ///
+        /// ```
+        #[doc = concat!("fn end(message: &wasmgate_sdk::", $message, ") -> wasmgate_sdk::Result<()> {")]
+        ///     message.set_trailer("x-checked", "1")?;
+        ///     Ok(())
+        /// }
+        /// ```
+        pub fn set_trailer(&self, name: &str, value: impl AsRef<[u8]>) -> Result<(), HostError> {
+            Ok(self.raw.set_trailer(name, value.as_ref())?)
+        }
+
+        /// Removes all values of a trailer; false where there was none. Errors: `InvalidName`,
+        /// `Forbidden`, `Immutable` as for [`set_trailer`](Self::set_trailer).
+        ///
+        /// ```
+        #[doc = concat!("fn hide(message: &wasmgate_sdk::", $message, ") -> wasmgate_sdk::Result<()> {")]
+        ///     message.remove_trailer("server-timing")?;
+        ///     Ok(())
+        /// }
+        /// ```
+        pub fn remove_trailer(&self, name: &str) -> Result<bool, HostError> {
+            Ok(self.raw.remove_trailer(name)?)
         }
     };
 }

@@ -259,6 +259,34 @@ fn an_emptied_body_is_announced_only_where_one_is_expected() {
 }
 
 #[test]
+fn trailers_pass_plugins_in_any_mode() {
+    let answer = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
+    let asked = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Check\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 2\r\nhi\r\n0\r\nX-Check: 5\r\n\r\n";
+    for (mode, check, sum) in [
+        ("\"none\"", "5", "7"),
+        ("\"stream\"", "5!", "7!"),
+        ("{ buffer = 100 }", "5!", "7!"),
+        ("{ peek = 100 }", "5!", "7!"),
+        // It is not asked about the end.
+        ("{ peek = 1 }", "5", "7"),
+    ] {
+        let upstream = TestUpstream::answering(answer);
+        let config = format!(
+            "request = [{{ body = {mode} }}], request_body = [\"trailers\"], \
+             response = [{{ body = {mode} }}], response_body = [\"trailers\"]"
+        );
+        let gateway = gateway(&upstream, &chain(&[&config]));
+        let mut client = Client::connect(gateway.addr());
+        client.send(asked);
+        let response = client.response();
+        assert_eq!((response.text().as_str(), response.trailers.get("x-sum")), ("ok", Some(sum)), "{mode}");
+        let request = upstream.request();
+        assert_eq!((&request.body[..], request.trailers.get("x-check")), (&b"hi"[..], Some(check)), "{mode}");
+    }
+}
+
+#[test]
 fn a_body_beyond_the_buffer_is_refused() {
     for (side, config) in sides("{ buffer = 4 }", "\"upper\"") {
         let gateway = gateway(&TestUpstream::echo(), &chain(&[&config]));
@@ -405,6 +433,7 @@ fn expected(
         ("request set-upstream", "Unknown"),
         ("request set-header good", open(request_open, "ok")),
         ("request set-body-mode", open(modes && response_open.is_none(), "ok")),
+        ("request set-trailer", open(phase == "request-body" && request_open, "ok")),
         ("request set-var large", open(!log, "TooLarge")),
         ("request set-var good", open(!log, "ok")),
     ];
@@ -414,6 +443,8 @@ fn expected(
             ("response set-header value", open(response_open, "InvalidValue")),
             ("response set-header large", open(response_open, "TooLarge")),
             ("response set-header forbidden", open(response_open, "Forbidden")),
+            ("response set-trailer", open(phase == "response-body" && response_open, "ok")),
+            ("response remove-trailer", open(phase == "response-body" && response_open, "ok")),
             ("response set-status", "InvalidValue"),
             ("response set-status interim", "InvalidValue"),
             ("response set-header good", open(response_open, "ok")),

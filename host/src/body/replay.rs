@@ -186,7 +186,7 @@ mod tests {
     async fn what_was_sent_is_sent_again_and_the_rest_after_it() {
         let replay = Replay::new(pieces(), 3);
         let mut first = replay.body().unwrap();
-        assert_eq!(first.next_chunk().await.unwrap().unwrap(), "a");
+        assert_eq!(first.next_frame().await.unwrap().unwrap().into_data().unwrap(), "a");
         drop(first);
         assert!(!replay.is_whole());
         assert_eq!(replay.body().unwrap().collect(9).await.unwrap(), "abc");
@@ -208,7 +208,7 @@ mod tests {
         for _ in 0..2 {
             let mut body = replay.body().unwrap();
             assert_eq!(body.size_hint().exact(), Some(3));
-            body.next_chunk().await.unwrap().unwrap();
+            body.next_frame().await.unwrap().unwrap();
             assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
         }
         assert!(matches!(Replay::new(Body::Empty, 0).body(), Some(Body::Empty)));

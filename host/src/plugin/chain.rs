@@ -67,6 +67,11 @@ impl Chain {
         self.looks_back
     }
 
+    /// Whether a plugin may change the request's head.
+    pub fn has_request(&self) -> bool {
+        !self.request.is_empty()
+    }
+
     pub fn has_log(&self) -> bool {
         !self.log.is_empty()
     }

@@ -23,7 +23,7 @@ use http::{
 use tokio::time::Instant;
 
 use super::{BodyMode, headers::Refusal, interrupt::Interrupt, rollout};
-use crate::telemetry::trace::Trace;
+use crate::{grpc, telemetry::trace::Trace};
 
 pub use key::cookie;
 
@@ -63,15 +63,15 @@ pub struct State {
     pub route_upstream: Option<Arc<str>>,
     /// When the request came.
     pub begun: Instant,
-    /// It is a call of gRPC.
-    pub is_grpc: bool,
+    /// How it is written, where it is a call of gRPC.
+    pub grpc: Option<grpc::Kind>,
     /// The request's Accept, where its headers went to the upstream.
     pub accept: Option<HeaderValue>,
     pub params: Params,
     /// Chosen by a plugin in place of the route's; a name the proxy knows.
     pub upstream: Option<Arc<str>>,
     pub phase: Phase,
-    /// The head of the phase that runs is all of its message: no body follows.
+    /// Nothing follows in the message of the phase that runs but trailers.
     pub ends: bool,
     /// Trailers of the bodies that have come to their end.
     pub request_trailers: Option<Box<HeaderMap>>,
@@ -280,7 +280,7 @@ impl State {
             reroute: false,
             route_upstream: None,
             begun: Instant::now(),
-            is_grpc: false,
+            grpc: None,
             accept: None,
             params: Params::default(),
             upstream: None,
@@ -365,6 +365,22 @@ impl State {
             Phase::Response | Phase::ResponseBody { open: true } => {
                 self.response.as_mut().ok_or(Refusal::Immutable)
             }
+            _ => Err(Refusal::Immutable),
+        }
+    }
+
+    /// The request's trailers, where they have come and may still be changed.
+    pub fn request_trailers_mut(&mut self) -> Result<&mut HeaderMap, Refusal> {
+        match self.phase {
+            Phase::RequestBody { .. } if self.ends => Ok(self.request_trailers.get_or_insert_default()),
+            _ => Err(Refusal::Immutable),
+        }
+    }
+
+    /// The same of the response.
+    pub fn response_trailers_mut(&mut self) -> Result<&mut HeaderMap, Refusal> {
+        match self.phase {
+            Phase::ResponseBody { .. } if self.ends => Ok(self.response_trailers.get_or_insert_default()),
             _ => Err(Refusal::Immutable),
         }
     }

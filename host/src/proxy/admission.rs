@@ -78,7 +78,7 @@ impl Admission {
             send_target: None,
         };
         let mut state = Box::new(State::new(head, connection.clone(), client_ip));
-        state.is_grpc = present.grpc;
+        state.grpc = present.grpc;
         if let (None, Some(limiter)) = (&refused, snapshot.limiter(door)) {
             refused = limiter.request(client_ip, state.begun.into_std()).err().map(ProxyError::from);
         }

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     body::{Body, Replay},
     config::{self, Choice, Protocol},
-    grpc,
     plugin::{
         exchange::{self, State},
         interrupt::{Interrupt, Ruling},
@@ -66,7 +65,7 @@ pub async fn send(
         Ok(ticket) => ticket,
         Err(refused) => return Err(Box::new(Unanswered { error: refused.into(), letter: Some(letter) })),
     };
-    let Letter { mut request, host } = letter;
+    let Letter { mut request, host, patience } = letter;
     let method = request.method().clone();
     let named = settings.retry.repeats() && request.headers().contains_key(IDEMPOTENCY_KEY);
     let repeats = settings.retry.repeats() && settings.retry.may_repeat(&method, named);
@@ -78,12 +77,12 @@ pub async fn send(
         false => Ask::default(),
     };
     let begun = Instant::now();
-    let patience = if journey.is_grpc { grpc::timeout(request.headers()) } else { None };
     let limit = settings.timeouts.total.into_iter().chain(patience).min();
     let mut sending = Sending {
         journey,
         cluster,
         host,
+        patience,
         method,
         named,
         repeats,
@@ -135,6 +134,7 @@ struct Sending<'a> {
     journey: &'a Journey,
     cluster: &'a Rc<Cluster>,
     host: Host,
+    patience: Option<Duration>,
     method: Method,
     /// It has an Idempotency-Key.
     named: bool,
@@ -350,7 +350,7 @@ impl Sending<'_> {
     }
 
     fn unanswered(self, error: ProxyError, request: Option<Box<Request<Body>>>) -> Box<Unanswered> {
-        let letter = request.map(|request| Letter { request, host: self.host });
+        let letter = request.map(|request| Letter { request, host: self.host, patience: self.patience });
         Box::new(Unanswered { error, letter })
     }
 }

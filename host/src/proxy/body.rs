@@ -141,32 +141,30 @@ enum Side {
 
 /// One plugin, in the mode that it asked for.
 async fn pass(journey: &Rc<Journey>, side: Side, tap: Tap, mut body: Body) -> Result<Body, Stopped> {
-    let (bytes, end, rest) = match tap.mode {
+    let (limit, whole) = match tap.mode {
         BodyMode::Stream => return Ok(Body::boxed(Tapped::new(journey, side, tap.plugin, body, false))),
         BodyMode::Watch => return Ok(Body::boxed(Tapped::new(journey, side, tap.plugin, body, true))),
-        BodyMode::Buffer(limit) => {
-            let bytes = body.collect(limit as usize).await.map_err(Stopped::Broken)?;
-            (bytes, true, None)
-        }
-        BodyMode::Peek(limit) => {
-            let (read, end) = body.read_up_to(limit as usize).await.map_err(Stopped::Broken)?;
-            let mut first = read;
-            let beyond = first.split_off(first.len().min(limit as usize));
-            let end = end && beyond.is_empty();
-            (first, end, Some(Prefixed { first: Some(beyond), rest: body }))
-        }
+        BodyMode::Buffer(limit) => (limit as usize, true),
+        BodyMode::Peek(limit) => (limit as usize, false),
     };
-    let first = match ask(journey, side, tap.plugin, bytes.clone(), end, true, &mut None).await {
+    let mut start = body.read_up_to(limit).await.map_err(Stopped::Broken)?;
+    if whole && !start.whole {
+        return Err(Stopped::Broken(BodyError::TooLarge));
+    }
+    let beyond = start.bytes.split_off(start.bytes.len().min(limit));
+    let (bytes, trailers) = (start.bytes, &mut start.trailers);
+    let first = match ask(journey, side, tap.plugin, bytes.clone(), start.whole, true, trailers).await {
         // Only a stream can be held.
         BodyVerdict::Pass | BodyVerdict::Hold(_) => bytes,
         BodyVerdict::Replace(bytes) => bytes,
         BodyVerdict::Respond(local) => return Err(Stopped::Respond(local)),
         BodyVerdict::Close => return Err(Stopped::Close),
     };
-    Ok(match rest {
-        Some(rest) if !end => Body::boxed(Prefixed { first: Some(first), rest: Body::boxed(rest) }),
-        _ => Body::Full(first),
-    })
+    if start.whole {
+        return Ok(Body::whole(first, start.trailers));
+    }
+    let rest = Body::boxed(Prefixed { first: Some(beyond), rest: body });
+    Ok(Body::boxed(Prefixed { first: Some(first), rest }))
 }
 
 /// `open`: the head of the message was not sent yet. The trailers, if any, are the plugin's to change.
@@ -181,7 +179,8 @@ async fn ask(
 ) -> BodyVerdict {
     let chain = journey.chain();
     let mut exchange = journey.exchange().await;
-    match side {
+    exchange.ends = end;
+    let verdict = match side {
         Side::Request => {
             exchange.phase = Phase::RequestBody { open };
             exchange.request_trailers = trailers.take();
@@ -196,7 +195,9 @@ async fn ask(
             *trailers = exchange.response_trailers.clone();
             verdict
         }
-    }
+    };
+    trailers.take_if(|trailers| trailers.is_empty());
+    verdict
 }
 
 type Asked = Pin<Box<dyn Future<Output = (BodyVerdict, Option<Box<HeaderMap>>)>>>;

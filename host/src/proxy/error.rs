@@ -229,8 +229,8 @@ pub fn upstream_row(error: &pool::Error) -> (StatusCode, &'static str, &'static 
 /// Head and body of a local answer. An error without a body of its own gets one in the form that
 /// the client prefers; one for a client of gRPC becomes the end of its call.
 pub fn render(mut local: LocalResponse, state: &State) -> (ResponseHead, Body) {
-    if local.status.as_u16() >= 400 && state.is_grpc {
-        local.end_call(grpc_status(&local));
+    if let (true, Some(kind)) = (local.status.as_u16() >= 400, state.grpc) {
+        local.end_call(kind, grpc_status(&local));
     }
     let mut headers = local.headers;
     let is_error = local.status.as_u16() >= 400;

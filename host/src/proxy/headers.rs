@@ -79,8 +79,8 @@ pub struct Present {
     /// It has a Content-Length, or a coding that leaves the length open.
     pub length: bool,
     pub coding: bool,
-    /// It is a call of gRPC.
-    pub grpc: bool,
+    /// How it is written, where it is a call of gRPC.
+    pub grpc: Option<grpc::Kind>,
     /// It may ask for another protocol.
     pub upgrade: bool,
 }
@@ -98,7 +98,7 @@ impl Present {
                     present.coding = true;
                     present.length |= !is_chunked(map);
                 }
-                header::CONTENT_TYPE => present.grpc = map.get(name).is_some_and(grpc::is_kind),
+                header::CONTENT_TYPE => present.grpc = grpc::Kind::of(map),
                 header::UPGRADE => {
                     present.hop_by_hop = true;
                     present.upgrade = true;

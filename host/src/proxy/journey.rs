@@ -40,8 +40,8 @@ pub struct Journey {
     pub started: Instant,
     pub bytes_in: Cell<u64>,
     pub bytes_out: Cell<u64>,
-    pub accepts_trailers: bool,
-    pub is_grpc: bool,
+    /// Trailers of the answer find somebody who reads them.
+    pub accepts_trailers: Cell<bool>,
     /// What it asks to go on in.
     pub upgrade: Option<HeaderValue>,
     /// When the request's body last moved on; none while more of it is waited for from the client.
@@ -119,8 +119,7 @@ impl Journey {
             started: admission.state.begun,
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
-            accepts_trailers: admission.accepts_trailers,
-            is_grpc: admission.state.is_grpc,
+            accepts_trailers: Cell::new(admission.accepts_trailers),
             upgrade: admission.upgrade,
             upload: Cell::new(None),
             view,

@@ -89,7 +89,7 @@ async fn send(mirror: &Mirroring, mut copy: Box<Request<Body>>, host: &Host) {
     };
     attempt.answered(response.status());
     let mut body = answer::body(response.into_body(), connection, Some(ticket), begun);
-    let rest = async { while let Some(Ok(_)) = body.next_chunk().await {} };
+    let rest = async { while let Some(Ok(_)) = body.next_frame().await {} };
     let _ = timeout_at(begun + limit, rest).await;
 }
 

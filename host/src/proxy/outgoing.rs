@@ -1,11 +1,13 @@
 //! The request as the upstream gets it.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header, request, uri::PathAndQuery};
 use http_body::Body as _;
 
 use super::{error::ProxyError, forwarded, journey::Journey};
 use crate::{
-    body::Body, config::HostHeader, plugin::exchange::State, snapshot::PathRule, upstream::Endpoint,
+    body::Body, config::HostHeader, grpc, plugin::exchange::State, snapshot::PathRule, upstream::Endpoint,
 };
 
 /// A request on its way to whichever endpoint gets it.
@@ -13,6 +15,8 @@ pub struct Letter {
     /// In a box: it changes hands often on its way.
     pub request: Box<Request<Body>>,
     pub host: Host,
+    /// How long the client of gRPC waits.
+    pub patience: Option<Duration>,
 }
 
 /// What it takes to send the same head again.
@@ -55,6 +59,7 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
     let target = target(state, rule)
         .ok_or(ProxyError::Refused(http::StatusCode::BAD_REQUEST, "The path cannot be rewritten."))?;
     let asked = asked(state);
+    let grpc = state.grpc;
     let head = &mut state.request;
     let chosen = head.send_authority.as_ref().map(|chosen| host_value(chosen.as_str()));
     let (method, version) = (head.method.clone(), head.version);
@@ -80,7 +85,8 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
     }
-    if journey.accepts_trailers {
+    let patience = grpc.and_then(|_| grpc::timeout(&headers));
+    if journey.accepts_trailers.get() {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         // Or those who do not know it would pass it on (RFC 9110, section 10.1.4).
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -90,7 +96,7 @@ pub async fn letter(journey: &Journey, body: Body) -> Result<Letter, ProxyError>
     *request.uri_mut() = target.into();
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
-    Ok(Letter { request, host: Host { asked, chosen } })
+    Ok(Letter { request, host: Host { asked, chosen }, patience })
 }
 
 /// A body of unknown length is sent in chunks; a length that is no longer true goes.

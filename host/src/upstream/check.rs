@@ -76,7 +76,7 @@ where
             }
             let Some(wanted) = body else { return Ok(()) };
             let mut content = response.into_body();
-            let (content, _) = content.read_up_to(MAX_BODY).await.map_err(told)?;
+            let content = content.read_up_to(MAX_BODY).await.map_err(told)?.bytes;
             match memchr::memmem::find(&content, wanted.as_bytes()) {
                 Some(_) => Ok(()),
                 None => Err("the body is another".to_owned()),

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::fields::Fields;
+use super::fields::{Fields, Trailers};
 use crate::LocalResponse;
 use crate::host::types::{BodyMode, Client, Error, Header, Tls};
 use crate::types::is_token;
@@ -93,6 +93,7 @@ pub struct RequestHead {
     pub path_params: Vec<(String, String)>,
     pub route: String,
     pub fields: Fields,
+    pub trailers: Trailers,
     pub body_mode: BodyMode,
     pub upstream: Option<String>,
     pub client: Client,
@@ -105,12 +106,14 @@ pub struct ResponseHead {
     pub status: u16,
     pub from_upstream: bool,
     pub fields: Fields,
+    pub trailers: Trailers,
     pub body_mode: BodyMode,
 }
 
 impl ResponseHead {
     pub fn new(status: u16, from_upstream: bool) -> Self {
-        ResponseHead { status, from_upstream, fields: Fields::default(), body_mode: BodyMode::None }
+        let (fields, trailers) = Default::default();
+        ResponseHead { status, from_upstream, fields, trailers, body_mode: BodyMode::None }
     }
 
     /// Whether the body phase is called for the response to this method (RFC 9110, section 6.4.1).
@@ -141,6 +144,14 @@ impl State {
             Phase::Response | Phase::ResponseBody { sent: false } => Ok(&mut self.response),
             _ => Err(Error::Immutable),
         }
+    }
+
+    fn request_trailers(&mut self) -> Result<&mut Fields> {
+        self.request.trailers.open(matches!(self.phase, Phase::RequestBody { .. }))
+    }
+
+    fn response_trailers(&mut self) -> Result<&mut Fields> {
+        self.response.trailers.open(matches!(self.phase, Phase::ResponseBody { .. }))
     }
 }
 
@@ -236,6 +247,18 @@ impl Request {
             _ => return Err(Error::Immutable),
         }
         Ok(())
+    }
+
+    pub fn trailers(&self) -> Vec<Header> {
+        self.read(|head| head.trailers.copy())
+    }
+
+    pub fn set_trailer(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.0.borrow_mut().request_trailers()?.set(name, value)
+    }
+
+    pub fn remove_trailer(&self, name: &str) -> Result<bool> {
+        self.0.borrow_mut().request_trailers()?.remove(name)
     }
 
     pub fn set_upstream(&self, name: &str) -> Result<()> {
@@ -335,6 +358,18 @@ impl Response {
             _ => return Err(Error::Immutable),
         }
         Ok(())
+    }
+
+    pub fn trailers(&self) -> Vec<Header> {
+        self.read(|head| head.trailers.copy())
+    }
+
+    pub fn set_trailer(&self, name: &str, value: &[u8]) -> Result<()> {
+        self.0.borrow_mut().response_trailers()?.set(name, value)
+    }
+
+    pub fn remove_trailer(&self, name: &str) -> Result<bool> {
+        self.0.borrow_mut().response_trailers()?.remove(name)
     }
 }
 

@@ -72,6 +72,28 @@ impl Fields {
     }
 }
 
+/// The fields after a body.
+#[derive(Clone, Debug, Default)]
+pub struct Trailers {
+    pub fields: Fields,
+    /// The body has come to its end.
+    pub are_there: bool,
+}
+
+impl Trailers {
+    pub fn copy(&self) -> Vec<Header> {
+        if self.are_there { self.fields.copy() } else { Vec::new() }
+    }
+
+    /// The fields, where they are there, in the phase of their body.
+    pub fn open(&mut self, in_phase: bool) -> Result<&mut Fields, Error> {
+        match in_phase && self.are_there {
+            true => Ok(&mut self.fields),
+            false => Err(Error::Immutable),
+        }
+    }
+}
+
 fn check_name(name: &str) -> Result<(), Error> {
     if name.len() > MAX_FIELD {
         return Err(Error::TooLarge);

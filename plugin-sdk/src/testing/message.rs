@@ -1,7 +1,7 @@
 //! What the client and the upstream send in a test.
 
 use super::exchange::{Exchange, Phase, RequestHead, ResponseHead, State};
-use super::fields::Fields;
+use super::fields::{Fields, Trailers};
 use crate::{BodyMode, Client, Tls};
 
 /// A request as the client sends it: over plain HTTP from 127.0.0.1 to "localhost", on the route
@@ -43,6 +43,7 @@ impl Request {
             path_params: Vec::new(),
             route: "test".to_string(),
             fields: Fields::default(),
+            trailers: Trailers::default(),
             body_mode: BodyMode::None,
             upstream: None,
             client: Client {
@@ -118,6 +119,17 @@ impl Request {
     /// ```
     pub fn body_pieces(mut self, pieces: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         self.body = pieces.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a trailer, which the plugin may see when the body has ended.
+    ///
+    /// ```
+    /// let request = wasmgate_sdk::testing::Request::new("PUT", "/x").body("{}").trailer("content-digest", "sha-256=:abc=:");
+    /// # let _ = request;
+    /// ```
+    pub fn trailer(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.head.trailers.fields.receive(name, value.as_ref());
         self
     }
 
@@ -261,6 +273,17 @@ impl Response {
     /// ```
     pub fn body_pieces(mut self, pieces: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         self.body = pieces.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a trailer, which the plugin may see when the body has ended.
+    ///
+    /// ```
+    /// let response = wasmgate_sdk::testing::Response::new(200).body("{}").trailer("grpc-status", "0");
+    /// # let _ = response;
+    /// ```
+    pub fn trailer(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.head.trailers.fields.receive(name, value.as_ref());
         self
     }
 }

@@ -241,7 +241,15 @@ impl<'a, P: Plugin> Run<'a, P> {
             self.end(end, RESPONSE_TOO_LARGE);
         }
         self.log();
+        self.show_trailers();
         self.outcome
+    }
+
+    /// As upstream and client got them, whether the plugin saw them or not.
+    fn show_trailers(&self) {
+        let state = &mut *self.outcome.exchange.state.borrow_mut();
+        state.request.trailers.are_there = true;
+        state.response.trailers.are_there = true;
     }
 
     /// The request's head and body, until the upstream has them.
@@ -262,7 +270,9 @@ impl<'a, P: Plugin> Run<'a, P> {
         self.outcome.sent = sent;
         let body = std::mem::take(&mut self.body);
         let (plugin, request) = (self.plugin, self.outcome.exchange.request());
+        let state = self.outcome.exchange.state.clone();
         deliver(mode, body, &mut self.outcome.request_body, |chunk, end| {
+            state.borrow_mut().request.trailers.are_there = end;
             plugin.on_request_body(&request, chunk, end)
         })?;
         self.outcome.sent = true;
@@ -285,7 +295,9 @@ impl<'a, P: Plugin> Run<'a, P> {
         let body = std::mem::take(&mut self.body);
         let (plugin, request, response) =
             (self.plugin, self.outcome.exchange.request(), self.outcome.exchange.response());
+        let state = self.outcome.exchange.state.clone();
         let delivered = deliver(mode, body, &mut self.outcome.response_body, |chunk, end| {
+            state.borrow_mut().response.trailers.are_there = end;
             plugin.on_response_body(&request, &response, chunk, end)
         });
         self.outcome.cut_off = sent && delivered.is_err();

@@ -61,6 +61,8 @@ enum Action {
     Replace(String),
     /// Pass on the piece in upper case.
     Upper,
+    /// Put an exclamation mark behind each trailer, where they are there.
+    Trailers,
     /// Make calls that the host must refuse, and log how it refused each of them.
     BadCalls,
 }

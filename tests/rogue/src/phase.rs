@@ -89,6 +89,7 @@ impl<'a> Phase<'a> {
             Action::SetAuthority(authority) => self.request()?.set_authority(authority)?,
             Action::SetStatus(status) => self.response()?.set_status(*status)?,
             Action::Body(mode) => self.set_body_mode(mode.mode())?,
+            Action::Trailers => self.mark_trailers()?,
             Action::BadCalls => self.bad_calls()?,
             Action::First(_) | Action::After(_) | Action::When(_) => {}
         }
@@ -145,6 +146,23 @@ impl<'a> Phase<'a> {
         Ok(())
     }
 
+    fn mark_trailers(&self) -> Result<()> {
+        match self.message {
+            Message::RequestBody(request, ..) => {
+                for (name, value) in request.trailers() {
+                    request.set_trailer(&name, [&value[..], b"!"].concat())?;
+                }
+            }
+            Message::ResponseBody(_, response, ..) => {
+                for (name, value) in response.trailers() {
+                    response.set_trailer(&name, [&value[..], b"!"].concat())?;
+                }
+            }
+            _ => return Err(Error::msg("there is no body")),
+        }
+        Ok(())
+    }
+
     fn tell(&self) {
         let (plugin, name) = (self.plugin, self.name);
         match &self.message {
@@ -191,6 +209,7 @@ impl<'a> Phase<'a> {
             ("request set-upstream", request.set_upstream("nowhere")),
             ("request set-header good", request.set_header("x-good", "1")),
             ("request set-body-mode", request.set_body_mode(BodyMode::None)),
+            ("request set-trailer", request.set_trailer("x-early", "1")),
             ("request set-var large", request.set_var("v", vec![0; 70_000])),
             ("request set-var good", request.set_var("good", "1")),
         ];
@@ -200,6 +219,8 @@ impl<'a> Phase<'a> {
                 ("response set-header value", response.set_header("x-ok", "a\0b")),
                 ("response set-header large", response.set_header("x-ok", &long)),
                 ("response set-header forbidden", response.set_header("transfer-encoding", "chunked")),
+                ("response set-trailer", response.set_trailer("x-early", "1")),
+                ("response remove-trailer", response.remove_trailer("x-early").map(|_| ())),
                 ("response set-status", response.set_status(99)),
                 ("response set-status interim", response.set_status(101)),
                 ("response set-header good", response.set_header("x-good", "1")),

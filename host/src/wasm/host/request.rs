@@ -104,6 +104,18 @@ impl request::Host for Host {
         self.change(|state| state.set_body_mode(Phase::Request, mode))
     }
 
+    fn trailers(&mut self) -> Result<Vec<Header>> {
+        Ok(self.exchange()?.request_trailers.as_deref().map(copy).unwrap_or_default())
+    }
+
+    fn set_trailer(&mut self, name: String, value: Vec<u8>) -> Answer<()> {
+        self.change(|state| headers::set(state.request_trailers_mut()?, &name, value))
+    }
+
+    fn remove_trailer(&mut self, name: String) -> Answer<bool> {
+        self.change(|state| headers::remove(state.request_trailers_mut()?, &name))
+    }
+
     fn set_upstream(&mut self, name: String) -> Answer<()> {
         let granted = self.plugin.upstreams.iter().find(|upstream| ***upstream == *name).cloned();
         self.change(|state| state.set_upstream(granted.ok_or(Refusal::Unknown)?))

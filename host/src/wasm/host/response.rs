@@ -75,4 +75,16 @@ impl response::Host for Host {
         let mode = body_mode(mode, &self.plugin.limits);
         self.change(|state| state.set_body_mode(Phase::Response, mode))
     }
+
+    fn trailers(&mut self) -> Result<Vec<Header>> {
+        Ok(self.exchange()?.response_trailers.as_deref().map(copy).unwrap_or_default())
+    }
+
+    fn set_trailer(&mut self, name: String, value: Vec<u8>) -> Answer<()> {
+        self.change(|state| headers::set(state.response_trailers_mut()?, &name, value))
+    }
+
+    fn remove_trailer(&mut self, name: String) -> Answer<bool> {
+        self.change(|state| headers::remove(state.response_trailers_mut()?, &name))
+    }
 }

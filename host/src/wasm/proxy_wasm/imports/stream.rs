@@ -102,7 +102,7 @@ fn send_local_response(
         code: LocalResponse::PLUGIN.into(),
         detail: (!details.is_empty()).then(|| details.into()),
     };
-    if stream.state.as_ref().is_some_and(|state| state.is_grpc) {
+    if stream.state.as_ref().is_some_and(|state| state.grpc == Some(grpc::Kind::Grpc)) {
         for_grpc(&mut local, grpc_status);
     } else if !local.headers.contains_key(header::CONTENT_TYPE) && body_size > 0 {
         local.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -127,5 +127,5 @@ fn for_grpc(local: &mut LocalResponse, grpc_status: u32) {
         // None was given.
         _ => grpc::of_http(local.status),
     };
-    local.end_call(code);
+    local.end_call(grpc::Kind::Grpc, code);
 }
