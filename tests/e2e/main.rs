@@ -43,3 +43,4 @@ mod traces;
 mod unix;
 mod upgrade;
 mod upstream_http2;
+mod web;

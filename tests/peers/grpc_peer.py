@@ -9,6 +9,7 @@ needed to see whether they pass.
 """
 
 import ast
+import collections
 import sys
 import threading
 import time
@@ -67,6 +68,21 @@ def talk(requests, context):
         yield request.upper()
 
 
+def steps(request, context):
+    """Sends each message when there was a `step` for the one before."""
+    for number in range(3):
+        yield str(number).encode()
+        steps.taken[request].acquire(timeout=20)
+
+
+def step(request, context):
+    steps.taken[request].release()
+    return b""
+
+
+steps.taken = collections.defaultdict(lambda: threading.Semaphore(0))
+
+
 def serve():
     server = grpc.server(
         futures.ThreadPoolExecutor(32),
@@ -77,6 +93,8 @@ def serve():
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
         "Wait": grpc.unary_unary_rpc_method_handler(wait),
         "Waits": grpc.unary_unary_rpc_method_handler(waits),
+        "Step": grpc.unary_unary_rpc_method_handler(step),
+        "Steps": grpc.unary_stream_rpc_method_handler(steps),
         "Count": grpc.unary_stream_rpc_method_handler(count),
         "AddUp": grpc.stream_unary_rpc_method_handler(add_up),
         "Talk": grpc.stream_stream_rpc_method_handler(talk),

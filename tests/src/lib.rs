@@ -48,7 +48,7 @@ pub use grpc::{GrpcHealth, GrpcService};
 pub use language::Language;
 pub use load::{Answer, Load, Loading, p99};
 pub use message::{Fields, Head, Reader, Request, Response};
-pub use peer::{Haproxy, Nginx, peer};
+pub use peer::{Haproxy, Nginx, or_skip, peer};
 pub use pipe::Pipe;
 pub use python::{Python, Served};
 pub use recording::{

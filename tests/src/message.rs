@@ -14,6 +14,13 @@ pub struct Head {
     pub fields: Fields,
 }
 
+impl Head {
+    /// The target of a request line.
+    pub fn target(&self) -> &str {
+        self.start.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
 /// What an upstream got.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -70,9 +77,8 @@ impl Request {
         self.head.fields.get(name)
     }
 
-    /// The target of the request line.
     pub fn target(&self) -> &str {
-        self.head.start.split(' ').nth(1).unwrap_or_default()
+        self.head.target()
     }
 }
 
