@@ -109,6 +109,11 @@ impl Acceptor {
         self.config.clone()
     }
 
+    /// Whether a certificate has this name.
+    pub fn knows(&self, name: Option<&str>) -> bool {
+        self.certificates.know(name)
+    }
+
     /// Whether a certificate has the host, but not the one that connections get which ask for `name`.
     pub fn misdirects(&self, name: Option<&str>, host: &str) -> bool {
         self.certificates.misdirect(name, host)

@@ -170,6 +170,34 @@ fn a_listener_with_one_certificate_misdirects_nobody() {
 }
 
 #[test]
+fn strict_sni_lets_in_who_asks_for_a_name_that_a_certificate_has() {
+    let site = Site::new();
+    let b = site.authority.issue(2, &["*.b.test"]);
+    let two = ONE.replace("}]", "}, { cert = \"b.crt\", key = \"b.key\" }]");
+    let gateway = site.gateway(&format!("{two}\nstrict_sni = true"), &[("b", &b)]);
+    for name in ["a.test", "A.test", "x.b.test"] {
+        let mut client = site.connect(&gateway, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(client.ask(name, "/", "").unwrap().text(), "ok", "{name}");
+    }
+    // An address is no name to ask for.
+    for name in ["other.test", "b.test", "x.y.b.test", "127.0.0.1"] {
+        let error = site.connect(&gateway, name).err().unwrap_or_else(|| panic!("{name}")).to_string();
+        assert!(error.contains("UnrecognisedName"), "{name}: {error}");
+    }
+    eventually!(gateway.metric("wasmgate_tls_handshake_failures_total{listener=\"public\"}") == 4.0);
+    let Some(openssl) = peer("openssl") else { return };
+    let address = gateway.addr().to_string();
+    for (version, arguments) in
+        [("-tls1_2", &["-noservername"][..]), ("-tls1_3", &["-servername", "other.test"])]
+    {
+        let fixed = ["s_client", "-connect", &address, version];
+        let output = Command::new(&openssl).args(fixed).args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("unrecognized name"), "{version}: {told}");
+    }
+}
+
+#[test]
 fn requests_come_through_and_upstreams_learn_of_it() {
     let site = Site::new();
     let gateway = site.gateway(ONE, &[]);

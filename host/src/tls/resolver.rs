@@ -40,6 +40,11 @@ impl Certificates {
         all
     }
 
+    /// Whether a certificate has this name, itself or by a wildcard.
+    pub fn know(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| self.of_name(name).into_iter().any(|keys| keys.is_some()))
+    }
+
     /// Whether certificates have this host, and none of them is what a client gets that asks for `name`. An address is never
     /// asked for by name.
     pub fn misdirect(&self, name: Option<&str>, host: &str) -> bool {
