@@ -202,11 +202,13 @@ fn requests_come_through_and_upstreams_learn_of_it() {
     let site = Site::new();
     let gateway = site.gateway(ONE, &[]);
     let mut client = site.connect(&gateway, "a.test").unwrap();
-    for _ in 0..3 {
-        assert_eq!(client.get("/", "").unwrap().text(), "ok");
+    // What a target claims of the scheme is not believed.
+    for target in ["/", "http://a.test/", "https://a.test/"] {
+        assert_eq!(client.get(target, "").unwrap().text(), "ok");
     }
-    let request = site.upstream.requests().remove(0);
-    assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    for request in site.upstream.requests() {
+        assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    }
     assert_eq!(site.upstream.connections(), 1);
     for (arguments, expected) in [
         (&["--tlsv1.2", "--tls-max", "1.2"][..], "ok200"),
