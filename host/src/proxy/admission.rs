@@ -47,6 +47,12 @@ impl Admission {
         {
             refused = refused.or(Some(ProxyError::Misdirected));
         }
+        if present.proves_twice {
+            refused = refused.or(Some(ProxyError::Refused(
+                StatusCode::BAD_REQUEST,
+                "The request has more than one Authorization.",
+            )));
+        }
         if head.method == Method::OPTIONS {
             refused = refused.or_else(|| count_forward(&mut map));
         }

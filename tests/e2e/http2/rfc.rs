@@ -559,6 +559,12 @@ fn messages() -> Vec<Row> {
             of(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
             malformed,
         ),
+        row(
+            "8.2",
+            "two lines of Authorization",
+            with(&[("authorization", "Basic eA=="), ("authorization", "Basic eQ==")]),
+            Status(400),
+        ),
         row("8.3.1", "an authority and another Host", with(&[("host", "b.test")]), Status(400)),
         row(
             "8.3.1",
