@@ -205,6 +205,8 @@ pub struct ListenerTls {
     pub identities: Vec<Identity>,
     /// Made of these, and of what clients have to show.
     pub acceptor: Acceptor,
+    /// Clients have to ask for a name that a certificate has.
+    pub strict_sni: bool,
     /// The upstream is told whom a client's certificate is for.
     pub header: bool,
 }

@@ -83,6 +83,12 @@ impl Entrance {
         let peer = peer.to_canonical();
         self.proxies.iter().any(|network| network.contains(&peer))
     }
+
+    /// Whether requests for this host belong on another connection than one that asked for the certificate of `name`.
+    pub fn misdirects(&self, name: Option<&str>, host: &str) -> bool {
+        let tls = self.tls.as_ref().filter(|tls| tls.identities.len() > 1);
+        tls.is_some_and(|tls| tls.acceptor.misdirects(name, host))
+    }
 }
 
 pub struct RouteSpec {

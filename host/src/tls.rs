@@ -32,6 +32,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 #[derive(Clone, Debug)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
     /// Whose tickets are good here: those that had to show the same.
     terms: Option<Clients>,
 }
@@ -86,11 +87,12 @@ impl Acceptor {
             Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(identities)));
+        let certificates = Arc::new(Certificates::new(identities));
+        let mut config = builder.with_cert_resolver(certificates.clone());
         config.alpn_protocols = PROTOCOLS[usize::from(!http2)..].iter().map(|name| name.to_vec()).collect();
         config.ticketer = Ticketer::new().map_err(other)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Acceptor { config: Arc::new(config), terms: clients })
+        Ok(Acceptor { config: Arc::new(config), certificates, terms: clients })
     }
 
     /// Takes the tickets of the one before, unless clients had to show something else for them.
@@ -100,11 +102,21 @@ impl Acceptor {
         }
         let mut config = (*self.config).clone();
         config.ticketer = before.config.ticketer.clone();
-        Acceptor { config: Arc::new(config), terms: self.terms.clone() }
+        Acceptor { config: Arc::new(config), ..self.clone() }
     }
 
     pub fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    /// Whether a certificate has this name.
+    pub fn knows(&self, name: Option<&str>) -> bool {
+        self.certificates.know(name)
+    }
+
+    /// Whether a certificate has the host, but not the one that connections get which ask for `name`.
+    pub fn misdirects(&self, name: Option<&str>, host: &str) -> bool {
+        self.certificates.misdirect(name, host)
     }
 }
 

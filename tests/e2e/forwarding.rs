@@ -117,6 +117,14 @@ fn nobody_is_believed_by_default() {
 }
 
 #[test]
+fn the_scheme_of_a_target_is_nobody_s() {
+    let upstream = TestUpstream::ok();
+    let gateway = TestGateway::before(&upstream, "");
+    assert_eq!(request(gateway.addr(), "GET", "https://a.test/", "").status, 200);
+    assert_eq!(upstream.request().header("x-forwarded-proto"), Some("http"));
+}
+
+#[test]
 fn a_trusted_proxy_is_believed() {
     let upstream = TestUpstream::ok();
     let gateway = TestGateway::before(&upstream, TRUSTED);

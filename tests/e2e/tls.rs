@@ -98,15 +98,117 @@ fn the_name_decides_which_certificate_is_shown() {
 }
 
 #[test]
+fn a_request_for_another_certificate_is_misdirected() {
+    let site = Site::new();
+    let b = site.authority.issue(2, &["b.test", "both.test", "127.0.0.1"]);
+    let exact = site.authority.issue(3, &["exact.d.test"]);
+    let wild = site.authority.issue(4, &["*.d.test", "both.test"]);
+    let tls = "certificates = [\n\
+        { cert = \"a.crt\", key = \"a.key\" },\n{ cert = \"b.crt\", key = \"b.key\" },\n\
+        { cert = \"wild.crt\", key = \"wild.key\" },\n{ cert = \"exact.crt\", key = \"exact.key\" }]";
+    let gateway = site.gateway(tls, &[("b", &b), ("exact", &exact), ("wild", &wild)]);
+    for (name, host, expected) in [
+        ("a.test", "a.test", 200),
+        ("a.test", "A.test.", 200),
+        ("a.test", "a.test:1", 200),
+        ("a.test", "b.test", 421),
+        ("a.test", "B.TEST.:443", 421),
+        ("a.test", "x.d.test", 421),
+        ("x.d.test", "y.d.test", 200),
+        ("x.d.test", "exact.d.test", 200),
+        ("exact.d.test", "x.d.test", 421),
+        ("b.test", "both.test", 200),
+        ("x.d.test", "both.test", 200),
+        ("exact.d.test", "both.test", 421),
+        // No certificate has these.
+        ("a.test", "other.test", 200),
+        ("a.test", "x.y.d.test", 200),
+        ("a.test", "127.0.0.1", 200),
+        ("a.test", "[::1]", 200),
+    ] {
+        let mut client = site.connect(&gateway, name).unwrap();
+        let answer = client.ask(host, "/", "").unwrap();
+        assert_eq!(answer.status, expected, "{host} on a connection for {name}");
+        if expected == 421 {
+            assert_eq!(answer.code(), "misdirected_request");
+            assert_eq!(client.ask(name, "/", "").unwrap().status, 200, "the connection goes on");
+        }
+    }
+    for version in ["--http1.1", "--http2"] {
+        for (host, expected) in [("b.test", 421), ("a.test", 200), ("other.test", 200)] {
+            let field = format!("Host: {host}");
+            let Some(output) = curl(gateway.addr(), "a.test", &[version, "--header", &field]) else { return };
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(shown.ends_with(&expected.to_string()), "{version} {host}: {output:?}");
+        }
+    }
+    // Who asks for no name was shown the first one.
+    let unnamed = |host: &str| {
+        let program = peer("curl")?;
+        let (url, field) = (format!("https://{}/", gateway.addr()), format!("Host: {host}"));
+        let fixed = ["--silent", "--insecure", "--write-out", "%{http_code}", "--header", &field, &url];
+        let output = Command::new(program).args(fixed).output().unwrap();
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(unnamed("a.test").as_deref(), Some("ok200"));
+    assert!(unnamed("b.test").unwrap().ends_with("421"));
+}
+
+#[test]
+fn a_listener_with_one_certificate_misdirects_nobody() {
+    let site = Site::new();
+    let gateway = site.gateway(ONE, &[]);
+    let mut client = site.connect(&gateway, "a.test").unwrap();
+    assert_eq!(client.ask("b.test", "/", "").unwrap().status, 200);
+    // A second one holds for connections that are there already.
+    let b = site.authority.issue(2, &["b.test"]);
+    put(&gateway.directory(), "b", &b);
+    let two = ONE.replace("}]", "}, { cert = \"b.crt\", key = \"b.key\" }]");
+    gateway.reloads_after(|| gateway.write_config(&site.config(&two)));
+    assert_eq!(client.ask("b.test", "/", "").unwrap().status, 421);
+    assert_eq!(client.ask("a.test", "/", "").unwrap().status, 200);
+}
+
+#[test]
+fn strict_sni_lets_in_who_asks_for_a_name_that_a_certificate_has() {
+    let site = Site::new();
+    let b = site.authority.issue(2, &["*.b.test"]);
+    let two = ONE.replace("}]", "}, { cert = \"b.crt\", key = \"b.key\" }]");
+    let gateway = site.gateway(&format!("{two}\nstrict_sni = true"), &[("b", &b)]);
+    for name in ["a.test", "A.test", "x.b.test"] {
+        let mut client = site.connect(&gateway, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(client.ask(name, "/", "").unwrap().text(), "ok", "{name}");
+    }
+    // An address is no name to ask for.
+    for name in ["other.test", "b.test", "x.y.b.test", "127.0.0.1"] {
+        let error = site.connect(&gateway, name).err().unwrap_or_else(|| panic!("{name}")).to_string();
+        assert!(error.contains("UnrecognisedName"), "{name}: {error}");
+    }
+    eventually!(gateway.metric("wasmgate_tls_handshake_failures_total{listener=\"public\"}") == 4.0);
+    let Some(openssl) = peer("openssl") else { return };
+    let address = gateway.addr().to_string();
+    for (version, arguments) in
+        [("-tls1_2", &["-noservername"][..]), ("-tls1_3", &["-servername", "other.test"])]
+    {
+        let fixed = ["s_client", "-connect", &address, version];
+        let output = Command::new(&openssl).args(fixed).args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("unrecognized name"), "{version}: {told}");
+    }
+}
+
+#[test]
 fn requests_come_through_and_upstreams_learn_of_it() {
     let site = Site::new();
     let gateway = site.gateway(ONE, &[]);
     let mut client = site.connect(&gateway, "a.test").unwrap();
-    for _ in 0..3 {
-        assert_eq!(client.get("/", "").unwrap().text(), "ok");
+    // What a target claims of the scheme is not believed.
+    for target in ["/", "http://a.test/", "https://a.test/"] {
+        assert_eq!(client.get(target, "").unwrap().text(), "ok");
     }
-    let request = site.upstream.requests().remove(0);
-    assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    for request in site.upstream.requests() {
+        assert_eq!(request.header("x-forwarded-proto"), Some("https"));
+    }
     assert_eq!(site.upstream.connections(), 1);
     for (arguments, expected) in [
         (&["--tlsv1.2", "--tls-max", "1.2"][..], "ok200"),

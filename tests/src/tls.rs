@@ -164,7 +164,12 @@ impl TlsClient {
 
     /// A GET with these fields, which are lines that end in CRLF.
     pub fn get(&mut self, target: &str, fields: &str) -> io::Result<Response> {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
+        self.ask("a.test", target, fields)
+    }
+
+    /// The same of another host.
+    pub fn ask(&mut self, host: &str, target: &str, fields: &str) -> io::Result<Response> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
         self.stream.lock().write_all(request.as_bytes())?;
         self.reader.response("GET")
     }

@@ -23,6 +23,7 @@ mod split;
 mod tests;
 mod tls;
 mod tree;
+mod upgrade;
 
 use std::{
     fs,

@@ -12,7 +12,7 @@ use http::{
 pub use super::target::read_target;
 use super::{error::ProxyError, forwarded, headers::Present, tunnel};
 use crate::{
-    plugin::exchange::{Connection, Params, RequestHead, State},
+    plugin::exchange::{Connection, Params, RequestHead, State, Tls},
     router::Query,
     snapshot::Snapshot,
 };
@@ -42,6 +42,17 @@ impl Admission {
         let (authority, target) =
             target.unwrap_or_else(|_| (Authority::from_static("-"), PathAndQuery::from_static("/")));
         refused = refused.or_else(|| within_limits(&map, &head.uri, snapshot));
+        if let Some(tls) = &connection.tls
+            && is_misdirected(&authority, tls, snapshot, door)
+        {
+            refused = refused.or(Some(ProxyError::Misdirected));
+        }
+        if present.proves_twice {
+            refused = refused.or(Some(ProxyError::Refused(
+                StatusCode::BAD_REQUEST,
+                "The request has more than one Authorization.",
+            )));
+        }
         if head.method == Method::OPTIONS {
             refused = refused.or_else(|| count_forward(&mut map));
         }
@@ -136,6 +147,16 @@ fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<Prox
         return Some(ProxyError::UriTooLong);
     }
     (map.len() > limits.header_count).then_some(ProxyError::HeadersTooLarge)
+}
+
+/// Whether the connection was shown a certificate without this host, which another one of the listener has (RFC 9110,
+/// section 15.5.20).
+fn is_misdirected(authority: &Authority, tls: &Tls, snapshot: &Snapshot, door: u32) -> bool {
+    let (host, name) = (authority.host(), tls.sni.as_deref());
+    if name.is_some_and(|name| name.eq_ignore_ascii_case(host)) {
+        return false;
+    }
+    snapshot.entrance(door).is_some_and(|entrance| entrance.misdirects(name, host))
 }
 
 /// 100-continue is met by reading the body; nothing else can be (RFC 9110, section 10.1.1).

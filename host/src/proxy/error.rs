@@ -34,6 +34,8 @@ pub enum ProxyError {
     TooManyRequests(Duration),
     /// More connections than a client may have.
     TooManyConnections,
+    /// The host has another certificate than the connection.
+    Misdirected,
     NoRoute,
     /// One of its plugins could not be loaded.
     RouteDisabled,
@@ -143,6 +145,11 @@ impl ProxyError {
             E::TooManyConnections => {
                 (S::SERVICE_UNAVAILABLE, "too_many_connections", "The client has too many connections.")
             }
+            E::Misdirected => (
+                S::MISDIRECTED_REQUEST,
+                "misdirected_request",
+                "The host has another certificate than this connection.",
+            ),
             E::NoRoute => (S::NOT_FOUND, "route_not_found", "No route matches the request."),
             E::RouteDisabled => (S::SERVICE_UNAVAILABLE, "route_disabled", "The route is out of order."),
             E::UriTooLong => (S::URI_TOO_LONG, "uri_too_long", "The target is too long."),

@@ -73,6 +73,8 @@ pub struct Present {
     pub claims: bool,
     pub via: bool,
     pub expect: bool,
+    /// It has more than one line of Authorization: who proves one thing to a plugin and another one to the upstream.
+    pub proves_twice: bool,
     pub trailers: bool,
     /// It announces trailers of its own.
     pub trailer: bool,
@@ -104,6 +106,7 @@ impl Present {
                     present.upgrade = true;
                 }
                 header::VIA => present.via = true,
+                header::AUTHORIZATION => present.proves_twice = map.get_all(name).iter().nth(1).is_some(),
                 header::EXPECT => present.expect = true,
                 header::TRAILER => present.trailer = true,
                 header::TE => {
@@ -207,6 +210,15 @@ fn has_token(map: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_proves_two_things_is_known() {
+        let mut map = HeaderMap::new();
+        for proves_twice in [false, true, true] {
+            map.append(header::AUTHORIZATION, HeaderValue::from_static("Basic eA=="));
+            assert_eq!(Present::of(&map), Present { proves_twice, ..Present::default() });
+        }
+    }
 
     #[test]
     fn strips_what_belongs_to_the_connection() {

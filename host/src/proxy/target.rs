@@ -20,7 +20,8 @@ pub fn read_target(
     if *method == Method::CONNECT || *method == Method::TRACE {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "This method is not served."));
     }
-    if uri.authority().is_some() && !matches!(uri.scheme_str(), Some("http" | "https")) {
+    let is_http = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    if uri.authority().is_some() && !uri.scheme_str().is_some_and(is_http) {
         return Err(bad("The target is neither a path nor a URL of HTTP."));
     }
     let authority = read_authority(uri, version, map)?;

@@ -3,9 +3,9 @@
 use std::io;
 
 use http::HeaderValue;
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::{ProtocolVersion, ServerConnection, server::Acceptor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use super::{Door, connection::Line, socket::Socket, watch::Watch};
 use crate::{config::ListenerTls, plugin::exchange, tls};
@@ -13,6 +13,10 @@ use crate::{config::ListenerTls, plugin::exchange, tls};
 /// For those who take the listener for one that speaks in the clear; as nginx does.
 const IN_THE_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 47\r\n\r\nThis is a port for HTTPS: it does not take HTTP";
+
+/// A record with the fatal alert unrecognized_name (RFC 6066, section 3). The library knows only access_denied for who gets
+/// no certificate, which says nothing of the name.
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 impl Line for TlsStream<Socket> {
     fn socket(&self) -> &Socket {
@@ -47,18 +51,29 @@ pub async fn handshake(
     }
 }
 
-async fn accept(mut socket: Socket, tls: &ListenerTls) -> io::Result<TlsStream<Socket>> {
+async fn accept(socket: Socket, tls: &ListenerTls) -> io::Result<TlsStream<Socket>> {
     // A record of a handshake begins with 22 (RFC 8446, section 5.1), a method with a letter.
     let mut first = [0];
     socket.peek(&mut first).await?;
     if first[0].is_ascii_alphabetic() {
-        socket.write_all(IN_THE_CLEAR).await?;
-        socket.shutdown().await?;
-        // Closing with bytes unread could take the answer back.
-        let _ = socket.read(&mut [0; 4096]).await;
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks HTTP in the clear"));
+        return refuse(socket, IN_THE_CLEAR, "it speaks HTTP in the clear").await;
     }
-    TlsAcceptor::from(tls.acceptor.config()).accept(socket).await
+    if !tls.strict_sni {
+        return TlsAcceptor::from(tls.acceptor.config()).accept(socket).await;
+    }
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    match tls.acceptor.knows(begun.client_hello().server_name()) {
+        true => begun.into_stream(tls.acceptor.config()).await,
+        false => refuse(begun.io, UNRECOGNIZED_NAME, "no certificate has the name that it asks for").await,
+    }
+}
+
+async fn refuse<T>(mut socket: Socket, answer: &[u8], why: &'static str) -> io::Result<T> {
+    socket.write_all(answer).await?;
+    socket.shutdown().await?;
+    // Closing with bytes unread could take the answer back.
+    let _ = socket.read(&mut [0; 4096]).await;
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 /// What was agreed with the client, and what it has shown.

@@ -1,6 +1,6 @@
 //! Which certificate a client gets: that of the name it asks for, that of a wildcard, or the first one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use rustls::{
     SignatureScheme,
@@ -10,14 +10,16 @@ use rustls::{
 
 use super::Identity;
 
+type Keys = Vec<Arc<CertifiedKey>>;
+
 #[derive(Debug)]
 pub struct Certificates {
     /// By name. Several have the same where their keys are of different kinds.
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    exact: HashMap<String, Keys>,
     /// By what follows the star and the dot.
-    wildcards: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    wildcards: HashMap<String, Keys>,
     /// The first identity, and those with the same names.
-    default: Vec<Arc<CertifiedKey>>,
+    default: Keys,
 }
 
 impl Certificates {
@@ -38,14 +40,35 @@ impl Certificates {
         all
     }
 
-    fn of_name(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
-        let name = name.to_ascii_lowercase();
-        let wildcard = || self.wildcards.get(name.split_once('.')?.1);
-        self.exact.get(&name).or_else(wildcard)
+    /// Whether a certificate has this name, itself or by a wildcard.
+    pub fn know(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| self.of_name(name).into_iter().any(|keys| keys.is_some()))
+    }
+
+    /// Whether certificates have this host, and none of them is what a client gets that asks for `name`. An address is never
+    /// asked for by name.
+    pub fn misdirect(&self, name: Option<&str>, host: &str) -> bool {
+        let shown = self.shown_for(name);
+        let is_shown = |key| shown.iter().any(|shown| Arc::ptr_eq(shown, key));
+        let mut good = self.of_name(host).into_iter().flatten().flatten().peekable();
+        good.peek().is_some() && !good.any(is_shown) && host.parse::<IpAddr>().is_err()
+    }
+
+    /// Those with the name itself, and those with a wildcard for it.
+    fn of_name(&self, name: &str) -> [Option<&Keys>; 2] {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let wildcards = name.split_once('.').and_then(|(_, suffix)| self.wildcards.get(suffix));
+        [self.exact.get(&name), wildcards]
+    }
+
+    /// Which of them it is depends on the kinds of keys that the client knows.
+    fn shown_for(&self, name: Option<&str>) -> &Keys {
+        let found = name.and_then(|name| self.of_name(name).into_iter().flatten().next());
+        found.unwrap_or(&self.default)
     }
 
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let candidates = name.and_then(|name| self.of_name(name)).unwrap_or(&self.default);
+        let candidates = self.shown_for(name);
         let able = candidates.iter().find(|candidate| candidate.key.choose_scheme(schemes).is_some());
         able.or(candidates.first()).cloned()
     }

@@ -56,6 +56,19 @@ fn what_belongs_to_the_connection_stays() {
     assert!(got.iter().all(|(name, _)| name == "te" || name == "connection"), "{got:?}");
 }
 
+/// Whatever a client says, the scheme is its connection's.
+#[test]
+fn a_claimed_scheme_is_nobody_s() {
+    let upstream = TestUpstream::ok();
+    let gateway = TestGateway::before(&upstream, "");
+    let mut client = FrameClient::connect(gateway.addr());
+    let mut fields = pseudo("GET", "/");
+    fields[1].1 = "https";
+    client.send(frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, block(fields)));
+    assert_eq!(client.answer(1).status, 200);
+    assert_eq!(upstream.request().header("x-forwarded-proto"), Some("http"));
+}
+
 #[test]
 fn one_length_is_told_however_often_it_came() {
     let upstream = TestUpstream::echo();

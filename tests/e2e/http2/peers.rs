@@ -136,6 +136,18 @@ fn nghttp() {
 }
 
 #[test]
+fn nghttp_claims_another_scheme() {
+    let upstream = TestUpstream::ok();
+    let (_, gateway) = secured(&upstream, "");
+    let url = format!("https://{}/", gateway.addr());
+    let arguments = ["--verbose", "--header", ":scheme: http", "--header", ":authority: a.test", &url];
+    let Some(output) = run("nghttp", &arguments) else { return };
+    let text = text(&output);
+    assert!(text.contains(":scheme: http\n") && text.contains(":status: 200"), "{text}");
+    assert_eq!(upstream.request().header("x-forwarded-proto"), Some("https"));
+}
+
+#[test]
 fn h2load() {
     let gateway = TestGateway::before(&TestUpstream::ok(), "");
     let url = format!("http://{}/", gateway.addr());

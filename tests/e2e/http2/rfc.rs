@@ -518,9 +518,52 @@ fn messages() -> Vec<Row> {
         ),
         row(
             "8.3.1",
+            "a scheme that is not one of HTTP",
+            of(&[(":method", "GET"), (":scheme", "ftp"), (":authority", "a"), (":path", "/never")]),
+            Status(400),
+        ),
+        row(
+            "8.3.1",
+            "the same with Host in place of an authority",
+            of(&[(":method", "GET"), (":scheme", "ftp"), (":path", "/"), ("host", "a")]),
+            Status(400),
+        )
+        .but(Status(200), "the library drops it; the connection's scheme is what counts"),
+        row(
+            "8.3.1",
+            "a scheme that is none",
+            of(&[(":method", "GET"), (":scheme", "ht tp"), (":authority", "a"), (":path", "/never")]),
+            malformed,
+        ),
+        row(
+            "8.3.1",
+            "an empty scheme",
+            of(&[(":method", "GET"), (":scheme", ""), (":authority", "a"), (":path", "/never")]),
+            Status(400),
+        ),
+        row(
+            "8.3.1",
+            "https in the clear",
+            of(&[(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/")]),
+            Status(200),
+        ),
+        row(
+            "8.3.1",
+            "a scheme in upper case",
+            of(&[(":method", "GET"), (":scheme", "HTTP"), (":authority", "a"), (":path", "/")]),
+            Status(200),
+        ),
+        row(
+            "8.3.1",
             "no path",
             of(&[(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
             malformed,
+        ),
+        row(
+            "8.2",
+            "two lines of Authorization",
+            with(&[("authorization", "Basic eA=="), ("authorization", "Basic eQ==")]),
+            Status(400),
         ),
         row("8.3.1", "an authority and another Host", with(&[("host", "b.test")]), Status(400)),
         row(

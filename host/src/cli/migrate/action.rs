@@ -13,6 +13,7 @@ use super::{
     resilience::literal_host,
     split::Shares,
     tree::Table,
+    upgrade::Upgrades,
 };
 
 /// Envoy's own.
@@ -31,6 +32,8 @@ pub struct Action {
     /// Those that are closest to the action.
     pub changes: Changes,
     pub respond: Option<Use>,
+    /// Of what is forwarded.
+    pub upgrades: Option<Upgrades>,
 }
 
 /// None where nothing of wasmgate does the same.
@@ -69,6 +72,7 @@ fn forward(mut table: Table, path: &Path, above: &Policies, upstreams: &mut Upst
         split: (!branches.is_empty()).then_some(Split { sticky, branches }),
         mirror: mirror.unwrap_or_default(),
         changes: shares.changes,
+        upgrades: Some(Upgrades::take(&mut table)),
         ..Action::default()
     };
     action.rewrite(&mut table, path);

@@ -124,15 +124,19 @@ impl Cluster {
         let upstream = &mut cluster.upstream;
         let connect = table.time("connect_timeout").map(output::duration);
         upstream.timeouts.extend(connect.map(|connect| ("connect", connect)));
+        let mut is_secured = false;
         if let Some(mut socket) = table.table("transport_socket") {
+            is_secured = matches!(socket.kind(), "UpstreamTlsContext" | "tls");
             match socket.kind() {
                 "RawBuffer" => socket.skip(&["name", "typed_config"]),
                 _ => socket.leave("TLS; write `tls` of the upstream, to which requests go in the clear now"),
             }
         }
-        let options = table.table("typed_extension_protocol_options");
-        let idle = options.and_then(idle_timeout).map(output::duration);
-        upstream.keep_alive.extend(idle.map(|idle| ("idle", idle)));
+        // Without a choice it is HTTP/1.1, also here.
+        upstream.protocol = table.table("http2_protocol_options").map(|_| "h2");
+        if let Some(options) = table.table("typed_extension_protocol_options") {
+            protocol_options(options, is_secured, upstream);
+        }
         let endpoints = table.table("load_assignment").map(endpoint::read).unwrap_or_default();
         cluster.lookup = lookup.filter(|_| endpoints.have_names());
         let Endpoints { all, health_port } = endpoints;
@@ -190,12 +194,39 @@ fn wanting(mut upstream: Upstream, hash: Option<&Keys>, want: Want) -> Upstream 
     upstream
 }
 
-/// How long idle connections are kept. The default of the other options is HTTP/1.1, which is spoken here.
-fn idle_timeout(mut options: Table) -> Option<Duration> {
-    let mut options = options.table("envoy.extensions.upstreams.http.v3.HttpProtocolOptions")?;
+/// What is spoken to it, and how long idle connections are kept.
+fn protocol_options(mut options: Table, is_secured: bool, upstream: &mut Upstream) {
+    let Some(mut options) = options.table("envoy.extensions.upstreams.http.v3.HttpProtocolOptions") else {
+        return;
+    };
     options.skip(&["@type"]);
+    upstream.protocol = protocol(&mut options, is_secured);
+    let common = options.table("common_http_protocol_options");
+    let idle = common.and_then(|mut common| common.time("idle_timeout")).map(output::duration);
+    upstream.keep_alive.extend(idle.map(|idle| ("idle", idle)));
+}
+
+fn protocol(options: &mut Table, is_secured: bool) -> Option<&'static str> {
     if let Some(mut explicit) = options.table("explicit_http_config") {
         explicit.skip_if("http_protocol_options", &["{}"]);
+        return explicit.table("http2_protocol_options").map(|_| "h2");
     }
-    options.table("common_http_protocol_options")?.time("idle_timeout")
+    // In the clear there is nothing by which it could be agreed.
+    if !is_secured {
+        return None;
+    }
+    let mut chosen = options.table("auto_config");
+    if chosen.is_none() {
+        chosen = options.table("use_downstream_protocol_config");
+        if let Some(chosen) = &chosen {
+            chosen
+                .notes()
+                .caution(chosen.path(), "it is what the upstream chooses, whatever the client speaks");
+        }
+    }
+    let mut chosen = chosen?;
+    for version in ["http_protocol_options", "http2_protocol_options"] {
+        chosen.skip_if(version, &["{}"]);
+    }
+    Some("auto")
 }

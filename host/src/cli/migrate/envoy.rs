@@ -14,6 +14,7 @@ use super::{
     route::{self, Scope, VirtualHost},
     tls,
     tree::{Notes, Table},
+    upgrade::Upgrades,
 };
 use crate::config::{KeyPath, Node};
 
@@ -78,9 +79,10 @@ impl Migration {
         table.skip_if("normalize_path", &["true"]);
         table.skip_if("use_remote_address", &["true"]);
         let filters = self.plugins.uses(table.tables("http_filters"));
+        let upgrades = Upgrades::take(&mut table);
         if let Some(routes) = table.table("route_config") {
             let (upstreams, names) = (&mut self.upstreams, &mut self.route_names);
-            let mut scope = Scope { listener, filters: &filters, upstreams, names };
+            let mut scope = Scope { listener, filters: &filters, upgrades: &upgrades, upstreams, names };
             let hosts = route::read(routes, &mut scope);
             if hosts.iter().map(|host| host.routes.len()).sum::<usize>() > 1 {
                 self.plugins.reroute(&filters);

@@ -71,6 +71,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub timeouts: Keys,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -114,6 +116,8 @@ pub struct Route {
     pub rewrite: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<Use>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrades: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]

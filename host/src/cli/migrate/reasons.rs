@@ -25,7 +25,7 @@ pub fn of(key: &str) -> &'static str {
         "case_sensitive" => "paths match as they are written; a regular expression can begin with `(?i)`",
         "cluster_header" => "a cluster that the request names; a route has a fixed upstream",
         "cipher_suites" | "ecdh_curves" | "signature_algorithms" => "what the TLS library chooses by itself",
-        "codec_type" => "clients are answered over HTTP/1.1 only",
+        "codec_type" => "HTTP/1.1 and HTTP/2 are spoken; `http2 = false` of a listener leaves HTTP/1.1",
         "common_http_protocol_options"
         | "stream_idle_timeout"
         | "request_timeout"
@@ -83,8 +83,10 @@ pub fn of(key: &str) -> &'static str {
             "a Host made from the request; the `host` of an upstream is fixed"
         }
         "idle_timeout" => "how long a request may be silent; see timeouts.read of upstreams",
-        "http2_protocol_options" | "http3_protocol_options" | "auto_config" => {
-            "HTTP/2 or HTTP/3; requests come and go over HTTP/1.1"
+        "http2_protocol_options" => "how HTTP/2 is spoken; see `streams` of [limits]",
+        "http3_protocol_options" => "HTTP/3; requests come and go over HTTP/1.1 and HTTP/2",
+        "auto_config" | "use_downstream_protocol_config" => {
+            "a protocol that is chosen; in the clear it is the `protocol` of the upstream"
         }
         "lb_policy" | "load_balancing_policy" => "a way to choose endpoints that `balance` does not have",
         "lb_subset_config" | "metadata_match" => "endpoints of one kind; write an upstream for them",
@@ -152,7 +154,7 @@ pub fn of(key: &str) -> &'static str {
         "typed_per_filter_config" | "per_filter_config" => {
             "a filter's config for a part of the routes; write it as the `config` of the plugin in these routes"
         }
-        "upgrade_configs" => "upgrades such as WebSocket, which wasmgate does not pass on",
+        "upgrade_configs" => "protocols that requests go on in; see `upgrades` of routes",
         "use_hostname_for_hashing" => "what an endpoint is known by: its address and its name",
         "xff_num_trusted_hops" | "use_remote_address" | "original_ip_detection_extensions" => {
             "which proxies in front are trusted; see [forwarded]"

@@ -119,7 +119,8 @@ fn probe(check: &mut Table, cluster: &str) -> Option<Keys> {
 
 fn http_probe(http: &mut Table, cluster: &str) -> Keys {
     let mut keys = Keys::from([("kind", json!("http"))]);
-    http.skip_if("codec_client_type", &["HTTP1"]);
+    // A check speaks what requests do.
+    http.skip_if("codec_client_type", &["HTTP1", "HTTP2"]);
     let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"];
     let method = http.take("method", |method| methods.into_iter().find(|known| method == known));
     keys.extend(method.map(|method| ("method", json!(method))));

@@ -11,6 +11,7 @@ use super::{
     output::{Match, Route, Use},
     policy::Policies,
     tree::Table,
+    upgrade::Upgrades,
 };
 use crate::{config::KeyPath, router::HostPattern};
 
@@ -28,6 +29,7 @@ pub struct Scope<'a> {
     pub listener: &'a str,
     /// The listener's filters.
     pub filters: &'a [Use],
+    pub upgrades: &'a Upgrades,
     pub upstreams: &'a mut Upstreams,
     pub names: &'a mut Names,
 }
@@ -146,5 +148,6 @@ fn route(mut table: Table, name: String, above: &Above, scope: &mut Scope) -> Op
         strip_prefix: action.strip_prefix,
         rewrite: action.rewrite,
         plugins,
+        upgrades: action.upgrades.and_then(|own| own.or(scope.upgrades).allowed()),
     })
 }

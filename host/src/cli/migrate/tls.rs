@@ -16,6 +16,7 @@ pub fn listener(mut socket: Table) -> Option<Keys> {
     socket.skip(&["name"]);
     let mut context = socket.table("typed_config")?;
     context.skip(&["@type"]);
+    let required_at = context.at("require_client_certificate");
     let required = context.flag("require_client_certificate").unwrap_or(false);
     let common = context.table("common_tls_context");
     let Some(mut common) = common else {
@@ -53,6 +54,9 @@ pub fn listener(mut socket: Table) -> Option<Keys> {
                     .left(&path, "clients are not asked for a certificate: no file has the authorities");
             }
         }
+    }
+    if required && !keys.contains_key("clients") {
+        context.notes().left(&required_at, "clients without a certificate are let in, too");
     }
     // What is spoken in it is the listener's to know.
     common.skip(&["alpn_protocols"]);

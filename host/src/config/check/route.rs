@@ -108,9 +108,10 @@ impl Check<'_> {
         if upstream.is_some() && split.is_some() {
             self.fault(&path.key("upstream"), "`upstream` and `split` exclude each other");
         }
-        let fallback = raw.fallback.map(|name| self.upstream_named(&path.key("fallback"), &name));
-        if fallback.is_some() && fallback == upstream {
-            self.fault(&path.key("fallback"), "this is the upstream that it is to stand in for");
+        let fallback_path = path.key("fallback");
+        let fallback = raw.fallback.as_ref().map(|name| self.upstream_named(&fallback_path, name));
+        if fallback.is_some() && raw.fallback == raw.upstream && !self.has_problem_within(&fallback_path) {
+            self.fault(&fallback_path, "this is the upstream that it is to stand in for");
         }
         let mirror = raw.mirror.and_then(|raw| self.mirror(&path.key("mirror"), raw));
         let rewrite = self.rewrite(path, (&raw.strip_prefix, &raw.rewrite), paths);

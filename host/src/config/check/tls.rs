@@ -29,7 +29,7 @@ impl Check<'_> {
         }
         let acceptor = Acceptor::new(&identities, raw.min_version.into(), http2, clients);
         let acceptor = acceptor.map_err(|wrong| self.wrong(path, &authorities, wrong)).ok()?;
-        Some(ListenerTls { identities, acceptor, header })
+        Some(ListenerTls { identities, acceptor, strict_sni: raw.strict_sni, header })
     }
 
     pub(super) fn upstream_tls(&mut self, path: &KeyPath, raw: raw::UpstreamTls) -> Option<Connector> {

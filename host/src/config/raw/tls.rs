@@ -16,6 +16,9 @@ pub struct ListenerTls {
     /// The oldest version that is spoken: "1.2" or "1.3".
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// Only who asks for a name that a certificate has gets one: for all others the handshake ends with unrecognized_name.
+    #[serde(default)]
+    pub strict_sni: bool,
     /// Asks clients for a certificate. Default: nobody is asked.
     pub clients: Option<ClientCertificates>,
 }
