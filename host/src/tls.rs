@@ -115,7 +115,7 @@ impl Acceptor {
     }
 
     /// Whether a certificate has the host, but not the one that connections get which ask for `name`.
-    pub fn misdirects(&self, name: Option<&str>, host: &str) -> bool {
+    pub fn misdirects(&self, name: &str, host: &str) -> bool {
         self.certificates.misdirect(name, host)
     }
 }

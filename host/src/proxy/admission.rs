@@ -150,10 +150,10 @@ fn within_limits(map: &HeaderMap, uri: &Uri, snapshot: &Snapshot) -> Option<Prox
 }
 
 /// Whether the connection was shown a certificate without this host, which another one of the listener has (RFC 9110,
-/// section 15.5.20).
+/// section 15.5.20). A client that asked for no name did not choose.
 fn is_misdirected(authority: &Authority, tls: &Tls, snapshot: &Snapshot, door: u32) -> bool {
-    let (host, name) = (authority.host(), tls.sni.as_deref());
-    if name.is_some_and(|name| name.eq_ignore_ascii_case(host)) {
+    let (host, Some(name)) = (authority.host(), tls.sni.as_deref()) else { return false };
+    if name.eq_ignore_ascii_case(host) {
         return false;
     }
     snapshot.entrance(door).is_some_and(|entrance| entrance.misdirects(name, host))

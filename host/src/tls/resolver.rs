@@ -47,8 +47,8 @@ impl Certificates {
 
     /// Whether certificates have this host, and none of them is what a client gets that asks for `name`. An address is never
     /// asked for by name.
-    pub fn misdirect(&self, name: Option<&str>, host: &str) -> bool {
-        let shown = self.shown_for(name);
+    pub fn misdirect(&self, name: &str, host: &str) -> bool {
+        let shown = self.shown_for(Some(name));
         let is_shown = |key| shown.iter().any(|shown| Arc::ptr_eq(shown, key));
         let mut good = self.of_name(host).into_iter().flatten().flatten().peekable();
         good.peek().is_some() && !good.any(is_shown) && host.parse::<IpAddr>().is_err()
