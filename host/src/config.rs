@@ -198,6 +198,7 @@ pub struct Listener {
     pub limits: ListenerLimits,
     pub tls: Option<ListenerTls>,
     pub http2: bool,
+    pub half_close: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

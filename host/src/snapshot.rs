@@ -73,6 +73,8 @@ pub struct Entrance {
     pub tls: Option<Arc<ListenerTls>>,
     /// Speaks HTTP/2 with those who want to.
     pub http2: bool,
+    /// Clients that have closed their side still get their answers.
+    pub half_close: bool,
     /// Proxies that say whom their connections are from.
     pub proxies: Vec<IpNet>,
 }
@@ -85,7 +87,7 @@ impl Entrance {
     }
 
     /// Whether requests for this host belong on another connection than one that asked for the certificate of `name`.
-    pub fn misdirects(&self, name: Option<&str>, host: &str) -> bool {
+    pub fn misdirects(&self, name: &str, host: &str) -> bool {
         let tls = self.tls.as_ref().filter(|tls| tls.identities.len() > 1);
         tls.is_some_and(|tls| tls.acceptor.misdirects(name, host))
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wasmgate_tests::{Call, Client, Gate, TestGateway, TestUpstream, eventually, request};
+use wasmgate_tests::{Call, Client, Gate, TestGateway, TestUpstream, eventually, fill, request};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -260,6 +260,41 @@ fn other_expectations_fail() {
     let twice = "Expect: 100-continue\r\nExpect: 200-ok\r\n";
     assert_eq!(request(gateway.addr(), "GET", "/", twice).status, 417);
     assert!(upstream.requests().is_empty());
+}
+
+/// Asks, and closes its side; the upstream answers when it is seen what that means.
+fn half_closed(listener: &str, until: impl FnOnce(&TestGateway)) -> (TestGateway, Client) {
+    let said = Gate::new();
+    let wait = said.clone();
+    let upstream = TestUpstream::start(move |call| {
+        wait.wait();
+        call.write(OK)
+    });
+    let rest = "[upstream.app]\nendpoints = [\"{app}\"]\n[[route]]\nname = \"all\"\nupstream = \"app\"\n";
+    let front = "access_log = { file = \"access.log\" }\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n";
+    let config = format!("{front}{listener}\n{rest}");
+    let gateway = TestGateway::start(&fill(&config, &[("app", &upstream.address())]));
+    let mut client = Client::connect(gateway.addr());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually!(upstream.count() == 1);
+    client.finish();
+    until(&gateway);
+    said.open();
+    (gateway, client)
+}
+
+#[test]
+fn a_client_that_closes_its_side_is_gone() {
+    let (_gateway, mut client) =
+        half_closed("", |gateway| assert_eq!(gateway.access_lines(1)[0]["status"], 499));
+    client.assert_closed();
+}
+
+#[test]
+fn a_client_that_closes_its_side_may_get_its_answer() {
+    let (_gateway, mut client) = half_closed("half_close = true", |_| {});
+    assert_eq!(client.response().text(), "ok");
+    client.assert_closed();
 }
 
 #[test]

@@ -163,8 +163,11 @@ impl<'a> Check<'a> {
                 let name = raw.name.unwrap_or(raw.address);
                 let limits = self.listener_limits(&path.key("limits"), raw.limits);
                 let tls = raw.tls.and_then(|tls| self.listener_tls(&path.key("tls"), tls, raw.http2));
-                let http2 = raw.http2;
-                listeners.push((path, Listener { name, address, mode, proxy_protocol, limits, tls, http2 }));
+                let (http2, half_close) = (raw.http2, raw.half_close);
+                listeners.push((
+                    path,
+                    Listener { name, address, mode, proxy_protocol, limits, tls, http2, half_close },
+                ));
             }
         }
         self.distinct("name of a listener", names.into_iter());

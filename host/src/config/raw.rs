@@ -137,6 +137,10 @@ pub struct Listener {
     /// in the clear HTTP/2 is known by its first bytes (prior knowledge, h2c).
     #[serde(default = "tls::yes")]
     pub http2: bool,
+    /// Answers clients of HTTP/1.1 that have closed their side of the connection behind a request. Without it they count as
+    /// gone: what they asked for is cancelled.
+    #[serde(default)]
+    pub half_close: bool,
 }
 
 /// What a listener lets in, on all workers together. A client is an IPv4 address or an IPv6 network of 64 bits.

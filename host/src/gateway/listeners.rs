@@ -100,6 +100,7 @@ impl Change {
             limiter: open.limiter.clone(),
             tls: open.tls.clone(),
             http2: open.listener.http2,
+            half_close: open.listener.half_close,
             proxies: open.listener.proxy_protocol.clone(),
         };
         open.map(entrance).collect()

@@ -34,8 +34,8 @@ pub async fn converse(
     watch: Rc<Watch>,
 ) {
     let (peer, facts) = (facts.peer, Arc::new(facts));
-    let limits = site.worker.view().snapshot.limits.clone();
-    let (header_bytes, header_count) = (limits.header_bytes, limits.header_count);
+    let snapshot = site.worker.view().snapshot.clone();
+    let (header_bytes, header_count) = (snapshot.limits.header_bytes, snapshot.limits.header_count);
     let guarded = Guarded::http1(first, stream, header_bytes, watch.clone());
 
     let (tunnel, client) = (RefCell::new(None), watch.clone() as Rc<dyn Interim>);
@@ -60,6 +60,7 @@ pub async fn converse(
     });
     let mut builder = http1::Builder::new();
     builder.max_header_size(header_bytes).max_buf_size(header_bytes);
+    builder.half_close(snapshot.entrance(door.id).is_some_and(|entrance| entrance.half_close));
     if header_count > PARSER_HEADERS {
         builder.max_headers(header_count);
     }
