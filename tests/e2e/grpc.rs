@@ -96,6 +96,18 @@ fn grpcio_finds_nothing_wrong_within_tls() {
 }
 
 #[test]
+fn grpcio_finds_nothing_wrong_where_a_plugin_reads_all_bodies() {
+    let Some(site) = Site::new() else { return };
+    let reads = "{ name = \"rogue\", config = { request = [{ body = \"stream\" }], response = [{ body = \"stream\" }] } }";
+    let route = "match = { path = \"/test.Peer/*\" }\n";
+    let front = "[admin]\naddress = \"127.0.0.1:0\"\n[plugin.rogue]\nfile = \"{guests}/rogue.wasm\"\n[upstream.service]";
+    let config = site.config.replace(route, &format!("{route}plugins = [{reads}]\n"));
+    let gateway = TestGateway::start(&config.replace("[upstream.service]", front));
+    site.run(&["call", &gateway.addr().to_string()]);
+    assert!(gateway.metric("wasmgate_plugin_calls_total{plugin=\"rogue\",phase=\"response-body\"}") > 1000.0);
+}
+
+#[test]
 fn errors_of_the_gateway_are_ends_of_calls() {
     let Some(site) = Site::new() else { return };
     let gateway = TestGateway::start(&site.config);

@@ -259,6 +259,47 @@ fn an_emptied_body_is_announced_only_where_one_is_expected() {
 }
 
 #[test]
+fn bodies_of_every_framing_pass_plugins() {
+    let answers = [
+        "200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        "206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nhello",
+        "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+        // To the end of the connection.
+        "200 OK\r\n\r\nhello",
+    ];
+    for mode in ["\"stream\"", "{ buffer = 100 }", "{ peek = 100 }"] {
+        let upstream = TestUpstream::start(move |call| {
+            let number: usize = call.head.target()[1..].parse().unwrap();
+            call.body()?;
+            call.write(format!("HTTP/1.1 {}", answers[number]))?;
+            call.close()
+        });
+        let config = format!(
+            "request = [{{ body = {mode} }}], request_body = [\"upper\"], \
+             response = [{{ body = {mode} }}], response_body = [\"upper\"]"
+        );
+        let gateway = gateway(&upstream, &chain(&[&config]));
+        let mut client = Client::connect(gateway.addr());
+        for number in 0..answers.len() {
+            for framing in [
+                "Content-Length: 5\r\n\r\nhello",
+                "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            ] {
+                let (fields, body) = framing.split_once("\r\n\r\n").unwrap();
+                client.send(format!(
+                    "POST /{number} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{fields}\r\n\r\n"
+                ));
+                assert_eq!(client.response().status, 100);
+                let response = client.send(body).response();
+                assert_eq!(response.text(), "HELLO", "{mode} {number} {fields}");
+                let request = upstream.take_requests().pop().expect("the request");
+                assert_eq!(request.body, b"HELLO", "{mode} {number} {fields}");
+            }
+        }
+    }
+}
+
+#[test]
 fn trailers_pass_plugins_in_any_mode() {
     let answer = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n";
     let asked = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Check\r\nTransfer-Encoding: chunked\r\n\r\n\
