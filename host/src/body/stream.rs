@@ -27,7 +27,9 @@ const FOREIGN: [HeaderName; 5] = [
 
 /// Makes a head or trailers of HTTP/1.1 such that they may be sent.
 pub fn strip_foreign(map: &mut HeaderMap) {
-    FOREIGN.iter().for_each(|name| _ = map.remove(name));
+    if map.keys().any(|name| FOREIGN.contains(name)) {
+        FOREIGN.iter().for_each(|name| _ = map.remove(name));
+    }
 }
 
 /// A body that comes.
@@ -84,6 +86,8 @@ impl Body for Stream {
 pub struct Pump<B> {
     pub stream: SendStream<Bytes>,
     pub body: B,
+    /// So many bytes of the beginning are handed over without being asked for: they go out in one write with the head.
+    pub ahead: usize,
     /// With the peer, where it leaves no room for what is there.
     pub patience: Option<Patience>,
 }
@@ -112,7 +116,13 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Pump<B> {
             };
             let last = self.body.is_end_stream();
             while !data.is_empty() {
-                let room = self.room(data.len().min(PIECE)).await?;
+                let room = match self.ahead.checked_sub(data.len()) {
+                    Some(ahead) => {
+                        self.ahead = ahead;
+                        data.len()
+                    }
+                    None => self.room(data.len().min(PIECE)).await?,
+                };
                 let piece = data.split_to(room.min(data.len()));
                 moved(piece.len());
                 let ends = last && data.is_empty();
@@ -133,8 +143,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Pump<B> {
         .await
     }
 
-    /// How much the peer leaves room for, of so much that is there. Only what has room is handed over: until the last byte
-    /// is, it is known that the peer is waited for.
+    /// How much the peer leaves room for, of so much that is there. Nothing else is handed over: until the last byte is, it
+    /// is known that the peer is waited for.
     async fn room(&mut self, wanted: usize) -> Result<usize, Over> {
         self.stream.reserve_capacity(wanted);
         poll_fn(|cx| {

@@ -28,6 +28,11 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Places among them.
+const TE: usize = 0;
+const TRANSFER_ENCODING: usize = 1;
+const UPGRADE: usize = 2;
+
 /// What proxies say about a client; only a trusted one may.
 const CLAIMS: [&str; 13] = [
     // RFC 9440, section 2.4.
@@ -69,7 +74,8 @@ const NO_TRAILERS: [HeaderName; 10] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Present {
     pub connection: bool,
-    pub hop_by_hop: bool,
+    /// Which of [`HOP_BY_HOP`], by their places.
+    hop_by_hop: u8,
     pub claims: bool,
     pub via: bool,
     pub expect: bool,
@@ -96,13 +102,13 @@ impl Present {
                 header::CONNECTION => present.connection = true,
                 header::CONTENT_LENGTH => present.length = true,
                 header::TRANSFER_ENCODING => {
-                    present.hop_by_hop = true;
+                    present.hop_by_hop |= 1 << TRANSFER_ENCODING;
                     present.coding = true;
                     present.length |= !is_chunked(map);
                 }
                 header::CONTENT_TYPE => present.grpc = grpc::Kind::of(map),
                 header::UPGRADE => {
-                    present.hop_by_hop = true;
+                    present.hop_by_hop |= 1 << UPGRADE;
                     present.upgrade = true;
                 }
                 header::VIA => present.via = true,
@@ -110,12 +116,13 @@ impl Present {
                 header::EXPECT => present.expect = true,
                 header::TRAILER => present.trailer = true,
                 header::TE => {
-                    present.hop_by_hop = true;
+                    present.hop_by_hop |= 1 << TE;
                     present.trailers = accepts_trailers(map);
                 }
-                _ if HOP_BY_HOP.contains(name) => present.hop_by_hop = true,
-                _ if is_claim(name) => present.claims = true,
-                _ => {}
+                _ => match HOP_BY_HOP.iter().position(|hop| hop == name) {
+                    Some(place) => present.hop_by_hop |= 1 << place,
+                    None => present.claims |= is_claim(name),
+                },
             }
         }
         present
@@ -126,8 +133,10 @@ impl Present {
         if self.connection {
             strip_named(map);
         }
-        if self.hop_by_hop {
-            HOP_BY_HOP.iter().for_each(|name| _ = map.remove(name));
+        for (place, name) in HOP_BY_HOP.iter().enumerate() {
+            if self.hop_by_hop & (1 << place) != 0 {
+                map.remove(name);
+            }
         }
         if self.trailer {
             announce_less(map);

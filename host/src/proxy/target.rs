@@ -92,6 +92,24 @@ fn is_host_with_port(authority: &str) -> bool {
     good_port && good_host
 }
 
+/// Needs a closer look in a path.
+const ODD: u8 = 1;
+const DOT: u8 = 2;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'%' | b'\\' | 0..=0x20 | 0x7f => ODD,
+            b'.' => DOT,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
 /// Removes dot segments (RFC 3986, section 5.2.4), also percent-encoded ones. Refuses what has
 /// more than one reading: broken escapes, %00, backslashes, control characters, dots that lead
 /// above the root, and those that some servers make dot segments of: `..%2Fa`, `..;a`. Everything
@@ -101,14 +119,9 @@ pub fn normalise(path: &str) -> Option<Cow<'_, str>> {
     if bytes.first() != Some(&b'/') {
         return None;
     }
-    // Without an early end, so that the loop is vectorised.
-    let (mut odd, mut dot) = (false, false);
-    for byte in bytes {
-        odd |= matches!(byte, b'%' | b'\\' | 0..=0x20 | 0x7f);
-        dot |= *byte == b'.';
-    }
-    let dot_segments = dot && memchr::memmem::find(bytes, b"/.").is_some();
-    if !odd && !dot_segments {
+    let kinds = bytes.iter().fold(0, |kinds, &byte| kinds | KINDS[usize::from(byte)]);
+    let dot_segments = kinds & DOT != 0 && memchr::memmem::find(bytes, b"/.").is_some();
+    if kinds & ODD == 0 && !dot_segments {
         return Some(Cow::Borrowed(path));
     }
     if !is_well_formed(bytes) {

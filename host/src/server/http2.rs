@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -78,7 +78,8 @@ pub async fn converse(
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     calls.allowance.request();
-                    tokio::task::spawn_local(calls.clone().answer(request, respond));
+                    // In a box: the runtime moves what it runs several times.
+                    tokio::task::spawn_local(Box::pin(calls.clone().answer(request, respond)));
                 }
                 Some(Err(error)) => {
                     // The library has limits of its own.
@@ -181,6 +182,8 @@ impl Calls {
         let view = self.site.worker.view();
         let send = view.snapshot.limits.send;
         let handled = proxy::handle(view, &self.site.journal, self.door, &self.facts, request, &client);
+        // Long answers need its room no more.
+        let handled = Box::pin(handled);
         let Some(answer) = unless_reset(handled, &respond).await else { return };
         self.allowance.answer();
         let Ok(response) = answer else {
@@ -203,7 +206,8 @@ impl Calls {
         headers.entry(header::DATE).or_insert_with(date);
         let ends = outgoing.is_end_stream();
         let Ok(stream) = respond.0.borrow_mut().send_response(response, ends) else { return };
-        let mut pump = Pump { stream, body: outgoing, patience: Some(Patience::new(send, None)) };
+        let patience = Some(Patience::new(send, None));
+        let mut pump = Pump { stream, body: outgoing, ahead: 0, patience };
         let sent = if ends { Ok(()) } else { pump.run(|bytes| self.allowance.moved(bytes)).await };
         let Pump { mut stream, body: mut outgoing, .. } = pump;
         match sent {
@@ -248,8 +252,7 @@ async fn linger(stream: &mut SendStream<Bytes>) {
 }
 
 /// The answer; none where the client wants none any more: what was reset before its turn is not begun.
-async fn unless_reset<T>(handled: impl Future<Output = T>, respond: &Rc<Respond>) -> Option<T> {
-    let mut handled = pin!(handled);
+async fn unless_reset<T>(mut handled: Pin<Box<impl Future<Output = T>>>, respond: &Rc<Respond>) -> Option<T> {
     poll_fn(|cx| {
         let reset = respond.0.borrow_mut().poll_reset(cx);
         match reset {

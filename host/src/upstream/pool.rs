@@ -177,7 +177,7 @@ impl Pool {
     /// The same by a protocol that is not the configured one.
     pub async fn send_by(self: Rc<Self>, protocol: Protocol, mut request: Box<Request<Body>>) -> Sent {
         let visit = Visit::begin(self);
-        // In boxes, so that requests that find a connection of HTTP/1.1 have no room for what anything else takes.
+        // In boxes, here and where connections are made, so that requests that find one have no room for it.
         while !visit.0.shares(protocol) {
             let (mut sender, reused) = match visit.0.take_idle().await {
                 Some(sender) => (sender, true),
@@ -280,7 +280,7 @@ impl Pool {
             return Ok((Sender::Http2(ride), true));
         }
         match Opened::new(self) {
-            Some(opened) => Ok((self.connect(protocol, opened).await?, false)),
+            Some(opened) => Ok((Box::pin(self.connect(protocol, opened)).await?, false)),
             // As many as there may be: it waits within one of them.
             None => match self.carriers.ride(idle, true) {
                 Some(ride) => Ok((Sender::Http2(ride), true)),
@@ -297,7 +297,7 @@ impl Pool {
                 Err(opened) => opened,
             },
         };
-        Ok((self.connect(protocol, opened).await?, false))
+        Ok((Box::pin(self.connect(protocol, opened)).await?, false))
     }
 
     async fn connect(&self, protocol: Protocol, opened: Opened) -> Result<Sender, Error> {

@@ -37,6 +37,9 @@ use crate::{
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
+/// Bytes of a body that go out with the head: what any endpoint takes (RFC 9113, section 6.5.2), and one frame.
+const AHEAD: usize = 16 << 10;
+
 /// The longest head of an answer.
 const HEADER_BYTES: u32 = 256 << 10;
 
@@ -153,7 +156,10 @@ impl Ride {
         let broken = Rc::new(Cell::new(false));
         let mut flowing = match ends {
             true => None,
-            false => Some(Box::pin(upload(Pump { stream, body, patience: None }, broken.clone()))),
+            false => {
+                let pump = Pump { stream, body, ahead: AHEAD, patience: None };
+                Some(Box::pin(upload(pump, broken.clone())))
+            }
         };
         let answer = poll_fn(|cx| {
             if flowing.as_mut().is_some_and(|flowing| flowing.as_mut().poll(cx).is_ready()) {
