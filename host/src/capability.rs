@@ -2,6 +2,8 @@
 //! the whole process, shared by all workers; they survive a reload.
 
 pub mod counters;
+pub mod http_call;
+pub mod kept;
 pub mod key_value;
 pub mod random;
 pub mod shared;
@@ -14,6 +16,8 @@ pub struct Capabilities {
     pub metrics: Arc<Metrics>,
     pub counters: counters::Counters,
     pub key_value: key_value::KeyValue,
+    /// Of plugins' calls.
+    pub answers: kept::Kept<http_call::Answer, http_call::Failure>,
     pub shared: Arc<shared::Shared>,
 }
 
@@ -23,6 +27,7 @@ impl Capabilities {
             metrics,
             counters: counters::Counters::default(),
             key_value: key_value::KeyValue::default(),
+            answers: kept::Kept::new(http_call::Answer::weight),
             shared: Arc::default(),
         }
     }

@@ -312,6 +312,8 @@ pub struct Plugin {
     pub breaker: Breaker,
     /// Upstreams that it may choose, as indexes of [`Config::upstreams`].
     pub upstreams: Vec<usize>,
+    /// Whether these are named, or all that there are.
+    pub names_upstreams: bool,
     /// Of uses that have none of their own.
     pub config: Option<Secret>,
     pub service: Option<Service>,

@@ -43,7 +43,7 @@ use gauge::Gauge;
 use health::outliers::{Failure, Outliers, Why};
 use resolve::Found;
 
-pub use cluster::{Ask, Attempt, Cluster, Refused, Ticket};
+pub use cluster::{Ask, Attempt, Cluster, Refused, Ticket, Uncalled};
 pub use endpoint::{Address, Endpoint, Out};
 
 /// An upstream of the config, and who belongs to it now.

@@ -2,6 +2,7 @@
 //! wasmtime; it knows neither routes nor upstreams nor sockets.
 
 mod allowance;
+mod calls;
 pub mod compile;
 pub mod engine;
 mod fuse;

@@ -51,6 +51,7 @@ mod error;
 mod exchange;
 mod headers;
 mod host;
+pub mod http;
 pub mod kv;
 pub mod log;
 pub mod metrics;

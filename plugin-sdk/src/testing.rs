@@ -42,6 +42,7 @@ mod message;
 mod metrics;
 mod run;
 mod store;
+mod upstreams;
 
 pub use exchange::Exchange;
 pub use host::{Host, LogLine};

@@ -5,6 +5,7 @@
 mod admin;
 mod balance;
 mod breaker;
+mod calls;
 mod chaos;
 mod cli;
 mod dns;

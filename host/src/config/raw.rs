@@ -373,7 +373,8 @@ pub struct Plugin {
     pub limits: PluginLimits,
     /// Takes the plugin out while it keeps failing.
     pub breaker: Breaker,
-    /// Upstreams that it may choose for a request, and call. Default: all; [] is none.
+    /// Upstreams that it may choose for a request, and call. Default: it may choose all; a proxy-wasm filter may call all as well,
+    /// a native plugin none.
     pub upstreams: Option<Vec<String>>,
     /// The configuration of uses that have none of their own. Default: none.
     pub config: Option<Payload>,

@@ -224,7 +224,7 @@ impl Build {
         // One of a config with faults may be missing.
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
-        let Plugin { limits, breaker, isolation, smoke, proxy_wasm, node, .. } = plugin;
+        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, .. } = plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =
             proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
@@ -233,7 +233,7 @@ impl Build {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -255,7 +255,10 @@ impl Build {
             return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
         }
         let (name, scope) = (names.name.into(), names.scope.into());
-        let context = PluginContext::new(name, scope, limits.clone(), upstreams, capabilities.clone());
+        // Those that it may choose are all unless some are named; to call any, they have to be.
+        let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
+        let context =
+            PluginContext::new(name, scope, limits.clone(), upstreams, callable, capabilities.clone());
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
         let schema = match schema.as_str() {

@@ -9,7 +9,7 @@ use crate::{
     body::Body,
     config,
     plugin::services::{CallError, Protocol, Sending, Upstream, Upstreams},
-    upstream::{Cluster, pool::Error},
+    upstream::{Cluster, Uncalled, pool::Error},
 };
 
 pub type Clusters = HashMap<Arc<str>, Rc<Cluster>>;
@@ -39,15 +39,15 @@ impl Upstream for Callee {
                 Protocol::Configured => self.0.upstream.settings.protocol,
                 Protocol::Http2 => config::Protocol::Http2,
             };
-            match self.0.call(request, protocol).await {
-                Some(Ok(response)) => Ok(response),
-                Some(Err(error @ (Error::Connect(_) | Error::ConnectTimeout | Error::Overloaded))) => {
-                    Err(CallError::Connect(error.to_string()))
+            self.0.call(request, protocol).await.map_err(|uncalled| match uncalled {
+                Uncalled::Refused(_) => CallError::Connect("the upstream is spared".to_owned()),
+                Uncalled::NoEndpoint => CallError::Connect("there is no endpoint".to_owned()),
+                Uncalled::Failed(error @ (Error::Connect(_) | Error::ConnectTimeout | Error::Overloaded)) => {
+                    CallError::Connect(error.to_string())
                 }
-                Some(Err(error @ Error::Protocol(_))) => Err(CallError::Protocol(error.to_string())),
-                Some(Err(error)) => Err(CallError::Reset(error.to_string())),
-                None => Err(CallError::Connect("there is no endpoint".to_owned())),
-            }
+                Uncalled::Failed(error @ Error::Protocol(_)) => CallError::Protocol(error.to_string()),
+                Uncalled::Failed(error) => CallError::Reset(error.to_string()),
+            })
         })
     }
 

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, StatusCode};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{self, Entry},
+};
 
 use super::{
     Member, Upstream,
@@ -57,6 +60,14 @@ pub enum Refused {
     Open { retry_after: Duration },
     /// There are too many.
     Overloaded,
+}
+
+/// Why a call has no answer.
+pub enum Uncalled {
+    /// The upstream is spared.
+    Refused(Refused),
+    NoEndpoint,
+    Failed(pool::Error),
 }
 
 /// A request that may be sent, until the end of its answer.
@@ -157,25 +168,33 @@ impl Cluster {
         Attempt { cluster: self, pool, begun: now, told: false }
     }
 
-    /// Sends a request of the gateway's own, in time for its head. None where there is no endpoint.
+    /// Sends a request of a plugin's own, once. One without Host is for the endpoint by its name.
     pub async fn call(
-        &self,
-        request: Request<Body>,
+        self: &Rc<Self>,
+        mut request: Request<Body>,
         protocol: Protocol,
-    ) -> Option<Result<Response<Body>, pool::Error>> {
-        let pool = self.pick(&Ask::default())?;
+    ) -> Result<Response<Body>, Uncalled> {
+        let mut ticket = self.enter().map_err(Uncalled::Refused)?;
+        let pool = self.pick(&Ask::default()).ok_or(Uncalled::NoEndpoint)?;
+        if let Entry::Vacant(host) = request.headers_mut().entry(header::HOST)
+            && let Ok(name) = HeaderValue::from_str(&pool.endpoint.authority)
+        {
+            host.insert(name);
+        }
         let attempt = self.attempt(&pool, Instant::now());
-        Some(match pool.clone().send_by(protocol, Box::new(request)).await {
+        match pool.clone().send_by(protocol, Box::new(request)).await {
             Ok((response, connection)) => {
+                ticket.settle(Some(!response.status().is_server_error()));
                 attempt.answered(response.status());
                 let started = tokio::time::Instant::now();
-                Ok(response.map(|body| answer::body(body, connection, None, started)))
+                Ok(response.map(|body| answer::body(body, connection, Some(ticket), started)))
             }
             Err(failed) => {
+                ticket.settle(failed.error.blames_endpoint().then_some(false));
                 attempt.failed(&failed.error);
-                Err(failed.error)
+                Err(Uncalled::Failed(failed.error))
             }
-        })
+        }
     }
 }
 

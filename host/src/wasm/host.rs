@@ -2,6 +2,7 @@
 
 mod clock;
 mod counters;
+mod http_call;
 mod key_value;
 pub mod log;
 mod message;
@@ -27,6 +28,7 @@ pub mod bindings {
         imports: {
             "wasmgate:plugin/request": trappable,
             "wasmgate:plugin/response": trappable,
+            "wasmgate:plugin/http-call": async,
         },
         exports: { default: async },
     });

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -91,12 +91,17 @@ impl RunningSince {
     pub fn now(&self) {
         self.0.store(thread_time().as_nanos() as u64, Relaxed);
     }
+
+    /// What the thread has used since is not the call's.
+    fn forget(&self) {
+        self.0.store(NO_TICK_YET, Relaxed);
+    }
 }
 
 impl Clock {
     pub fn start(&mut self, time: Duration) {
         self.left = time;
-        self.running_since.0.store(NO_TICK_YET, Relaxed);
+        self.running_since.forget();
         self.out = false;
     }
 
@@ -121,6 +126,31 @@ impl Clock {
     /// The call ended because it had no time left.
     pub fn is_out(&self) -> bool {
         self.out
+    }
+}
+
+/// Whether a guest waits for the host, for whoever polls its call.
+#[derive(Clone, Default)]
+pub struct Waiting(Arc<AtomicBool>);
+
+/// It waits until this is dropped.
+pub struct Waits(Waiting, RunningSince);
+
+impl Waiting {
+    pub fn begin(&self, clock: &Clock) -> Waits {
+        self.0.store(true, Relaxed);
+        Waits(self.clone(), clock.running_since.clone())
+    }
+
+    pub fn is_so(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.0.store(false, Relaxed);
+        self.1.forget();
     }
 }
 

@@ -11,6 +11,7 @@ use wasmtime::{
 
 use super::{
     allowance::{Allowance, Permit},
+    calls,
     host::{self, Outcome},
     instance::{Exports, Instance},
     pool::Pool,
@@ -96,11 +97,21 @@ impl PluginContext {
         scope: Arc<str>,
         limits: PluginLimits,
         upstreams: Vec<Arc<str>>,
+        callable: Vec<Arc<str>>,
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
         let allowance = limits.total_instances.map(Allowance::new);
-        Arc::new(PluginContext { name, scope, limits, allowance, upstreams, capabilities, log_budget })
+        Arc::new(PluginContext {
+            name,
+            scope,
+            limits,
+            allowance,
+            upstreams,
+            callable,
+            capabilities,
+            log_budget,
+        })
     }
 }
 
@@ -164,7 +175,9 @@ impl Factory for NativeFactory {
 
     fn filter(&self, stock: &mut dyn Stock) -> Rc<dyn Filter> {
         let numbers = stock.numbers(self.name());
-        Rc::new(NativeFilter { pool: Pool::new(self.template.clone(), numbers) })
+        let may_call = !self.template.context.callable.is_empty();
+        let caller = may_call.then(|| calls::start(&stock.services()));
+        Rc::new(NativeFilter { pool: Pool::new(self.template.clone(), numbers, caller) })
     }
 }
 
@@ -190,7 +203,8 @@ impl NativeFilter {
         let numbers = self.pool.numbers();
         let phase_numbers = &numbers.phases[stage as usize];
         let timer = phase_numbers.begin();
-        let result = phase(&mut lease.instance.enter(exchange)).await;
+        let call = async |instance: &mut Instance| phase(&mut instance.enter(exchange)).await;
+        let result = self.pool.run(&mut lease, call).await;
         if let Some(started) = timer {
             phase_numbers.duration.observe(started.elapsed());
         }

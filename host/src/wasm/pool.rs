@@ -3,13 +3,17 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
     sync::Arc,
+    task::Poll,
 };
 
 use tokio::time::timeout;
 
 use super::{allowance::Allowance, fuse::Fuse, instance::Instance, native::Template};
 use crate::{
+    capability::http_call::Caller,
     plugin::{Failure, Stage},
     sync::{Place, Places},
     telemetry::numbers::PluginNumbers,
@@ -28,17 +32,20 @@ pub struct Pool {
     /// Whether instances are kept between calls.
     keeps: Cell<bool>,
     numbers: Arc<PluginNumbers>,
+    /// By which the guests' calls are made, where they may make any.
+    caller: Option<Caller>,
 }
 
 pub struct Lease<'a> {
     pub instance: Box<Instance>,
     stage: Stage,
-    _running: Place<'a>,
+    /// None while it waits for the host.
+    running: Option<Place<'a>>,
     _slot: Place<'a>,
 }
 
 impl Pool {
-    pub fn new(template: Arc<Template>, numbers: Arc<PluginNumbers>) -> Self {
+    pub fn new(template: Arc<Template>, numbers: Arc<PluginNumbers>, caller: Option<Caller>) -> Self {
         let limits = template.limits();
         Pool {
             idle: RefCell::default(),
@@ -51,6 +58,7 @@ impl Pool {
             ),
             keeps: Cell::new(!template.settings.fresh),
             numbers,
+            caller,
             template,
         }
     }
@@ -71,7 +79,7 @@ impl Pool {
         }
         let (slot, running) = (self.slots.try_take()?, self.running.try_take()?);
         let instance = self.idle.borrow_mut().pop()?;
-        Some(Lease { instance, stage, _running: running, _slot: slot })
+        Some(Lease { instance, stage, running: Some(running), _slot: slot })
     }
 
     /// A warm instance, or a new one; waits for a free place up to the plugin's limit.
@@ -94,10 +102,40 @@ impl Pool {
                 let fresh = self.template.instantiate(self.numbers.clone()).await;
                 let mut instance = fresh.inspect_err(|failure| self.failed(stage, failure))?;
                 instance.permit = permit;
+                instance.store.data_mut().caller.clone_from(&self.caller);
                 instance
             }
         };
-        Ok(Lease { instance, stage, _running: running, _slot: slot })
+        Ok(Lease { instance, stage, running: Some(running), _slot: slot })
+    }
+
+    /// Runs a call of a leased instance. While it waits for the host, another guest may run.
+    pub async fn run<'a, T>(
+        &'a self,
+        lease: &mut Lease<'a>,
+        call: impl AsyncFnOnce(&mut Instance) -> T,
+    ) -> T {
+        let Lease { instance, running, .. } = lease;
+        let waiting = instance.store.data().waiting.clone();
+        let mut call = pin!(call(instance));
+        loop {
+            let polled = poll_fn(|cx| match call.as_mut().poll(cx) {
+                Poll::Pending if !waiting.is_so() => Poll::Pending,
+                polled => Poll::Ready(polled),
+            });
+            if let Poll::Ready(done) = polled.await {
+                return done;
+            }
+            *running = None;
+            // The call has seen to it that this task is woken.
+            let mut woken = false;
+            poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending })
+                .await;
+            *running = Some(match self.running.try_take() {
+                Some(place) => place,
+                None => self.running.take().await,
+            });
+        }
     }
 
     pub fn give_back(&self, lease: Lease<'_>) {

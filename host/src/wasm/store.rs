@@ -12,10 +12,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::{
     allowance::Allowance,
     host::{Outcome, log::PluginOutput},
-    limits::{Clock, Limiter},
+    limits::{Clock, Limiter, Waiting},
 };
 use crate::{
-    capability::Capabilities,
+    capability::{Capabilities, http_call::Caller},
     config::PluginLimits,
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
@@ -32,6 +32,10 @@ pub struct Host {
     /// Host functions that the guest has called in this call.
     pub calls: u64,
     pub clock: Clock,
+    /// The way to the worker that makes its calls; none before it serves.
+    pub caller: Option<Caller>,
+    /// Whether the guest waits for the host.
+    pub waiting: Waiting,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -46,6 +50,8 @@ pub struct PluginContext {
     pub allowance: Option<Allowance>,
     /// Upstreams that it may choose.
     pub upstreams: Vec<Arc<str>>,
+    /// Upstreams that it may call.
+    pub callable: Vec<Arc<str>>,
     pub capabilities: Arc<Capabilities>,
     pub log_budget: LogBudget,
 }
@@ -63,6 +69,8 @@ impl Host {
                 limiter: Limiter::new(memory, numbers),
                 calls: 0,
                 clock: Clock::default(),
+                caller: None,
+                waiting: Waiting::default(),
                 // No files, no environment, no sockets.
                 wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),
                 table: ResourceTable::new(),

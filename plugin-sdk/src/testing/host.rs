@@ -2,14 +2,16 @@
 //! of the thread; see [`Host::enter`].
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::run::Loaded;
 use super::store::Store;
+use super::upstreams::{Fetched, Upstream};
 use crate::log::Level;
-use crate::{Plugin, Result, config};
+use crate::{Plugin, Result, config, http};
 
 /// 2026-01-01T00:00:00Z
 const START: Duration = Duration::from_secs(1_767_225_600);
@@ -66,6 +68,23 @@ impl Host {
     /// ```
     pub fn upstream(self, name: &str) -> Self {
         self.state.borrow_mut().upstreams.push(name.to_string());
+        self
+    }
+
+    /// Answers the requests of a plugin's own; without this nobody does, and each is
+    /// [`Failure::Unknown`](crate::http::Failure::Unknown).
+    ///
+    /// ```
+    /// use wasmgate_sdk::{http::{Answer, Call}, testing::Host};
+    ///
+    /// let host = Host::new().answer(|call| Ok(Answer { body: call.path_with_query.clone().into(), ..Answer::new(200) }));
+    /// assert_eq!(host.enter(|| Call::get("users", "/7").send()).unwrap().body, b"/7");
+    /// ```
+    pub fn answer(
+        self,
+        answer: impl Fn(&http::Call) -> Result<http::Answer, http::Failure> + 'static,
+    ) -> Self {
+        self.state.borrow_mut().upstream = Rc::new(answer);
         self
     }
 
@@ -203,6 +222,9 @@ impl Host {
 
 pub struct State {
     pub upstreams: Vec<String>,
+    /// Who answers the plugin's own requests.
+    pub upstream: Rc<Upstream>,
+    pub kept: HashMap<String, Fetched>,
     pub log_level: Level,
     pub metrics: Metrics,
     pub store: Store,
@@ -216,6 +238,8 @@ impl Default for State {
     fn default() -> Self {
         State {
             upstreams: Vec::new(),
+            upstream: Rc::new(|_| Err(http::Failure::Unknown)),
+            kept: HashMap::new(),
             log_level: Level::Trace,
             metrics: Metrics::default(),
             store: Store::default(),

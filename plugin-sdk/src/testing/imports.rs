@@ -63,6 +63,23 @@ pub mod key_value {
     }
 }
 
+pub mod http_call {
+    pub use crate::bindings::plugin::wasmgate::plugin::http_call::{Answer, Failure, Keep, Kept, Outgoing};
+    use crate::testing::upstreams;
+
+    pub fn send(request: Outgoing<'_>) -> Result<Answer, Failure> {
+        upstreams::send(&request)
+    }
+
+    pub fn send_all(requests: &[Outgoing<'_>]) -> Vec<Result<Answer, Failure>> {
+        requests.iter().map(upstreams::send).collect()
+    }
+
+    pub fn fetch(key: &str, request: Outgoing<'_>, keep: Keep, known: Option<u64>) -> Result<Kept, Failure> {
+        upstreams::fetch(key, &request, keep, known)
+    }
+}
+
 pub mod clock {
     use crate::testing::host::current;
 

@@ -6,11 +6,13 @@
     allow(dead_code, reason = "what reads it is exported by the component only")
 )]
 
+mod call;
 mod misbehave;
 mod phase;
 
 use wasmgate_sdk::{BodyVerdict, Plugin, Request, Response, Result, Summary, Verdict, config, log, plugin};
 
+use call::{Asked, Kept};
 use misbehave::Misbehaviour;
 use phase::{Message, Phase};
 
@@ -63,6 +65,12 @@ enum Action {
     Upper,
     /// Put an exclamation mark behind each trailer, where they are there.
     Trailers,
+    /// Compute for so many milliseconds.
+    Work(u64),
+    /// Send requests, and append what came of them to the header x-called of the phase's message.
+    Call(Asked),
+    /// The same with an answer that is kept.
+    Fetch(Asked, Kept),
     /// Make calls that the host must refuse, and log how it refused each of them.
     BadCalls,
 }

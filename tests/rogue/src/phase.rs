@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Error, HostError, LocalResponse, Request, Response, Result, Summary, Verdict,
-    counters, log,
+    clock, counters, log,
 };
 
 use crate::{Action, Answer, Mode};
@@ -90,6 +90,12 @@ impl<'a> Phase<'a> {
             Action::SetStatus(status) => self.response()?.set_status(*status)?,
             Action::Body(mode) => self.set_body_mode(mode.mode())?,
             Action::Trailers => self.mark_trailers()?,
+            Action::Work(time) => {
+                let end = clock::monotonic() + Duration::from_millis(*time);
+                while clock::monotonic() < end {}
+            }
+            Action::Call(asked) => self.called(&asked.send())?,
+            Action::Fetch(asked, kept) => self.called(&asked.fetch(kept))?,
             Action::BadCalls => self.bad_calls()?,
             Action::First(_) | Action::After(_) | Action::When(_) => {}
         }
@@ -134,6 +140,14 @@ impl<'a> Phase<'a> {
         match self.response() {
             Ok(response) => response.append_header(name, value)?,
             Err(_) => self.request()?.append_header(name, value)?,
+        }
+        Ok(())
+    }
+
+    fn called(&self, told: &str) -> Result<()> {
+        match self.message {
+            Message::None => log::info!("<{} {} {told}>", self.plugin, self.name),
+            _ => self.append("x-called", told)?,
         }
         Ok(())
     }
