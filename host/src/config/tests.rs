@@ -12,8 +12,16 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 7] =
-    ["bot-detection", "grpc-web", "headers", "key-auth", "rate-limit", "request-id", "respond"];
+const PLUGINS: [&str; 8] = [
+    "bot-detection",
+    "forward-auth",
+    "grpc-web",
+    "headers",
+    "key-auth",
+    "rate-limit",
+    "request-id",
+    "respond",
+];
 
 const SECRET: &str = "s3cret-value-of-the-tests";
 
