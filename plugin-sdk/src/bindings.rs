@@ -36,6 +36,7 @@ macro_rules! phase {
                     "wasmgate:plugin/key-value@0.1.0": crate::bindings::plugin::wasmgate::plugin::key_value,
                     "wasmgate:plugin/clock@0.1.0": crate::bindings::plugin::wasmgate::plugin::clock,
                     "wasmgate:plugin/random@0.1.0": crate::bindings::plugin::wasmgate::plugin::random,
+                    "wasmgate:plugin/crypto@0.1.0": crate::bindings::plugin::wasmgate::plugin::crypto,
                 },
             });
         }

@@ -4,9 +4,11 @@
 pub use crate::bindings::plugin::wasmgate::plugin::types;
 
 #[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
-pub use crate::bindings::plugin::wasmgate::plugin::{clock, counters, key_value, log, metrics, random};
+pub use crate::bindings::plugin::wasmgate::plugin::{
+    clock, counters, crypto, key_value, log, metrics, random,
+};
 #[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
 pub(crate) use crate::exchange;
 
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
-pub use crate::testing::imports::{clock, counters, exchange, key_value, log, metrics, random};
+pub use crate::testing::imports::{clock, counters, crypto, exchange, key_value, log, metrics, random};

@@ -2,6 +2,7 @@
 
 mod clock;
 mod counters;
+mod crypto;
 mod key_value;
 pub mod log;
 mod message;
@@ -27,6 +28,11 @@ pub mod bindings {
         imports: {
             "wasmgate:plugin/request": trappable,
             "wasmgate:plugin/response": trappable,
+            "wasmgate:plugin/crypto": trappable,
+        },
+        with: {
+            "wasmgate:plugin/crypto.verification-key": wasmgate_crypto::VerificationKey,
+            "wasmgate:plugin/crypto.sealer": wasmgate_crypto::Sealer,
         },
         exports: { default: async },
     });

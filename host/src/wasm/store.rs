@@ -33,7 +33,10 @@ pub struct Host {
     pub calls: u64,
     pub clock: Clock,
     wasi: WasiCtx,
-    table: ResourceTable,
+    /// What the guest has handles of.
+    pub table: ResourceTable,
+    /// Keys and sealers among it.
+    pub keys: usize,
 }
 
 /// What all instances of one configured plugin share.
@@ -66,6 +69,7 @@ impl Host {
                 // No files, no environment, no sockets.
                 wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),
                 table: ResourceTable::new(),
+                keys: 0,
                 plugin,
             },
         );
