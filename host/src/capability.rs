@@ -3,6 +3,7 @@
 
 pub mod counters;
 pub mod key_value;
+pub mod passwords;
 pub mod random;
 pub mod shared;
 
@@ -15,6 +16,7 @@ pub struct Capabilities {
     pub counters: counters::Counters,
     pub key_value: key_value::KeyValue,
     pub shared: Arc<shared::Shared>,
+    pub passwords: passwords::Passwords,
 }
 
 impl Capabilities {
@@ -24,6 +26,7 @@ impl Capabilities {
             counters: counters::Counters::default(),
             key_value: key_value::KeyValue::default(),
             shared: Arc::default(),
+            passwords: passwords::Passwords::default(),
         }
     }
 }

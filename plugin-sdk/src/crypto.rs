@@ -340,6 +340,72 @@ pub enum KeyFault {
     Exhausted,
 }
 
+/// Whether a stored hash is that of a password: bcrypt (`$2a$`, `$2b$`, `$2y$`), which looks at the first 72 bytes, or
+/// Argon2id and Argon2i in the PHC string format; for import also `{SHA}` and `$apr1$` as Apache's htpasswd writes them. A
+/// password above 4096 bytes is never right. Other requests go on meanwhile, and the time does not count as the plugin's.
+///
+/// ```
+/// use wasmgate_sdk::{crypto::{self, PasswordError}, testing};
+///
+/// testing::Host::new().enter(|| {
+///     let hash = "$2b$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK";
+///     assert_eq!(crypto::verify_password(hash, "password"), Ok(true));
+///     assert_eq!(crypto::verify_password(hash, "guess"), Ok(false));
+///     assert_eq!(crypto::verify_password("plain", "plain"), Err(PasswordError::Unsupported));
+/// });
+/// ```
+pub fn verify_password(hash: &str, password: impl AsRef<[u8]>) -> Result<bool, PasswordError> {
+    Ok(crypto::verify_password(hash, password.as_ref())?)
+}
+
+/// Why a password could not be held against a hash.
+///
+/// ```
+/// use wasmgate_sdk::{LocalResponse, crypto::PasswordError};
+///
+/// fn answer(error: PasswordError) -> LocalResponse {
+///     match error {
+///         PasswordError::Busy => LocalResponse::new(503),
+///         _ => LocalResponse::new(500),
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordError {
+    /// Not a hash of a kind that the host knows.
+    Unsupported,
+    /// Of a known kind, but not whole.
+    Malformed,
+    /// It asks for more than a cost of 17 (bcrypt), 1 GiB of memory or 100 passes (Argon2).
+    TooCostly,
+    /// Too many passwords are being verified, and none was done within a second; or there was no memory.
+    Busy,
+}
+
+impl fmt::Display for PasswordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PasswordError::Unsupported => "the password's hash is of an unknown kind",
+            PasswordError::Malformed => "the password's hash is not whole",
+            PasswordError::TooCostly => "the password's hash costs too much",
+            PasswordError::Busy => "too many passwords are being verified",
+        })
+    }
+}
+
+impl std::error::Error for PasswordError {}
+
+impl From<crypto::PasswordError> for PasswordError {
+    fn from(error: crypto::PasswordError) -> Self {
+        match error {
+            crypto::PasswordError::Unsupported => PasswordError::Unsupported,
+            crypto::PasswordError::Malformed => PasswordError::Malformed,
+            crypto::PasswordError::TooCostly => PasswordError::TooCostly,
+            crypto::PasswordError::Busy => PasswordError::Busy,
+        }
+    }
+}
+
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)

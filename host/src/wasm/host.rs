@@ -28,6 +28,7 @@ pub mod bindings {
         imports: {
             "wasmgate:plugin/request": trappable,
             "wasmgate:plugin/response": trappable,
+            "wasmgate:plugin/crypto.verify-password": async | trappable,
             "wasmgate:plugin/crypto": trappable,
         },
         with: {

@@ -3,12 +3,14 @@
 
 mod jwk;
 mod key;
+mod password;
 mod pem;
 mod sealer;
 
 use aws_lc_rs::{constant_time, digest, hmac};
 
 pub use key::{Algorithm, Fault, KeyError, VerificationKey};
+pub use password::{PasswordFault, StoredPassword};
 pub use sealer::{NONCE, Sealer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,12 @@ use wasmgate_crypto::{NONCE, Sealer, VerificationKey};
 use wasmtime::{Error, Result, component::Resource};
 
 use super::bindings::wasmgate::plugin::crypto::{
-    self, Algorithm, Hash, HostSealer, HostVerificationKey, KeyError, KeyFault,
+    self, Algorithm, Hash, HostSealer, HostVerificationKey, KeyError, KeyFault, PasswordError,
 };
-use crate::{capability, wasm::store::Host};
+use crate::{
+    capability::{self, passwords::Unknown},
+    wasm::store::Host,
+};
 
 /// Keys and sealers of one instance: their memory is the host's and not the guest's.
 const MAX_KEYS: usize = 1024;
@@ -52,6 +55,17 @@ impl crypto::Host for Host {
 
     fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> Result<bool> {
         Ok(wasmgate_crypto::equal(&a, &b))
+    }
+
+    async fn verify_password(
+        &mut self,
+        hash: String,
+        password: Vec<u8>,
+    ) -> Result<Result<bool, PasswordError>> {
+        let verified = self.plugin.capabilities.passwords.verify(&hash, password).await;
+        // What its thread did for others meanwhile is not the guest's.
+        self.clock.running_since().now();
+        Ok(verified.map_err(Into::into))
     }
 }
 
@@ -156,5 +170,17 @@ impl From<wasmgate_crypto::KeyError> for KeyError {
             Fault::WrongUse => KeyFault::WrongUse,
         };
         KeyError { fault, detail: error.detail }
+    }
+}
+
+impl From<Unknown> for PasswordError {
+    fn from(unknown: Unknown) -> Self {
+        use wasmgate_crypto::PasswordFault;
+        match unknown {
+            Unknown::Hash(PasswordFault::Unsupported) => PasswordError::Unsupported,
+            Unknown::Hash(PasswordFault::Malformed) => PasswordError::Malformed,
+            Unknown::Hash(PasswordFault::TooCostly) => PasswordError::TooCostly,
+            Unknown::Busy => PasswordError::Busy,
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! `crypto` of the fake host: the gateway's own code, with the fake host's randomness.
 
-use wasmgate_crypto::{Fault, NONCE};
+use wasmgate_crypto::{Fault, NONCE, PasswordFault, StoredPassword};
 
-pub use crate::bindings::plugin::wasmgate::plugin::crypto::{Algorithm, Hash, KeyError, KeyFault};
+pub use crate::bindings::plugin::wasmgate::plugin::crypto::{
+    Algorithm, Hash, KeyError, KeyFault, PasswordError,
+};
 use crate::testing::host::current;
 
 pub fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
@@ -19,6 +21,15 @@ pub fn verify_hmac(hash: Hash, key: &[u8], data: &[u8], tag: &[u8]) -> bool {
 
 pub fn equal(a: &[u8], b: &[u8]) -> bool {
     wasmgate_crypto::equal(a, b)
+}
+
+pub fn verify_password(hash: &str, password: &[u8]) -> Result<bool, PasswordError> {
+    let stored = StoredPassword::read(hash).map_err(|fault| match fault {
+        PasswordFault::Unsupported => PasswordError::Unsupported,
+        PasswordFault::Malformed => PasswordError::Malformed,
+        PasswordFault::TooCostly => PasswordError::TooCostly,
+    })?;
+    stored.verify(password).ok_or(PasswordError::Busy)
 }
 
 pub struct VerificationKey(wasmgate_crypto::VerificationKey);
