@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod chaos;
 mod cli;
+mod crypto;
 mod dns;
 mod drain;
 mod envoy;

@@ -185,7 +185,7 @@ pub struct VerificationKey(Key);
 
 #[derive(Debug)]
 enum Key {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -207,7 +207,7 @@ impl VerificationKey {
 
     fn new(material: Material, algorithm: Algorithm) -> Result<Self, KeyError> {
         let key = match (material, algorithm.family()) {
-            (Material::Secret(secret), Family::Hmac(hash)) => Key::Hmac(secret_key(&secret, hash)?),
+            (Material::Secret(secret), Family::Hmac(hash)) => Key::Hmac(Box::new(secret_key(&secret, hash)?)),
             (Material::Rsa { modulus, exponent }, Family::Rsa(parameters)) => {
                 Key::Public(rsa_key(&modulus, &exponent, parameters)?)
             }

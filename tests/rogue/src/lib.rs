@@ -6,6 +6,7 @@
     allow(dead_code, reason = "what reads it is exported by the component only")
 )]
 
+mod crypto;
 mod misbehave;
 mod phase;
 
@@ -65,6 +66,14 @@ enum Action {
     Trailers,
     /// Make calls that the host must refuse, and log how it refused each of them.
     BadCalls,
+    /// Append whether this is the password of this hash to the header x-password.
+    VerifyPassword(String, String),
+    /// Append whether this JWK, for this algorithm, has signed this text, with this signature in hex, to the header x-verified.
+    Verify(String, String, String, String),
+    /// Append the text, sealed and opened again with the same and with other data, to the header x-sealed.
+    Seal(String),
+    /// Append to the header x-keys how many keys the host lets an instance have, twice.
+    FillKeys,
 }
 
 #[config]
