@@ -5,6 +5,7 @@ pub mod counters;
 pub mod http_call;
 pub mod kept;
 pub mod key_value;
+pub mod passwords;
 pub mod random;
 pub mod shared;
 
@@ -19,6 +20,7 @@ pub struct Capabilities {
     /// Of plugins' calls.
     pub answers: kept::Kept<http_call::Answer, http_call::Failure>,
     pub shared: Arc<shared::Shared>,
+    pub passwords: passwords::Passwords,
 }
 
 impl Capabilities {
@@ -29,6 +31,7 @@ impl Capabilities {
             key_value: key_value::KeyValue::default(),
             answers: kept::Kept::new(http_call::Answer::weight),
             shared: Arc::default(),
+            passwords: passwords::Passwords::default(),
         }
     }
 }

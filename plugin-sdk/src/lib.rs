@@ -46,6 +46,7 @@ pub mod clock;
 #[cfg(any(feature = "testing", target_family = "wasm"))]
 mod config;
 pub mod counters;
+pub mod crypto;
 mod error;
 #[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
 mod exchange;

@@ -8,6 +8,7 @@ mod breaker;
 mod calls;
 mod chaos;
 mod cli;
+mod crypto;
 mod dns;
 mod drain;
 mod envoy;

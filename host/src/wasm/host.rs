@@ -2,6 +2,7 @@
 
 mod clock;
 mod counters;
+mod crypto;
 mod http_call;
 mod key_value;
 pub mod log;
@@ -29,6 +30,12 @@ pub mod bindings {
             "wasmgate:plugin/request": trappable,
             "wasmgate:plugin/response": trappable,
             "wasmgate:plugin/http-call": async,
+            "wasmgate:plugin/crypto.verify-password": async | trappable,
+            "wasmgate:plugin/crypto": trappable,
+        },
+        with: {
+            "wasmgate:plugin/crypto.verification-key": wasmgate_crypto::VerificationKey,
+            "wasmgate:plugin/crypto.sealer": wasmgate_crypto::Sealer,
         },
         exports: { default: async },
     });

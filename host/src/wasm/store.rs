@@ -37,7 +37,10 @@ pub struct Host {
     /// Whether the guest waits for the host.
     pub waiting: Waiting,
     wasi: WasiCtx,
-    table: ResourceTable,
+    /// What the guest has handles of.
+    pub table: ResourceTable,
+    /// Keys and sealers among it.
+    pub keys: usize,
 }
 
 /// What all instances of one configured plugin share.
@@ -74,6 +77,7 @@ impl Host {
                 // No files, no environment, no sockets.
                 wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),
                 table: ResourceTable::new(),
+                keys: 0,
                 plugin,
             },
         );

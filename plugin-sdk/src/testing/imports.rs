@@ -5,6 +5,8 @@ pub mod exchange {
     pub use crate::testing::exchange::{Request, Response};
 }
 
+pub mod crypto;
+
 pub mod log {
     pub use crate::bindings::plugin::wasmgate::plugin::log::Level;
     use crate::testing::host::current;

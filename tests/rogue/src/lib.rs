@@ -7,6 +7,7 @@
 )]
 
 mod call;
+mod crypto;
 mod misbehave;
 mod phase;
 
@@ -73,6 +74,14 @@ enum Action {
     Fetch(Asked, Kept),
     /// Make calls that the host must refuse, and log how it refused each of them.
     BadCalls,
+    /// Append whether this is the password of this hash to the header x-password.
+    VerifyPassword(String, String),
+    /// Append whether this JWK, for this algorithm, has signed this text, with this signature in hex, to the header x-verified.
+    Verify(String, String, String, String),
+    /// Append the text, sealed and opened again with the same and with other data, to the header x-sealed.
+    Seal(String),
+    /// Append to the header x-keys how many keys the host lets an instance have, twice.
+    FillKeys,
 }
 
 #[config]

@@ -7,7 +7,7 @@ use wasmgate_sdk::{
     clock, counters, log,
 };
 
-use crate::{Action, Answer, Mode};
+use crate::{Action, Answer, Mode, crypto};
 
 pub enum Message<'a> {
     None,
@@ -97,6 +97,14 @@ impl<'a> Phase<'a> {
             Action::Call(asked) => self.called(&asked.send())?,
             Action::Fetch(asked, kept) => self.called(&asked.fetch(kept))?,
             Action::BadCalls => self.bad_calls()?,
+            Action::VerifyPassword(hash, password) => {
+                self.append("x-password", &crypto::verify_password(hash, password))?;
+            }
+            Action::Verify(jwk, algorithm, text, signature) => {
+                self.append("x-verified", &crypto::verify(jwk, algorithm, text, signature)?)?;
+            }
+            Action::Seal(text) => self.append("x-sealed", &crypto::seal(text)?)?,
+            Action::FillKeys => self.append("x-keys", &crypto::fill_keys())?,
             Action::First(_) | Action::After(_) | Action::When(_) => {}
         }
         Ok(Outcome::Next)

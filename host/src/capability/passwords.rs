@@ -1,0 +1,103 @@
+//! Passwords are held against hashes that are slow on purpose, so this has threads of its own, which yield to those
+//! that serve requests, and no more at a time than there are cores.
+
+use std::{
+    sync::Arc,
+    thread::{self, available_parallelism},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
+};
+use wasmgate_crypto::{PasswordFault, StoredPassword};
+
+use crate::background::yield_to_requests;
+
+/// How long a password waits for others.
+const WAIT: Duration = Duration::from_secs(1);
+
+pub struct Passwords(Arc<Semaphore>);
+
+/// Why it is not known whether a password is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    Hash(PasswordFault),
+    Busy,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Passwords::new(available_parallelism().map_or(1, usize::from))
+    }
+}
+
+impl Passwords {
+    /// With so many at the same time.
+    fn new(places: usize) -> Self {
+        Passwords(Arc::new(Semaphore::new(places)))
+    }
+
+    pub async fn verify(&self, hash: &str, password: Vec<u8>) -> Result<bool, Unknown> {
+        let stored = StoredPassword::read(hash).map_err(Unknown::Hash)?;
+        if stored.is_cheap() {
+            return stored.verify(&password).ok_or(Unknown::Busy);
+        }
+        let place = timeout(WAIT, self.0.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(Unknown::Busy) };
+        beside(stored, password, place).await.ok_or(Unknown::Busy)
+    }
+}
+
+/// On a thread, which keeps its place until it is done, also where nobody waits for it any more.
+async fn beside(stored: StoredPassword, password: Vec<u8>, place: OwnedSemaphorePermit) -> Option<bool> {
+    let (tell, told) = oneshot::channel();
+    let work = move || {
+        yield_to_requests();
+        let _ = tell.send(stored.verify(&password));
+        drop(place);
+    };
+    // Where the system has no threads left the work is dropped, and with it the sender.
+    let _ = thread::Builder::new().name("password".to_owned()).spawn(work);
+    told.await.ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    const RIGHT: &str = "$2b$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK";
+
+    async fn ask(passwords: &Passwords, hash: &str, password: &str) -> Result<bool, Unknown> {
+        passwords.verify(hash, password.into()).await
+    }
+
+    #[tokio::test]
+    async fn passwords_are_right_or_wrong() {
+        let passwords = Passwords::default();
+        assert_eq!(ask(&passwords, RIGHT, "password").await, Ok(true));
+        assert_eq!(ask(&passwords, RIGHT, "Password").await, Ok(false));
+        assert_eq!(ask(&passwords, "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "password").await, Ok(true));
+        let refused = ask(&passwords, "password", "password").await;
+        assert_eq!(refused, Err(Unknown::Hash(PasswordFault::Unsupported)));
+    }
+
+    #[tokio::test]
+    async fn a_place_is_waited_for_and_given_back() {
+        let passwords = Passwords::new(1);
+        let place = passwords.0.clone().acquire_owned().await.unwrap();
+        let started = Instant::now();
+        assert_eq!(ask(&passwords, RIGHT, "password").await, Err(Unknown::Busy));
+        assert!(started.elapsed() >= WAIT);
+        drop(place);
+        for _ in 0..3 {
+            assert_eq!(ask(&passwords, RIGHT, "password").await, Ok(true));
+        }
+        // What nobody waits for any more keeps its place only until it is done.
+        assert!(timeout(Duration::ZERO, ask(&passwords, RIGHT, "password")).await.is_err());
+        assert_eq!(ask(&passwords, RIGHT, "password").await, Ok(true));
+    }
+}
