@@ -45,6 +45,7 @@ fn plugin() -> impl Fn() -> Arc<Template> {
         Arc::from("headers"),
         PluginLimits::default(),
         Vec::new(),
+        Vec::new(),
         capabilities,
     );
     move || {
@@ -99,7 +100,7 @@ fn benches(criterion: &mut Criterion) {
     };
 
     criterion.bench_function("lease/warm", |bencher| {
-        let pool = Pool::new(template(), Arc::default());
+        let pool = Pool::new(template(), Arc::default(), None);
         bencher.iter_custom(|count| {
             rounds(count, async |_| {
                 let lease = pool.lease(Stage::Request).await.expect("an instance");

@@ -78,12 +78,15 @@ pub struct Lead<T: Send + Sync + 'static, E: Copy + Send + 'static> {
 impl<T: Send + Sync + 'static, E: Copy + Send + 'static> Kept<T, E> {
     /// `weight` is how many bytes a value takes.
     pub fn new(weight: fn(&T) -> usize) -> Self {
-        let weigher = move |key: &Box<str>, slot: &Arc<Slot<T, E>>| {
-            let value = slot.last.load().as_ref().map_or(0, |stored| weight(&stored.value));
-            // The book-keeping is about as large as a small entry.
-            u32::try_from(key.len() + value + 300).unwrap_or(u32::MAX)
-        };
-        Kept { slots: Cache::builder().max_capacity(CAPACITY).weigher(weigher).build() }
+        let slots = Cache::<Box<str>, Arc<Slot<T, E>>>::builder()
+            .max_capacity(CAPACITY)
+            .weigher(move |key, slot| {
+                let value = slot.last.load().as_ref().map_or(0, |stored| weight(&stored.value));
+                // The book-keeping is about as large as a small entry.
+                u32::try_from(key.len() + value + 300).unwrap_or(u32::MAX)
+            })
+            .build();
+        Kept { slots }
     }
 
     /// None where the key is too long.
