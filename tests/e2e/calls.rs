@@ -153,8 +153,8 @@ fn several_calls_are_made_at_the_same_time() {
         call.write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
     });
     let site = Site::new(other, 1, "", &["{ call = { times = 10 } }", "{ call = { times = 33 } }"]);
-    assert_eq!(site.told(0), vec!["200 x"; 10].join(", "));
-    assert_eq!(site.told(1), [vec!["200 x"; 32], vec!["Exhausted"]].concat().join(", "));
+    assert_eq!(site.told(0), ["200 x"; 10].join(", "));
+    assert_eq!(site.told(1), [&["200 x"; 32][..], &["Exhausted"]].concat().join(", "));
 }
 
 #[test]
