@@ -128,18 +128,21 @@ impl<T: Send + Sync + 'static, E: Copy + Send + 'static> Kept<T, E> {
         })
     }
 
-    /// What came of the fetch that was waited for: a value, however old, or why there is none.
+    /// What came of the fetch that was waited for since it was asked: a value, or why there is none. None where it was given
+    /// up.
     pub fn outcome(
         &self,
         plugin: &str,
         key: &str,
         terms: Terms,
+        asked: Instant,
         now: Instant,
     ) -> Option<Result<Found<T>, E>> {
         let slot = self.slots.get(&*scoped(plugin, key)?)?;
         let failed = slot.fetch().failed;
-        let found =
-            slot.found(now).filter(|found| failed.is_none() || found.age <= terms.fresh + terms.stale);
+        // What has just come is good, whatever the terms.
+        let longest = (terms.fresh + terms.stale).max(now.saturating_duration_since(asked));
+        let found = slot.found(now).filter(|found| found.age <= longest);
         found.map(Ok).or(failed.map(|(error, _)| Err(error)))
     }
 }
@@ -219,9 +222,9 @@ mod tests {
         assert!(wait.has_changed().is_ok());
         first.done(Ok("a"), t);
         assert!(wait.has_changed().is_err(), "its end is told");
-        assert_eq!(*kept.outcome("p", "k", TERMS, t).unwrap().unwrap().value, "a");
+        assert_eq!(*kept.outcome("p", "k", TERMS, t, t).unwrap().unwrap().value, "a");
         assert!(matches!(ask(&kept, t), Step::Have(Found { value, .. }, None) if *value == "a"));
-        assert!(kept.outcome("q", "k", TERMS, t).is_none(), "another plugin's");
+        assert!(kept.outcome("q", "k", TERMS, t, t).is_none(), "another plugin's");
     }
 
     #[test]
@@ -243,14 +246,14 @@ mod tests {
         let (kept, t) = (texts(), Instant::now());
         lead(ask(&kept, t)).done(Err(7), t);
         assert!(matches!(ask(&kept, t + S / 2), Step::Failed(7)));
-        assert!(matches!(kept.outcome("p", "k", TERMS, t), Some(Err(7))));
+        assert!(matches!(kept.outcome("p", "k", TERMS, t, t), Some(Err(7))));
         lead(ask(&kept, t + S)).done(Ok("a"), t + S);
         let stale = t + 2 * S + S / 2;
         lead(ask(&kept, stale)).done(Err(8), stale);
         assert!(matches!(ask(&kept, stale), Step::Have(Found { value, .. }, None) if *value == "a"));
-        assert!(kept.outcome("p", "k", TERMS, stale).unwrap().is_ok());
+        assert!(kept.outcome("p", "k", TERMS, stale, stale).unwrap().is_ok());
         assert!(matches!(ask(&kept, stale + S - S / 4), Step::Failed(8)), "too old to outlive it");
-        assert!(matches!(kept.outcome("p", "k", TERMS, stale + S), Some(Err(8))));
+        assert!(matches!(kept.outcome("p", "k", TERMS, stale + S, stale + S), Some(Err(8))));
     }
 
     #[test]
@@ -260,7 +263,20 @@ mod tests {
         let Step::Wait(wait, None) = ask(&kept, t) else { panic!("it is fetched already") };
         drop(first);
         assert!(wait.has_changed().is_err());
-        assert!(kept.outcome("p", "k", TERMS, t).is_none());
-        assert!(matches!(ask(&kept, t), Step::Wait(_, Some(_))));
+        assert!(kept.outcome("p", "k", TERMS, t, t).is_none());
+        lead(ask(&kept, t)).done(Ok("a"), t);
+        let late = t + 9 * S;
+        drop(lead(ask(&kept, late)));
+        assert!(kept.outcome("p", "k", TERMS, late, late).is_none(), "what is too old does not come back");
+    }
+
+    #[test]
+    fn what_was_waited_for_serves_once_without_terms() {
+        let (kept, t) = (texts(), Instant::now());
+        let none = Terms { fresh: Duration::ZERO, stale: Duration::ZERO, negative: Duration::ZERO };
+        let Some(Step::Wait(_, Some(lead))) = kept.ask("p", "k", none, t) else { panic!("nothing is there") };
+        lead.done(Ok("a"), t + S);
+        assert_eq!(*kept.outcome("p", "k", none, t, t + 2 * S).unwrap().unwrap().value, "a");
+        assert!(matches!(kept.ask("p", "k", none, t + 2 * S), Some(Step::Wait(..))));
     }
 }

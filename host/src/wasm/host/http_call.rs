@@ -58,7 +58,8 @@ impl http_call::Host for Host {
         let terms = terms(&keep);
         let plugin = self.plugin.clone();
         let kept = &plugin.capabilities.answers;
-        let step = kept.ask(&plugin.scope, &key, terms, Instant::now()).ok_or(Failure::Invalid)?;
+        let asked = Instant::now();
+        let step = kept.ask(&plugin.scope, &key, terms, asked).ok_or(Failure::Invalid)?;
         let (found, wait, lead) = match step {
             Step::Have(found, lead) => (Some(found), None, lead),
             Step::Wait(wait, lead) => (None, Some(wait), lead),
@@ -76,7 +77,7 @@ impl http_call::Host for Host {
             // It ends with an error: nothing is ever sent.
             let _ = wait.changed().await;
         }
-        let outcome = kept.outcome(&plugin.scope, &key, terms, Instant::now());
+        let outcome = kept.outcome(&plugin.scope, &key, terms, asked, Instant::now());
         let found = outcome.unwrap_or(Err(calls::Failure::Broken))?;
         Ok(of_kept(&found, known))
     }
