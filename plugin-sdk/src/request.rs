@@ -235,8 +235,8 @@ impl<'a> Request<'a> {
         self.raw.tls()
     }
 
-    /// A variable of this request, shared by all plugins and phases. "consumer", "plan" and
-    /// "request-id" are the names that the shipped plugins agree on.
+    /// A variable of this request, shared by all plugins and phases. The shipped plugins agree on
+    /// "request-id" and on what [`auth::Identity`](crate::auth::Identity) sets.
     ///
     /// ```
     /// fn is_known(request: &wasmgate_sdk::Request) -> bool {

@@ -4,25 +4,29 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use wasmgate_sdk::{Error, Result, config};
+use wasmgate_sdk::{
+    Error, Result,
+    auth::{Identity, check_name},
+    config,
+};
 
 #[config]
 pub struct Key {
     /// SHA-256 of the key, 64 hex digits: `printf %s KEY | sha256sum`.
     sha256: String,
     /// Whose key it is.
-    pub consumer: String,
+    consumer: String,
     /// Plan of the consumer, for rate-limit.
-    pub plan: Option<String>,
+    plan: Option<String>,
     /// Name of the key itself, for X-Credential-Identifier.
-    pub id: Option<String>,
+    id: Option<String>,
     /// Groups of the consumer, for X-Consumer-Groups.
     #[serde(default)]
-    pub groups: Vec<String>,
+    groups: Vec<String>,
 }
 
 /// The keys by the first bytes of their digests; the rest is compared in constant time.
-pub struct Known(BTreeMap<u64, (Sha, Key)>);
+pub struct Known(BTreeMap<u64, (Sha, Identity)>);
 
 type Sha = [u8; 32];
 
@@ -34,17 +38,17 @@ impl Known {
             let digest = digest(&key.sha256);
             let digest = digest
                 .ok_or_else(|| Error::msg(format_args!("keys[{place}].sha256: is not 64 hex digits")))?;
-            if known.insert(first(&digest), (digest, key)).is_some() {
+            if known.insert(first(&digest), (digest, key.identity())).is_some() {
                 return Err(Error::msg(format_args!("keys[{place}].sha256: is there already")));
             }
         }
         Ok(Known(known))
     }
 
-    pub fn find(&self, key: &[u8]) -> Option<&Key> {
+    pub fn find(&self, key: &[u8]) -> Option<&Identity> {
         let digest: Sha = Sha256::digest(key).into();
-        let (known, key) = self.0.get(&first(&digest))?;
-        bool::from(known.ct_eq(&digest)).then_some(key)
+        let (known, identity) = self.0.get(&first(&digest))?;
+        bool::from(known.ct_eq(&digest)).then_some(identity)
     }
 }
 
@@ -62,15 +66,10 @@ impl Key {
         }
         Ok(())
     }
-}
 
-/// What is to be the value of a header.
-pub fn check_name(key: &str, name: &str) -> Result<()> {
-    match name.trim().is_empty() || name.len() > 1024 || name.chars().any(char::is_control) {
-        true => Err(Error::msg(format_args!(
-            "{key}: is empty, longer than 1024 bytes or holds a control character"
-        ))),
-        false => Ok(()),
+    fn identity(self) -> Identity {
+        let Key { consumer, plan, id: credential, groups, .. } = self;
+        Identity { consumer, plan, credential, groups, ..Identity::default() }
     }
 }
 

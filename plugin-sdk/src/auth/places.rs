@@ -1,7 +1,22 @@
-//! Where a request carries its key, and how the key is taken out of it.
+//! Where a request carries a credential, and how it is taken out of it.
 
-use wasmgate_sdk::{Error, HeaderName, Request, Result, config, form_decode};
+use crate::{Error, HeaderName, Request, Result, config, form_decode};
 
+/// Headers, a query parameter and a cookie in which a credential may stand.
+///
+/// ```
+/// use wasmgate_sdk::{auth::{OneOrMore, Places}, testing};
+///
+/// let header = OneOrMore::One("authorization".to_string());
+/// let places = Places::new(header, "Bearer ".to_string(), Some("token".to_string()), None)?;
+/// let exchange = testing::Request::get("/?token=a&b=c").header("authorization", "bearer d").build();
+/// let request = exchange.request();
+/// assert_eq!(places.values(&request), [b"d", b"a"]);
+/// places.hide(&request)?;
+/// assert_eq!(request.path_with_query(), "/?b=c");
+/// assert!(request.header("authorization").is_none());
+/// # Ok::<(), wasmgate_sdk::Error>(())
+/// ```
 pub struct Places {
     headers: Vec<HeaderName>,
     prefix: String,
@@ -9,15 +24,19 @@ pub struct Places {
     cookie: Option<String>,
 }
 
-/// The name of a header or a list of names.
+/// The name of a header or a list of names. The example is that of [`Places`].
 #[config]
 #[serde(untagged, expecting = "expected the name of a header or a list of names")]
 pub enum OneOrMore {
+    /// One.
     One(String),
+    /// Any number; none looks in no header.
     More(Vec<String>),
 }
 
 impl Places {
+    /// `prefix` stands before the credential in these headers, in any case; a header without it carries none. Errors name the
+    /// key of the config: header, query or cookie. The example is that of the type.
     pub fn new(
         headers: OneOrMore,
         prefix: String,
@@ -39,23 +58,24 @@ impl Places {
         Ok(Places { headers, prefix, query, cookie })
     }
 
-    /// Every key of the request, in every place.
-    pub fn keys(&self, request: &Request) -> Vec<Vec<u8>> {
-        let mut keys: Vec<_> = self.headers.iter().flat_map(|name| self.in_header(request, name)).collect();
+    /// All that stands in any of the places and is not empty, the headers first. The example is that of the type.
+    pub fn values(&self, request: &Request) -> Vec<Vec<u8>> {
+        let mut found: Vec<_> = self.headers.iter().flat_map(|name| self.in_header(request, name)).collect();
         if let Some(name) = &self.query {
             let query = request.query().unwrap_or_default();
             let values = query.split('&').filter_map(|pair| value_of(pair, name));
-            keys.extend(values.map(String::into_bytes));
+            found.extend(values.map(String::into_bytes));
         }
         if let Some(name) = &self.cookie {
             let values = cookies(request).into_iter().filter_map(|cookie| cookie_value(&cookie, name));
-            keys.extend(values);
+            found.extend(values);
         }
-        keys.retain(|key| !key.is_empty());
-        keys
+        found.retain(|value| !value.is_empty());
+        found
     }
 
-    /// Removes the header, the query parameter and the cookie that carry a key.
+    /// Removes the headers, the query parameter and the cookie that carry one; whatever else is there stays as it was
+    /// written. The example is that of the type.
     pub fn hide(&self, request: &Request) -> Result<()> {
         for name in &self.headers {
             if !self.in_header(request, name).is_empty() {

@@ -1,0 +1,69 @@
+//! What authentication plugins have alike: where credentials stand in a request, how the others are told whose it is, and
+//! how a request without a good one is refused.
+
+mod identity;
+mod places;
+
+pub use identity::{Identity, forget};
+pub use places::{OneOrMore, Places};
+
+use crate::{Error, LocalResponse, Request, Result};
+
+/// Whether a browser asks beforehand whether it may send a request, and so without credentials (Fetch standard,
+/// CORS-preflight request).
+///
+/// ```
+/// use wasmgate_sdk::{auth, testing::Request};
+///
+/// let asked = Request::new("OPTIONS", "/").header("origin", "https://a.test");
+/// let exchange = asked.header("access-control-request-method", "PUT").build();
+/// assert!(auth::is_preflight(&exchange.request()));
+/// ```
+pub fn is_preflight(request: &Request) -> bool {
+    request.method() == "OPTIONS"
+        && request.header("origin").is_some()
+        && request.header("access-control-request-method").is_some()
+}
+
+/// The value of WWW-Authenticate for a scheme (RFC 9110, section 11.6.1). Errors: the realm cannot stand in quotes.
+///
+/// ```
+/// use wasmgate_sdk::auth;
+///
+/// assert_eq!(auth::challenge("Bearer", "api").unwrap(), "Bearer realm=\"api\"");
+/// assert!(auth::challenge("Bearer", "a\"b").is_err());
+/// ```
+pub fn challenge(scheme: &str, realm: &str) -> Result<String> {
+    match realm.contains(['"', '\\']) || realm.chars().any(char::is_control) {
+        true => Err(Error::msg("realm: holds a quote, a backslash or a control character")),
+        false => Ok(format!("{scheme} realm=\"{realm}\"")),
+    }
+}
+
+/// A 401 with this challenge and the code "unauthenticated".
+///
+/// ```
+/// let refused = wasmgate_sdk::auth::unauthenticated("Key realm=\"api\"", "Unauthorized");
+/// assert_eq!(refused.status, 401);
+/// ```
+pub fn unauthenticated(challenge: &str, detail: &str) -> LocalResponse {
+    let answer = LocalResponse::new(401).header("www-authenticate", challenge);
+    answer.code("unauthenticated").detail(detail)
+}
+
+/// Checks what is to be the value of a header, such as the name of a consumer. The error names the key of the config.
+///
+/// ```
+/// use wasmgate_sdk::auth::check_name;
+///
+/// assert!(check_name("consumer", "alice").is_ok());
+/// assert!(check_name("consumer", " ").is_err());
+/// ```
+pub fn check_name(key: &str, name: &str) -> Result<()> {
+    match name.trim().is_empty() || name.len() > 1024 || name.chars().any(char::is_control) {
+        true => Err(Error::msg(format_args!(
+            "{key}: is empty, longer than 1024 bytes or holds a control character"
+        ))),
+        false => Ok(()),
+    }
+}
