@@ -122,8 +122,7 @@ impl Call {
     /// Where there is none that serves, the request is sent, by one of all who ask at that time; the
     /// others wait for its answer. `known` is the version that the plugin has already.
     ///
-    /// Any status is an answer, and kept. Keys have up to 1024 bytes and are private to the plugin. An
-    /// answer may go before its time.
+    /// Keys have up to 1024 bytes and are private to the plugin. An answer may go before its time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -131,7 +130,7 @@ impl Call {
     ///
     /// fn keys() -> Result<Vec<u8>> {
     ///     let hour = Duration::from_secs(3600);
-    ///     let keep = Keep { fresh: hour, stale: 24 * hour, negative: Duration::from_secs(10) };
+    ///     let keep = Keep { fresh: hour, stale: 24 * hour, negative: Duration::from_secs(10), only_success: true };
     ///     let kept = Call::get("idp", "/jwks.json").fetch("jwks", keep, None)?;
     ///     Ok(kept.answer.map(|answer| answer.body).unwrap_or_default())
     /// }
@@ -142,6 +141,7 @@ impl Call {
             fresh_ms: milliseconds(keep.fresh),
             stale_ms: milliseconds(keep.stale),
             negative_ms: milliseconds(keep.negative),
+            only_success: keep.only_success,
         };
         let kept = http_call::fetch(key, self.raw(&headers), keep, known)?;
         Ok(Kept {
@@ -232,6 +232,9 @@ pub struct Keep {
     pub stale: Duration,
     /// How long a fetch that failed is not repeated.
     pub negative: Duration,
+    /// An answer other than 2xx is a failure, [`Failure::Refused`]: it takes nobody's place. Otherwise any
+    /// is kept.
+    pub only_success: bool,
 }
 
 /// An answer that was fetched at some time. The example is that of [`Call::fetch`].
@@ -271,6 +274,8 @@ pub enum Failure {
     TooLarge,
     /// More than 32 requests at once.
     Exhausted,
+    /// The answer is none of 2xx, where only those are kept.
+    Refused,
 }
 
 impl From<http_call::Failure> for Failure {
@@ -283,6 +288,7 @@ impl From<http_call::Failure> for Failure {
             http_call::Failure::Broken => Failure::Broken,
             http_call::Failure::TooLarge => Failure::TooLarge,
             http_call::Failure::Exhausted => Failure::Exhausted,
+            http_call::Failure::Refused => Failure::Refused,
         }
     }
 }
@@ -297,6 +303,7 @@ impl fmt::Display for Failure {
             Failure::Broken => "the answer broke off",
             Failure::TooLarge => "the answer is too large",
             Failure::Exhausted => "too many requests at once",
+            Failure::Refused => "the upstream refused",
         })
     }
 }

@@ -244,6 +244,23 @@ fn one_fetches_for_all_workers() {
 }
 
 #[test]
+fn answers_that_are_none_take_no_place() {
+    let other = TestUpstream::start(|call| match call.body()?.target() {
+        "/jwks" if call.number > 0 => call.write("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"),
+        _ => call.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkeys"),
+    });
+    let fetch = |terms: &str| format!("{{ fetch = [{{ path = \"/jwks\" }}, {{ {terms} }}] }}");
+    let fetches = [fetch("stale_ms = 60000, only_success = true"), fetch("only_success = true"), fetch("")];
+    let site = Site::new(other, 1, "", &fetches.each_ref().map(String::as_str));
+    assert_eq!(site.told(0), "200 keys");
+    assert_eq!(site.told(0), "200 keys", "and it is asked again");
+    eventually!(site.other.count() > 1);
+    assert_eq!(site.told(1), "Refused");
+    assert_eq!(site.told(0), "200 keys");
+    assert_eq!(site.told(2), "404 no");
+}
+
+#[test]
 fn what_is_stale_serves_while_the_upstream_is_down() {
     let other = TestUpstream::start(|call| match call.number {
         0 => call.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkeys"),

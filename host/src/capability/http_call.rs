@@ -40,9 +40,16 @@ pub enum Failure {
     TooLarge,
     /// Too many are under way.
     Exhausted,
+    /// Another answer than 2xx, where only those count.
+    Refused,
 }
 
 impl Answer {
+    /// Where it is 2xx.
+    pub fn successful(self) -> Outcome {
+        if self.status.is_success() { Ok(self) } else { Err(Failure::Refused) }
+    }
+
     /// About how many bytes it takes.
     pub fn weight(&self) -> usize {
         let fields = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64);

@@ -53,7 +53,11 @@ pub fn fetch(key: &str, request: &Outgoing<'_>, keep: Keep, known: Option<u64>) 
     });
     let is_barred = failed.is_some_and(|(_, at)| now - at < negative);
     if age.is_none_or(|age| age > fresh) && !is_barred {
-        let outcome = send(request);
+        let outcome = send(request).and_then(|answer| match answer.status {
+            200..300 => Ok(answer),
+            _ if keep.only_success => Err(Failure::Refused),
+            _ => Ok(answer),
+        });
         current(|host| {
             let version = host.kept.values().filter_map(|kept| Some(kept.answer.as_ref()?.1)).max();
             let kept = host.kept.entry(key.to_string()).or_default();
@@ -89,6 +93,7 @@ fn raw(failure: http::Failure) -> Failure {
         http::Failure::Broken => Failure::Broken,
         http::Failure::TooLarge => Failure::TooLarge,
         http::Failure::Exhausted => Failure::Exhausted,
+        http::Failure::Refused => Failure::Refused,
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
             if is_down.get() { Err(Failure::Unreachable) } else { Ok(Answer::new(200)) }
         });
         let second = Duration::from_secs(1);
-        let keep = Keep { fresh: second, stale: second, negative: second };
+        let keep = Keep { fresh: second, stale: second, negative: second, only_success: false };
         let fetch = |known| host.enter(|| Call::get("u", "/").fetch("k", keep, known));
         let first = fetch(None).unwrap();
         assert!(first.answer.is_some() && fetch(Some(first.version)).unwrap().answer.is_none());

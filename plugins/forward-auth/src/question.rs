@@ -22,7 +22,8 @@ impl Question<'_> {
         let call = self.call(body);
         let Some(cache) = &self.config.cache else { return call.send() };
         let Some(key) = self.key(&cache.key) else { return call.send() };
-        let keep = Keep { fresh: *cache.ttl, stale: Duration::ZERO, negative: Duration::ZERO };
+        let (fresh, stale, negative) = (*cache.ttl, Duration::ZERO, Duration::ZERO);
+        let keep = Keep { fresh, stale, negative, only_success: false };
         // An instance keeps nothing, so it knows no version; errors are not worth keeping.
         match call.fetch(&key, keep, None)?.answer {
             Some(answer) if answer.status < 500 => Ok(answer),

@@ -41,6 +41,7 @@ pub struct Kept {
     fresh_ms: u64,
     stale_ms: u64,
     negative_ms: u64,
+    only_success: bool,
 }
 
 impl Asked {
@@ -70,6 +71,7 @@ impl Asked {
             fresh: Duration::from_millis(kept.fresh_ms),
             stale: Duration::from_millis(kept.stale_ms),
             negative: Duration::from_millis(kept.negative_ms),
+            only_success: kept.only_success,
         };
         let fetched = match self.call().fetch(&self.path, keep, None) {
             Ok(fetched) => fetched,

@@ -67,7 +67,12 @@ impl http_call::Host for Host {
         };
         if let Some(lead) = lead {
             let call = self.outgoing(request)?;
-            self.caller()?.call_for(call, move |outcome| lead.done(outcome, Instant::now()));
+            let only_success = keep.only_success;
+            self.caller()?.call_for(call, move |outcome| {
+                let outcome =
+                    if only_success { outcome.and_then(calls::Answer::successful) } else { outcome };
+                lead.done(outcome, Instant::now());
+            });
         }
         if let Some(found) = found {
             return Ok(of_kept(&found, known));
@@ -149,6 +154,7 @@ impl From<calls::Failure> for Failure {
             calls::Failure::Broken => Failure::Broken,
             calls::Failure::TooLarge => Failure::TooLarge,
             calls::Failure::Exhausted => Failure::Exhausted,
+            calls::Failure::Refused => Failure::Refused,
         }
     }
 }
