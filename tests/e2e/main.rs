@@ -22,6 +22,7 @@ mod hints;
 mod http;
 mod http2;
 mod isolation;
+mod jwt;
 mod languages;
 mod limits;
 mod migrate;

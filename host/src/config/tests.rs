@@ -12,11 +12,12 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 8] = [
+const PLUGINS: [&str; 9] = [
     "bot-detection",
     "forward-auth",
     "grpc-web",
     "headers",
+    "jwt",
     "key-auth",
     "rate-limit",
     "request-id",

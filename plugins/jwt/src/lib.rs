@@ -1,0 +1,248 @@
+//! Lets requests with a valid JSON Web Token pass (RFC 7519, RFC 8725) and says whose they are. What is refused, is refused
+//! as RFC 6750 has it.
+
+mod claims;
+mod keys;
+mod refusal;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::collections::BTreeMap;
+
+use wasmgate_sdk::{
+    Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
+    auth::{self, Identity, OneOrMore, Places},
+    config, plugin,
+    serde_json::Value,
+};
+
+use claims::{Claims, Rules};
+use keys::{Issuer, Keys};
+use refusal::{Challenge, Refusal};
+use token::Token;
+
+/// Who may issue tokens, where they stand, what they have to say and who is told of it.
+#[config]
+pub struct Config {
+    /// Who issues tokens, and the keys that they are signed with; at least one.
+    issuers: Vec<Issuer>,
+    /// Header that carries the token, or a list of such; an empty list looks in no header.
+    #[serde(default = "authorization")]
+    header: OneOrMore,
+    /// Text in front of the token in these headers, in any case.
+    #[serde(default = "bearer")]
+    prefix: String,
+    /// Query parameter that may carry the token, too. Tokens in URLs end up in logs.
+    #[serde(default)]
+    query: Option<String>,
+    /// Cookie that may carry the token, too.
+    #[serde(default)]
+    cookie: Option<String>,
+    /// How far clocks may differ.
+    #[serde(default = "half_a_minute")]
+    leeway: Duration,
+    /// Whether tokens have to have an end (exp).
+    #[serde(default = "yes")]
+    require_exp: bool,
+    /// Longest time from iat to exp. Default: any.
+    #[serde(default)]
+    max_lifetime: Option<Duration>,
+    /// What claims have to be, by their paths: a value, a list of which one has to be there, or true for any.
+    #[serde(default)]
+    required_claims: BTreeMap<String, Value>,
+    /// Scopes that a token has to have, all of them.
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// Scopes of which a token has to have one.
+    #[serde(default)]
+    any_scope: Vec<String>,
+    /// Claims that list the scopes; the first that is there counts.
+    #[serde(default = "scope_claims")]
+    scope_claims: Vec<String>,
+    /// Claims that name the consumer; the first that is there counts. A token without any is refused.
+    #[serde(default = "consumer_claims")]
+    consumer_claims: Vec<String>,
+    /// Claim that lists the consumer's groups, by its path.
+    #[serde(default)]
+    groups_claim: Option<String>,
+    /// Claim that names the consumer's plan, by its path.
+    #[serde(default)]
+    plan_claim: Option<String>,
+    /// Headers that tell the upstream claims, by their paths. What the client sends there is removed.
+    #[serde(default)]
+    headers: BTreeMap<HeaderName, String>,
+    /// Tokens that are no longer good, by jti: a list, or a text with one in a line.
+    #[serde(default)]
+    revoked: Option<Lines>,
+    /// Take the token out of the request before the upstream sees it.
+    #[serde(default = "yes")]
+    hide_credentials: bool,
+    /// Named in WWW-Authenticate.
+    #[serde(default = "gateway")]
+    realm: String,
+    /// Consumer as whom requests without a token pass; without one they are refused.
+    #[serde(default)]
+    anonymous: Option<String>,
+    /// Whether CORS preflights need a token, too.
+    #[serde(default)]
+    run_on_preflight: bool,
+}
+
+/// A list of words, or a text with one in a line.
+#[config]
+#[serde(untagged, expecting = "expected a list, or a text of lines")]
+enum Lines {
+    List(Vec<String>),
+    Text(String),
+}
+
+pub struct Jwt {
+    places: Places,
+    keys: Keys,
+    rules: Rules,
+    headers: BTreeMap<HeaderName, String>,
+    challenge: Challenge,
+    hide_credentials: bool,
+    anonymous: Option<Identity>,
+    run_on_preflight: bool,
+}
+
+fn authorization() -> OneOrMore {
+    OneOrMore::One("authorization".to_string())
+}
+
+fn bearer() -> String {
+    "Bearer ".to_string()
+}
+
+fn half_a_minute() -> Duration {
+    Duration(std::time::Duration::from_secs(30))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn scope_claims() -> Vec<String> {
+    ["scope", "scp"].map(str::to_string).into()
+}
+
+fn consumer_claims() -> Vec<String> {
+    vec!["sub".to_string()]
+}
+
+fn gateway() -> String {
+    "gateway".to_string()
+}
+
+#[plugin]
+impl Plugin for Jwt {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self> {
+        let anonymous = match &config.anonymous {
+            Some(name) => {
+                auth::check_name("anonymous", name)?;
+                Some(Identity { anonymous: true, ..Identity::of(name) })
+            }
+            None => None,
+        };
+        let challenge = Challenge::new(&config.realm, &config.scopes, &config.any_scope)?;
+        let Config { issuers, header, prefix, query, cookie, hide_credentials, run_on_preflight, .. } =
+            config;
+        Ok(Jwt {
+            places: Places::new(header, prefix, query, cookie)?,
+            keys: Keys::new(issuers)?,
+            rules: Rules {
+                leeway: config.leeway.as_secs_f64(),
+                require_exp: config.require_exp,
+                max_lifetime: config.max_lifetime.map(|time| time.as_secs_f64()),
+                required: config.required_claims,
+                scopes: config.scopes,
+                any_scope: config.any_scope,
+                scope_claims: config.scope_claims,
+                consumer_claims: config.consumer_claims,
+                groups_claim: config.groups_claim,
+                plan_claim: config.plan_claim,
+                revoked: config.revoked.map(Lines::words).unwrap_or_default(),
+            },
+            headers: config.headers,
+            challenge,
+            hide_credentials,
+            anonymous,
+            run_on_preflight,
+        })
+    }
+
+    fn on_request(&self, request: &Request) -> Result<Verdict> {
+        auth::forget(request)?;
+        for name in self.headers.keys() {
+            request.remove_header(name)?;
+        }
+        if !self.run_on_preflight && auth::is_preflight(request) {
+            return Ok(Verdict::Next);
+        }
+        let mut found = self.places.values(request);
+        found.sort_unstable();
+        found.dedup();
+        let checked = match (&found[..], &self.anonymous) {
+            ([], Some(anonymous)) => {
+                anonymous.announce(request)?;
+                return Ok(Verdict::Next);
+            }
+            ([], None) => Err(Refusal::Missing),
+            ([token], _) => self.check(token),
+            _ => Err(Refusal::Several),
+        };
+        match checked {
+            Ok(claims) => self.pass(request, &claims),
+            Err(refusal) => Ok(self.challenge.answer(&refusal).into()),
+        }
+    }
+}
+
+impl Jwt {
+    fn check(&self, text: &[u8]) -> Result<Claims, Refusal> {
+        let token = Token::read(text).ok_or(Refusal::Invalid)?;
+        let issuer = self.keys.verify(&token)?;
+        self.rules.check(token.claims, issuer)
+    }
+
+    fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
+        let announced = self.rules.identity(claims).ok_or(Refusal::Invalid).and_then(|identity| {
+            // What no header can hold is nobody's name.
+            identity.announce(request).map_err(|_| Refusal::Invalid)?;
+            for (name, path) in &self.headers {
+                if let Some(value) = claims.text(path) {
+                    request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(refusal) = announced {
+            return Ok(self.challenge.answer(&refusal).into());
+        }
+        if self.hide_credentials {
+            self.places.hide(request)?;
+        }
+        Ok(Verdict::Next)
+    }
+}
+
+impl Lines {
+    fn words(self) -> Vec<String> {
+        let mut words: Vec<String> = match self {
+            Lines::List(words) => words,
+            Lines::Text(text) => text.lines().map(|line| line.trim().to_string()).collect(),
+        };
+        words.retain(|word| !word.is_empty());
+        words.sort_unstable();
+        words
+    }
+}
+
+/// What the config has to have and does not.
+fn missing(text: impl std::fmt::Display) -> Error {
+    Error::msg(text)
+}
