@@ -24,6 +24,8 @@ endpoints = ["{app}"]
 endpoints = ["{idp}"]
 [plugin.jwt]
 upstreams = ["idp"]
+# There are fewer instances than requests in one of the tests.
+limits = { wait = "20s" }
 [[route]]
 name = "all"
 upstream = "app"
