@@ -245,9 +245,12 @@ fn one_fetches_for_all_workers() {
 
 #[test]
 fn answers_that_are_none_take_no_place() {
-    let other = TestUpstream::start(|call| match call.body()?.target() {
-        "/jwks" if call.number > 0 => call.write("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"),
-        _ => call.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkeys"),
+    let other = TestUpstream::start(|call| {
+        call.body()?;
+        call.write(match call.number {
+            0 => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkeys",
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+        })
     });
     let fetch = |terms: &str| format!("{{ fetch = [{{ path = \"/jwks\" }}, {{ {terms} }}] }}");
     let fetches = [fetch("stale_ms = 60000, only_success = true"), fetch("only_success = true"), fetch("")];
