@@ -45,8 +45,16 @@ pub struct Found<T> {
 pub enum Step<T: Send + Sync + 'static, E: Copy + Send + 'static> {
     Have(Found<T>, Option<Lead<T, E>>),
     Failed(E),
-    /// It is being fetched. The channel closes when that is over.
-    Wait(watch::Receiver<()>, Option<Lead<T, E>>),
+    /// It is being fetched.
+    Wait(Waiting<T, E>, Option<Lead<T, E>>),
+}
+
+pub struct Waiting<T, E> {
+    slot: Arc<Slot<T, E>>,
+    /// Closes when the fetch is over.
+    end: watch::Receiver<()>,
+    usable: Duration,
+    asked: Instant,
 }
 
 struct Slot<T, E> {
@@ -62,7 +70,7 @@ struct Stored<T> {
 
 struct Fetch<E> {
     under_way: Option<watch::Receiver<()>>,
-    /// The last one, if it failed.
+    /// Of the last one, if it failed.
     failed: Option<(E, Instant)>,
 }
 
@@ -96,53 +104,48 @@ impl<T: Send + Sync + 'static, E: Copy + Send + 'static> Kept<T, E> {
             Some(slot) => slot,
             None => self.slots.get_with(key.clone(), Arc::default),
         };
-        if let Some(found) = slot.found(now).filter(|found| found.age <= terms.fresh) {
+        let fresh = || slot.found(now, terms.fresh);
+        if let Some(found) = fresh() {
             return Some(Step::Have(found, None));
         }
-        let (wait, lead) = {
-            let mut fetch = slot.fetch();
-            // Meanwhile it may have come.
-            let found = slot.found(now);
-            if let Some(found) = found.filter(|found| found.age <= terms.fresh) {
-                return Some(Step::Have(found, None));
+        let mut fetch = slot.fetch();
+        // Meanwhile it may have come.
+        if let Some(found) = fresh() {
+            return Some(Step::Have(found, None));
+        }
+        let usable = terms.fresh + terms.stale;
+        let found = slot.found(now, usable);
+        let (end, lead) = match (&fetch.under_way, fetch.failed) {
+            (Some(end), _) => (end.clone(), None),
+            (None, Some((error, at))) if now.saturating_duration_since(at) < terms.negative => {
+                return Some(found.map_or(Step::Failed(error), |found| Step::Have(found, None)));
             }
-            let under_way = fetch.under_way.clone().filter(|wait| wait.has_changed().is_ok());
-            match (under_way, fetch.failed) {
-                (Some(wait), _) => (wait, None),
-                (None, Some((error, at))) if now.saturating_duration_since(at) < terms.negative => {
-                    let usable = slot.found(now).filter(|found| found.age <= terms.fresh + terms.stale);
-                    return Some(usable.map_or(Step::Failed(error), |found| Step::Have(found, None)));
-                }
-                (None, _) => {
-                    let (wake, wait) = watch::channel(());
-                    fetch.under_way = Some(wait.clone());
-                    let (slot, slots) = (slot.clone(), self.slots.clone());
-                    (wait, Some(Lead { key, slot, slots, _wake: wake }))
-                }
+            (None, _) => {
+                let (wake, end) = watch::channel(());
+                fetch.under_way = Some(end.clone());
+                let (slot, slots) = (slot.clone(), self.slots.clone());
+                (end, Some(Lead { key, slot, slots, _wake: wake }))
             }
         };
-        let usable = slot.found(now).filter(|found| found.age <= terms.fresh + terms.stale);
-        Some(match usable {
+        drop(fetch);
+        Some(match found {
             Some(found) => Step::Have(found, lead),
-            None => Step::Wait(wait, lead),
+            None => Step::Wait(Waiting { slot, end, usable, asked: now }, lead),
         })
     }
+}
 
-    /// What came of the fetch that was waited for since it was asked: a value, or why there is none. None where it was given
-    /// up.
-    pub fn outcome(
-        &self,
-        plugin: &str,
-        key: &str,
-        terms: Terms,
-        asked: Instant,
-        now: Instant,
-    ) -> Option<Result<Found<T>, E>> {
-        let slot = self.slots.get(&*scoped(plugin, key)?)?;
-        let failed = slot.fetch().failed;
+impl<T, E: Copy> Waiting<T, E> {
+    pub async fn end(&mut self) {
+        // It ends with an error: nothing is ever sent.
+        let _ = self.end.changed().await;
+    }
+
+    /// What came of the fetch since it was asked: a value, or why there is none. None where it was given up.
+    pub fn outcome(&self, now: Instant) -> Option<Result<Found<T>, E>> {
+        let failed = self.slot.fetch().failed;
         // What has just come is good, whatever the terms.
-        let longest = (terms.fresh + terms.stale).max(now.saturating_duration_since(asked));
-        let found = slot.found(now).filter(|found| found.age <= longest);
+        let found = self.slot.found(now, self.usable.max(now.saturating_duration_since(self.asked)));
         found.map(Ok).or(failed.map(|(error, _)| Err(error)))
     }
 }
@@ -154,11 +157,12 @@ impl<T, E> Default for Slot<T, E> {
 }
 
 impl<T, E> Slot<T, E> {
-    fn found(&self, now: Instant) -> Option<Found<T>> {
+    /// The value, where it is not older.
+    fn found(&self, now: Instant, oldest: Duration) -> Option<Found<T>> {
         let last = self.last.load();
         let stored = last.as_ref()?;
         let age = now.saturating_duration_since(stored.since);
-        Some(Found { value: stored.value.clone(), version: stored.version, age })
+        (age <= oldest).then(|| Found { value: stored.value.clone(), version: stored.version, age })
     }
 
     fn fetch(&self) -> MutexGuard<'_, Fetch<E>> {
@@ -214,17 +218,29 @@ mod tests {
         }
     }
 
+    /// One who waits, and the fetch if it is theirs.
+    fn wait(step: Step<&'static str, u8>) -> (Waiting<&'static str, u8>, Option<Lead<&'static str, u8>>) {
+        match step {
+            Step::Wait(waiting, lead) => (waiting, lead),
+            _ => panic!("nothing to wait for"),
+        }
+    }
+
+    fn over(waiting: &Waiting<&'static str, u8>) -> bool {
+        waiting.end.has_changed().is_err()
+    }
+
     #[test]
     fn one_fetches_for_all() {
         let (kept, t) = (texts(), Instant::now());
         let first = lead(ask(&kept, t));
-        let Step::Wait(wait, None) = ask(&kept, t) else { panic!("it is fetched already") };
-        assert!(wait.has_changed().is_ok());
+        let (waiting, None) = wait(ask(&kept, t)) else { panic!("it is fetched already") };
+        assert!(!over(&waiting));
         first.done(Ok("a"), t);
-        assert!(wait.has_changed().is_err(), "its end is told");
-        assert_eq!(*kept.outcome("p", "k", TERMS, t, t).unwrap().unwrap().value, "a");
+        assert!(over(&waiting), "its end is told");
+        assert_eq!(*waiting.outcome(t).unwrap().unwrap().value, "a");
         assert!(matches!(ask(&kept, t), Step::Have(Found { value, .. }, None) if *value == "a"));
-        assert!(kept.outcome("q", "k", TERMS, t, t).is_none(), "another plugin's");
+        assert!(matches!(kept.ask("q", "k", TERMS, t), Some(Step::Wait(_, Some(_)))), "another plugin's");
     }
 
     #[test]
@@ -244,39 +260,42 @@ mod tests {
     #[test]
     fn failures_are_kept_and_what_is_stale_outlives_them() {
         let (kept, t) = (texts(), Instant::now());
-        lead(ask(&kept, t)).done(Err(7), t);
+        let (waiting, first) = wait(ask(&kept, t));
+        first.expect("nobody fetches it").done(Err(7), t);
+        assert!(matches!(waiting.outcome(t), Some(Err(7))));
         assert!(matches!(ask(&kept, t + S / 2), Step::Failed(7)));
-        assert!(matches!(kept.outcome("p", "k", TERMS, t, t), Some(Err(7))));
         lead(ask(&kept, t + S)).done(Ok("a"), t + S);
         let stale = t + 2 * S + S / 2;
         lead(ask(&kept, stale)).done(Err(8), stale);
         assert!(matches!(ask(&kept, stale), Step::Have(Found { value, .. }, None) if *value == "a"));
-        assert!(kept.outcome("p", "k", TERMS, stale, stale).unwrap().is_ok());
         assert!(matches!(ask(&kept, stale + S - S / 4), Step::Failed(8)), "too old to outlive it");
-        assert!(matches!(kept.outcome("p", "k", TERMS, stale + S, stale + S), Some(Err(8))));
+        let (waiting, again) = wait(ask(&kept, stale + S));
+        again.expect("it failed long ago").done(Err(9), stale + S);
+        assert!(matches!(waiting.outcome(stale + S), Some(Err(9))));
     }
 
     #[test]
     fn a_lead_that_is_dropped_goes_to_the_next() {
         let (kept, t) = (texts(), Instant::now());
         let first = lead(ask(&kept, t));
-        let Step::Wait(wait, None) = ask(&kept, t) else { panic!("it is fetched already") };
+        let (waiting, None) = wait(ask(&kept, t)) else { panic!("it is fetched already") };
         drop(first);
-        assert!(wait.has_changed().is_err());
-        assert!(kept.outcome("p", "k", TERMS, t, t).is_none());
+        assert!(over(&waiting));
+        assert!(waiting.outcome(t).is_none());
         lead(ask(&kept, t)).done(Ok("a"), t);
         let late = t + 9 * S;
-        drop(lead(ask(&kept, late)));
-        assert!(kept.outcome("p", "k", TERMS, late, late).is_none(), "what is too old does not come back");
+        let (waiting, again) = wait(ask(&kept, late));
+        drop(again.expect("nobody fetches it"));
+        assert!(waiting.outcome(late).is_none(), "what is too old does not come back");
     }
 
     #[test]
     fn what_was_waited_for_serves_once_without_terms() {
         let (kept, t) = (texts(), Instant::now());
         let none = Terms { fresh: Duration::ZERO, stale: Duration::ZERO, negative: Duration::ZERO };
-        let Some(Step::Wait(_, Some(lead))) = kept.ask("p", "k", none, t) else { panic!("nothing is there") };
-        lead.done(Ok("a"), t + S);
-        assert_eq!(*kept.outcome("p", "k", none, t, t + 2 * S).unwrap().unwrap().value, "a");
+        let (waiting, lead) = wait(kept.ask("p", "k", none, t).expect("a short key"));
+        lead.expect("nobody fetches it").done(Ok("a"), t + S);
+        assert_eq!(*waiting.outcome(t + 2 * S).unwrap().unwrap().value, "a");
         assert!(matches!(kept.ask("p", "k", none, t + 2 * S), Some(Step::Wait(..))));
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     capability::{
         http_call as calls,
-        kept::{Found, Step, Terms},
+        kept::{self, Found, Step, Terms},
     },
     plugin::headers,
     wasm::store::Host,
@@ -20,6 +20,8 @@ use crate::{
 
 /// Calls at once.
 const MAX_CALLS: usize = 32;
+
+type Lead = kept::Lead<calls::Answer, calls::Failure>;
 
 impl http_call::Host for Host {
     async fn send(&mut self, request: Outgoing) -> Result<http_call::Answer, Failure> {
@@ -55,35 +57,22 @@ impl http_call::Host for Host {
         keep: Keep,
         known: Option<u64>,
     ) -> Result<Kept, Failure> {
-        let terms = terms(&keep);
         let plugin = self.plugin.clone();
-        let kept = &plugin.capabilities.answers;
-        let asked = Instant::now();
-        let step = kept.ask(&plugin.scope, &key, terms, asked).ok_or(Failure::Invalid)?;
-        let (found, wait, lead) = match step {
-            Step::Have(found, lead) => (Some(found), None, lead),
-            Step::Wait(wait, lead) => (None, Some(wait), lead),
+        let step = plugin.capabilities.answers.ask(&plugin.scope, &key, terms(&keep), Instant::now());
+        let found = match step.ok_or(Failure::Invalid)? {
+            Step::Have(found, lead) => {
+                self.begin(lead, request, keep.only_success)?;
+                found
+            }
             Step::Failed(failure) => return Err(failure.into()),
+            Step::Wait(mut waiting, lead) => {
+                self.begin(lead, request, keep.only_success)?;
+                let pause = self.waiting.begin(&self.clock);
+                waiting.end().await;
+                drop(pause);
+                waiting.outcome(Instant::now()).unwrap_or(Err(calls::Failure::Broken))?
+            }
         };
-        if let Some(lead) = lead {
-            let call = self.outgoing(request)?;
-            let only_success = keep.only_success;
-            self.caller()?.call_for(call, move |outcome| {
-                let outcome =
-                    if only_success { outcome.and_then(calls::Answer::successful) } else { outcome };
-                lead.done(outcome, Instant::now());
-            });
-        }
-        if let Some(found) = found {
-            return Ok(of_kept(&found, known));
-        }
-        if let Some(mut wait) = wait {
-            let _waiting = self.waiting.begin(&self.clock);
-            // It ends with an error: nothing is ever sent.
-            let _ = wait.changed().await;
-        }
-        let outcome = kept.outcome(&plugin.scope, &key, terms, asked, Instant::now());
-        let found = outcome.unwrap_or(Err(calls::Failure::Broken))?;
         Ok(of_kept(&found, known))
     }
 }
@@ -91,6 +80,17 @@ impl http_call::Host for Host {
 impl Host {
     fn caller(&self) -> Result<&calls::Caller, Failure> {
         self.caller.as_ref().ok_or(Failure::Unknown)
+    }
+
+    /// Begins to fetch, where that falls to this one.
+    fn begin(&self, lead: Option<Lead>, request: Outgoing, only_success: bool) -> Result<(), Failure> {
+        let Some(lead) = lead else { return Ok(()) };
+        let call = self.outgoing(request)?;
+        self.caller()?.call_for(call, move |outcome| {
+            let outcome = if only_success { outcome.and_then(calls::Answer::successful) } else { outcome };
+            lead.done(outcome, Instant::now());
+        });
+        Ok(())
     }
 
     /// The request, where the plugin may send it.
