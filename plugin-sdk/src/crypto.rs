@@ -3,6 +3,12 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::StrDeserializer},
+};
+
 use crate::host::crypto;
 
 /// A hash function (FIPS 180-4).
@@ -78,7 +84,8 @@ pub fn equal(a: impl AsRef<[u8]>, b: impl AsRef<[u8]>) -> bool {
     crypto::equal(a.as_ref(), b.as_ref())
 }
 
-/// A signature algorithm of JOSE (RFC 7518, section 3.1, and RFC 8037). There is no `none`.
+/// A signature algorithm of JOSE (RFC 7518, section 3.1, and RFC 8037). There is no `none`. In a config it stands by the
+/// name that `alg` gives it.
 ///
 /// ```
 /// use wasmgate_sdk::crypto::Algorithm;
@@ -86,7 +93,8 @@ pub fn equal(a: impl AsRef<[u8]>, b: impl AsRef<[u8]>) -> bool {
 /// assert_eq!(Algorithm::from_name("ES256"), Some(Algorithm::Es256));
 /// assert_eq!(Algorithm::from_name("none"), None);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Algorithm {
     /// HMAC with SHA-256.
     Hs256,
@@ -113,6 +121,7 @@ pub enum Algorithm {
     /// ECDSA with P-521 and SHA-512.
     Es512,
     /// EdDSA with Ed25519.
+    #[serde(rename = "EdDSA", alias = "Ed25519")]
     EdDsa,
 }
 
@@ -125,22 +134,8 @@ impl Algorithm {
     /// assert_eq!(Algorithm::from_name("Ed25519"), Some(Algorithm::EdDsa));
     /// ```
     pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "HS256" => Algorithm::Hs256,
-            "HS384" => Algorithm::Hs384,
-            "HS512" => Algorithm::Hs512,
-            "RS256" => Algorithm::Rs256,
-            "RS384" => Algorithm::Rs384,
-            "RS512" => Algorithm::Rs512,
-            "PS256" => Algorithm::Ps256,
-            "PS384" => Algorithm::Ps384,
-            "PS512" => Algorithm::Ps512,
-            "ES256" => Algorithm::Es256,
-            "ES384" => Algorithm::Es384,
-            "ES512" => Algorithm::Es512,
-            "EdDSA" | "Ed25519" => Algorithm::EdDsa,
-            _ => return None,
-        })
+        let name: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+        Algorithm::deserialize(name).ok()
     }
 }
 

@@ -4,6 +4,9 @@ use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use wasmgate_tests::{Reserved, TestGateway, peer, run_in};
 
+/// Where a config has an upstream of its own.
+const EMBEDDED: &str = "127.0.0.1:8081";
+
 /// A command of a README with the lines that it prints there.
 #[derive(Debug)]
 struct Shown {
@@ -22,7 +25,7 @@ fn the_demonstration_answers_as_the_readme_says() {
     let config = demo
         .replace("127.0.0.1:8080", "127.0.0.1:0")
         .replace("127.0.0.1:9901", "127.0.0.1:0")
-        .replace("127.0.0.1:8081", &embedded.address().to_string())
+        .replace(EMBEDDED, &embedded.address().to_string())
         .replace("../target/plugins", "{plugins}");
     let gateway = TestGateway::start(&config);
     let printed = fs::read_to_string(root.join("plugins/build/src/main.rs")).unwrap();
@@ -85,9 +88,11 @@ fn try_out(folder: &Path) {
     }
     let config = fs::read_to_string(folder.join("gateway.toml")).unwrap();
     let listener = "[[listener]]\nname = \"public\"";
+    let embedded = Reserved::new();
     let config = config
         .replacen("[[listener]]", listener, 1)
         .replace("127.0.0.1:8080", "127.0.0.1:0")
+        .replace(EMBEDDED, &embedded.address().to_string())
         .replace("../../target/plugins", "{plugins}");
     let gateway = TestGateway::start(&config);
     for Shown { command, output } in shown {

@@ -24,7 +24,7 @@ use crate::{
     },
     upstream::{
         Ask, Cluster, Endpoint, Ticket, balance,
-        pool::{Connection, Error, Failed, Pool},
+        pool::{Connection, Error, Failed, Pool, Sent},
         retry::{Asked, Outcome},
     },
 };
@@ -247,13 +247,10 @@ impl Sending<'_> {
         };
         self.journey.upload.set(Some(now));
         let counted = self.cluster.attempt(pool, now.into_std());
-        let attempted = match self.journey.upgrade {
-            None => tokio::select! {
-                biased;
-                sent = pool.clone().send(request) => sent.map_err(Ended::Failed),
-                total = self.stalled(now) => Err(Ended::TimedOut { total }),
-            },
-            Some(_) => Box::pin(self.switch(pool, request, now)).await,
+        let attempted = tokio::select! {
+            biased;
+            sent = self.send(pool, request) => sent.map_err(Ended::Failed),
+            total = self.stalled(now) => Err(Ended::TimedOut { total }),
         };
         match &attempted {
             Ok((response, _)) => counted.answered(response.status()),
@@ -272,11 +269,10 @@ impl Sending<'_> {
         attempted
     }
 
-    async fn switch(&self, pool: &Rc<Pool>, request: Box<Request<Body>>, now: Instant) -> Attempted {
-        tokio::select! {
-            biased;
-            sent = pool.clone().switch(request) => sent.map_err(Ended::Failed),
-            total = self.stalled(now) => Err(Ended::TimedOut { total }),
+    async fn send(&self, pool: &Rc<Pool>, request: Box<Request<Body>>) -> Sent {
+        match self.journey.upgrade {
+            None => pool.clone().send(request).await,
+            Some(_) => Box::pin(pool.clone().switch(request)).await,
         }
     }
 

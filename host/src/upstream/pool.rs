@@ -89,7 +89,7 @@ enum Sender {
     Http2(Ride),
 }
 
-type Sent = Result<(Response<Body>, Connection), Failed>;
+pub type Sent = Result<(Response<Body>, Connection), Failed>;
 
 /// No response came. The request is there again where nothing of it was sent.
 pub struct Failed {

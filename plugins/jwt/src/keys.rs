@@ -24,7 +24,7 @@ pub struct Issuer {
     audiences: Vec<String>,
     /// Algorithms that tokens may be signed with.
     #[serde(default = "rs256")]
-    algorithms: Vec<Name>,
+    algorithms: Vec<Algorithm>,
     /// The keys, as a JWK Set (RFC 7517): a table, or its text.
     #[serde(default)]
     jwks: Option<Value>,
@@ -62,28 +62,8 @@ struct Remote {
     min_refresh: Duration,
 }
 
-#[config]
-#[derive(Clone, Copy)]
-#[serde(rename_all = "UPPERCASE")]
-enum Name {
-    Hs256,
-    Hs384,
-    Hs512,
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    Es512,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-}
-
-fn rs256() -> Vec<Name> {
-    vec![Name::Rs256]
+fn rs256() -> Vec<Algorithm> {
+    vec![Algorithm::Rs256]
 }
 
 fn seconds(count: u64) -> Duration {
@@ -177,11 +157,10 @@ struct Unavailable;
 
 impl Trusted {
     fn new(issuer: Issuer) -> Result<Self> {
-        let algorithms: Vec<Algorithm> = issuer.algorithms.iter().map(|&name| name.into()).collect();
+        let Issuer { iss, audiences, algorithms, jwks, remote, public_key, secret } = issuer;
         if algorithms.is_empty() {
             return Err(missing("algorithms: none is given, so nobody could pass"));
         }
-        let Issuer { iss, audiences, jwks, remote, public_key, secret, .. } = issuer;
         let source = match (jwks, remote, public_key, secret) {
             (Some(set), None, None, None) => Source::Fixed(fixed("jwks", set_of(set), &algorithms)?),
             (None, Some(remote), None, None) => {
@@ -323,24 +302,4 @@ fn single(
         Ok(Entry { kid: None, algorithm, key: made })
     });
     Ok(Ring(entries.collect::<Result<_>>()?))
-}
-
-impl From<Name> for Algorithm {
-    fn from(name: Name) -> Self {
-        match name {
-            Name::Hs256 => Algorithm::Hs256,
-            Name::Hs384 => Algorithm::Hs384,
-            Name::Hs512 => Algorithm::Hs512,
-            Name::Rs256 => Algorithm::Rs256,
-            Name::Rs384 => Algorithm::Rs384,
-            Name::Rs512 => Algorithm::Rs512,
-            Name::Ps256 => Algorithm::Ps256,
-            Name::Ps384 => Algorithm::Ps384,
-            Name::Ps512 => Algorithm::Ps512,
-            Name::Es256 => Algorithm::Es256,
-            Name::Es384 => Algorithm::Es384,
-            Name::Es512 => Algorithm::Es512,
-            Name::EdDsa => Algorithm::EdDsa,
-        }
-    }
 }
