@@ -1,5 +1,5 @@
 //! What plugins cost: the lease of a warm instance, one call, a chain of them. The plugin is
-//! `headers`, told to read one header and to set one.
+//! `headers`, told to read one header and to set one; then those that let requests in.
 
 #![allow(clippy::expect_used, reason = "a bench may stop")]
 
@@ -17,12 +17,12 @@ use wasmgate::{
     config::{Breaker, FailurePolicy, PluginLimits},
     plugin::{
         Alone, Factory, Filter, Stage,
-        chain::{Chain, Use},
+        chain::{Chain, Outcome, Use},
         exchange::{Connection, Exchange, RequestHead, State},
     },
     telemetry::metrics::Metrics,
     wasm::{
-        PluginContext,
+        Grants, PluginContext,
         compile::{Cache, Code, digest},
         engine,
         native::{self, NativeFactory, Settings, Template},
@@ -32,27 +32,30 @@ use wasmgate::{
 
 const CONFIG: &str = r#"{"request":{"set":{"x-out":"${header.x-in}"}}}"#;
 
-fn plugin() -> impl Fn() -> Arc<Template> {
+/// Signed with RS256 and 2048 bits, good until 2100.
+const TOKEN: &str = "Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJpc3MiOiJodHRwczovL2lkcC50ZXN0Iiwic3ViIjoiYWxpY2UiLCJhdWQiOiJhcGkiLCJleHAiOjQxMDI0NDQ4MDAsImlhdCI6MTcwMDAwMDAwMH0.MLdhdy0nJk7zlJav0GkCdnvV3T9q6Bkj3RCghGwN22C6ht0HTaTF0NBxAV1A_uUCxlCDu2uwobqntXvyeSCCeunluMOIqBM8xptVEW4hgESeXVX7Y69LLxSjhucoN_QeZvO0XNS8EFubLZssPqgt-vZ8tmefi6_u8BxQWuWfurHO3_qXTnavPLrG9Wz0pCF-8maHqxmY7p_VxLLY7Zh-3DqjLqiG13jE5FKZ7SYOzn5clj2b0ucHU46uP7qtxV2TjgYurKifoPfbvsUiOlsgrG9RSfDqEql_UwT533jeXVgTXKoBkLO6Kjh2MFJ1_mk4d7fCJlBJAaQHsJiak1S_SQ";
+const JWT: &str = r#"{"issuers":[{"iss":"https://idp.test","audiences":["api"],"jwks":{"keys":[{"kty": "RSA", "kid": "k1", "n": "ntmMOkN6_GqcHSu-rzpEiGYy11hY_UQ2XdviVRRgPAgDbS9RrFt48ioLHMUSGYm6JncIeXEBFitrdKxhrAzHLjB85wCXE108w_cn-i1IjbBDUnZ_STGBGg1rY43jAiOn-ODITGAXhBa4RyG12nf8OYdvdW5YTk3uUTDPLwyfGciJqcX-XaGc4VEN6mVmDOoQ2YYFoyRY-WudXiuXv_4i12uSViTufm4o8C9WO2PLyriJkf_aEH5cRIZVKlYX2LTDG75otUzGDpW8uk5HNCniflKZ7VAJlzJTMJqBENJcijhVUzTKlNtvcEcyshOucTL9UW8SJxQ1ANCLym5bQ6R70Q", "e": "AQAB"}]}}],"hide_credentials":false}"#;
+const KEY_AUTH: &str = r#"{"keys":[{"consumer":"alice","sha256":"2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"}],"hide_credentials":false}"#;
+const RATE_LIMIT: &str = r#"{"limit":{"rate":4000000000,"per":"1s"}}"#;
+const RATE_LIMITS: &str = r#"{"algorithm":"sliding-counter","limits":[{"rate":4000000000,"per":"1m"},{"rate":4000000000,"per":"24h"}]}"#;
+
+/// Makes plugins of this name with this config.
+fn plugin(name: &str, config: &str) -> impl Fn() -> Arc<Template> {
     let directory = wasmgate_build::plugins().expect("the plugins build");
-    let bytes = fs::read(directory.join("headers.wasm")).expect("the plugin is there");
+    let bytes = fs::read(directory.join(format!("{name}.wasm"))).expect("the plugin is there");
     let engine = engine::build().expect("the engine starts");
     let compiled = Cache::default().compile(&engine, &bytes, &digest(&bytes)).expect("the plugin compiles");
     let Code::Component(component) = compiled.code else { panic!("the plugin is no component") };
     let linked = native::link(&engine, &component).expect("the plugin links");
     let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
-    let context = PluginContext::new(
-        Arc::from("headers"),
-        Arc::from("headers"),
-        PluginLimits::default(),
-        Vec::new(),
-        Vec::new(),
-        capabilities,
-    );
+    let (name, limits): (Arc<str>, _) = (Arc::from(name), PluginLimits::default());
+    let context = PluginContext::new(name.clone(), name, limits, Grants::default(), capabilities);
+    let config = config.to_owned();
     move || {
         let breaker =
             Breaker { failures: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(60) };
         let settings = Settings { breaker, fresh: false };
-        let start = Template::start(linked.clone(), context.clone(), settings, CONFIG.to_owned());
+        let start = Template::start(linked.clone(), context.clone(), settings, config.clone());
         runtime().block_on(start).expect("the plugin starts")
     }
 }
@@ -62,6 +65,8 @@ fn exchange() -> Exchange {
     for name in ["x-in", "accept", "user-agent", "x-request-id", "cookie"] {
         headers.insert(name, HeaderValue::from_static("some value"));
     }
+    headers.insert("x-api-key", HeaderValue::from_static("key"));
+    headers.insert("authorization", HeaderValue::from_static(TOKEN));
     let request = RequestHead {
         method: Method::GET,
         version: Version::HTTP_11,
@@ -94,13 +99,13 @@ fn rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Duration {
 }
 
 fn benches(criterion: &mut Criterion) {
-    let template = plugin();
+    let template = plugin("headers", CONFIG);
     let filter = |identity: u64| -> Rc<dyn Filter> {
         NativeFactory { template: template(), identity }.filter(&mut Alone::default())
     };
 
     criterion.bench_function("lease/warm", |bencher| {
-        let pool = Pool::new(template(), Arc::default(), None);
+        let pool = Pool::new(template(), Arc::default(), None, None);
         bencher.iter_custom(|count| {
             rounds(count, async |_| {
                 let lease = pool.lease(Stage::Request).await.expect("an instance");
@@ -133,6 +138,27 @@ fn benches(criterion: &mut Criterion) {
         });
         // The plugin has no response phase in this config, but exports one: what a phase costs in
         // a chain whose plugins lack it is the case of no plugins at all.
+    }
+    let all = [
+        ("key-auth", "one key", KEY_AUTH),
+        ("rate-limit", "one limit", RATE_LIMIT),
+        ("rate-limit", "two limits", RATE_LIMITS),
+        ("jwt", "RS256", JWT),
+    ];
+    for (name, what, config) in all {
+        criterion.bench_function(&format!("{name}/{what}, request phase"), |bencher| {
+            let template = plugin(name, config)();
+            let filter = NativeFactory { template, identity: 0 }.filter(&mut Alone::default());
+            let policy = FailurePolicy::Closed;
+            let used = Use { name: Arc::from(name), filter, policy, numbers: Arc::default() };
+            let chain = Chain::new([used].into_iter().collect());
+            bencher.iter_custom(|count| {
+                rounds(count, async |exchange| {
+                    let passed = chain.request(exchange).await;
+                    assert!(matches!(passed, Outcome::Next(_)), "it lets the request pass");
+                })
+            });
+        });
     }
 }
 

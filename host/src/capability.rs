@@ -7,7 +7,10 @@ pub mod kept;
 pub mod key_value;
 pub mod passwords;
 pub mod random;
+pub mod rate_limits;
+pub mod redis;
 pub mod shared;
+pub mod store;
 
 use std::sync::Arc;
 
@@ -17,9 +20,11 @@ pub struct Capabilities {
     pub metrics: Arc<Metrics>,
     pub counters: counters::Counters,
     pub key_value: key_value::KeyValue,
+    pub rate_limits: rate_limits::RateLimits,
     /// Of plugins' calls.
     pub answers: kept::Kept<http_call::Answer, http_call::Failure>,
     pub shared: Arc<shared::Shared>,
+    pub stores: store::Stores,
     pub passwords: passwords::Passwords,
 }
 
@@ -29,15 +34,17 @@ impl Capabilities {
             metrics,
             counters: counters::Counters::default(),
             key_value: key_value::KeyValue::default(),
+            rate_limits: rate_limits::RateLimits::default(),
             answers: kept::Kept::new(http_call::Answer::weight),
             shared: Arc::default(),
+            stores: store::Stores::default(),
             passwords: passwords::Passwords::default(),
         }
     }
 }
 
 /// Longest key of a plugin, in bytes.
-const MAX_KEY: usize = 1024;
+pub const MAX_KEY: usize = 1024;
 
 /// A plugin's keys are its own: no plugin name holds a NUL.
 fn scoped(plugin: &str, key: &str) -> Option<Box<str>> {

@@ -33,6 +33,7 @@ mod line;
 mod overlay;
 mod problem;
 mod raw;
+mod redis;
 mod source;
 mod template;
 mod unit;
@@ -47,6 +48,7 @@ pub use line::{Field, LineFormat, Piece};
 pub use overlay::Overlay;
 pub use problem::{Problem, Problems};
 pub use raw::schema;
+pub use redis::*;
 pub use source::Source;
 pub use template::Template;
 pub use upstream::*;
@@ -122,6 +124,9 @@ pub struct Config {
     /// Those with a table of their own and those that routes use.
     pub plugins: Vec<Plugin>,
     pub upstreams: Vec<Upstream>,
+    pub redis: Vec<Redis>,
+    /// By name.
+    pub secrets: BTreeMap<String, Secret>,
     /// A [`Match::rule`](crate::router::Match::rule) is an index here.
     pub routes: Vec<Route>,
     pub table: Arc<Table>,
@@ -133,6 +138,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The text of a secret.
+    pub fn secret(&self, name: &str) -> Option<String> {
+        self.secrets.get(name)?.0.as_str().map(str::to_owned)
+    }
+
     /// Every file that the configuration is made of: its own, those it takes values from, and the plugins.
     pub fn files(&self) -> &Files {
         &self.files
@@ -314,6 +324,10 @@ pub struct Plugin {
     pub upstreams: Vec<usize>,
     /// Whether these are named, or all that there are.
     pub names_upstreams: bool,
+    /// None is the memory of the process.
+    pub store: Option<Store>,
+    /// Names of [`Config::secrets`] that it may read.
+    pub secrets: Vec<String>,
     /// Of uses that have none of their own.
     pub config: Option<Secret>,
     pub service: Option<Service>,

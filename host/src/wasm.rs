@@ -16,5 +16,5 @@ pub mod program;
 pub mod proxy_wasm;
 mod store;
 
-pub use store::PluginContext;
+pub use store::{Grants, PluginContext};
 pub use wasmtime::Engine;

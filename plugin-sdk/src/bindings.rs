@@ -38,6 +38,8 @@ macro_rules! phase {
                     "wasmgate:plugin/random@0.1.0": crate::bindings::plugin::wasmgate::plugin::random,
                     "wasmgate:plugin/http-call@0.1.0": crate::bindings::plugin::wasmgate::plugin::http_call,
                     "wasmgate:plugin/crypto@0.1.0": crate::bindings::plugin::wasmgate::plugin::crypto,
+                    "wasmgate:plugin/rate-limits@0.1.0": crate::bindings::plugin::wasmgate::plugin::rate_limits,
+                    "wasmgate:plugin/secrets@0.1.0": crate::bindings::plugin::wasmgate::plugin::secrets,
                 },
             });
         }

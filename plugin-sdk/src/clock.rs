@@ -30,6 +30,21 @@ pub fn monotonic() -> Duration {
     Duration::from_nanos(clock::monotonic_ns())
 }
 
+/// Waits so long, at most a minute, without holding the worker. If the client goes away meanwhile, the phase ends here.
+///
+/// ```
+/// use std::time::Duration;
+/// use wasmgate_sdk::{clock, testing};
+///
+/// let host = testing::Host::new();
+/// let start = host.enter(clock::monotonic);
+/// host.enter(|| clock::sleep(Duration::from_millis(20)));
+/// assert_eq!(host.enter(clock::monotonic) - start, Duration::from_millis(20));
+/// ```
+pub fn sleep(time: Duration) {
+    clock::sleep(milliseconds(time));
+}
+
 /// A time as the contract has it: rounded up, so that a short one does not become none.
 pub(crate) fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)

@@ -59,8 +59,10 @@ pub mod log;
 pub mod metrics;
 mod plugin;
 pub mod random;
+pub mod rate_limits;
 mod request;
 mod response;
+pub mod secrets;
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub mod testing;
 mod types;

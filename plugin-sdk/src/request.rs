@@ -153,6 +153,19 @@ impl<'a> Request<'a> {
         })
     }
 
+    /// First value of a cookie (RFC 6265, section 4.2.1), as it is written; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// ```
+    /// # use wasmgate_sdk::testing;
+    /// let exchange = testing::Request::get("/").header("cookie", "a=1; theme=dark").build();
+    /// assert_eq!(exchange.request().cookie("theme").as_deref(), Some("dark"));
+    /// assert_eq!(exchange.request().cookie("lang"), None);
+    /// ```
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let value = cookies(self).iter().find_map(|cookie| cookie_value(cookie, name))?;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+
     /// Value of a `{name}` in the path of the matched route.
     ///
     /// ```
@@ -293,6 +306,17 @@ pub fn form_decode(text: &str) -> String {
         });
     }
     String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The pairs of all Cookie fields (RFC 6265, section 4.2.1).
+pub(crate) fn cookies(request: &Request) -> Vec<Vec<u8>> {
+    let lines = request.header_all("cookie").join(&b';');
+    let pairs = lines.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    pairs.filter(|pair| !pair.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+pub(crate) fn cookie_value(cookie: &[u8], name: &str) -> Option<Vec<u8>> {
+    cookie.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]

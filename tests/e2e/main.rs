@@ -34,6 +34,7 @@ mod plugins;
 mod proxy_protocol;
 mod proxy_wasm;
 mod readme;
+mod redis;
 mod reload;
 mod retry;
 mod rollout;

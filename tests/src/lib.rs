@@ -27,6 +27,7 @@ mod peer;
 mod pipe;
 mod python;
 mod recording;
+mod redis;
 mod reserved;
 mod tls;
 mod transcript;
@@ -54,6 +55,7 @@ pub use python::{Python, Served};
 pub use recording::{
     Case, Filtering, Lines, Recorder, Recording, Recordings, Step, fence, from_json, to_json,
 };
+pub use redis::{Redis, redis_cluster, redis_sentinel};
 pub use reserved::Reserved;
 pub use tls::{Authority, Issued, TlsClient, certificates, client_config};
 pub use upstream::{Call, TestUpstream};

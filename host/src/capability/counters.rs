@@ -29,6 +29,8 @@ struct Number {
 pub enum Refused {
     KeyTooLong,
     TooManyKeys,
+    /// The same limit and key, in one call.
+    SameTwice,
 }
 
 impl Default for Counters {

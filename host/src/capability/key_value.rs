@@ -10,7 +10,7 @@ use super::scoped;
 /// Bytes of all keys and values together.
 const CAPACITY: u64 = 64 << 20;
 /// Longest value.
-const MAX_VALUE: usize = 1 << 20;
+pub const MAX_VALUE: usize = 1 << 20;
 
 pub struct KeyValue(Cache<Box<str>, Entry>);
 

@@ -5,6 +5,7 @@
 
 mod endpoint;
 mod plugin;
+mod redis;
 mod route;
 mod tls;
 mod upstream;
@@ -24,7 +25,7 @@ use serde::Deserialize;
 use super::{
     AccessLog, AccessLogFormat, Address, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits,
     LineFormat, Listener, ListenerLimits, ListenerTls, Metrics, OtlpProtocol, Overlay, Plugin, Problem,
-    Problems, Reload, Rollout, RolloutTo, Server, Source, Traces, check_value, line,
+    Problems, Reload, Rollout, RolloutTo, Secret, Server, Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -73,7 +74,7 @@ impl<'a> Check<'a> {
         Check {
             malformed: problems.iter().map(|p| p.path.clone()).collect(),
             listeners: listener_names(&source),
-            upstreams: upstream_names(&source),
+            upstreams: names(&source, "upstream"),
             plugins: Vec::new(),
             read_files: Files::default(),
             present: BTreeSet::new(),
@@ -107,6 +108,9 @@ impl<'a> Check<'a> {
         let dns = self.dns(dns);
         let around = Surroundings { workers: server.workers, zone };
         let upstreams = self.upstreams(file.upstream, &around);
+        let redis = self.redis(file.redis);
+        let secrets = self.or_default(&root.key("secrets"), file.secrets).into_iter();
+        let secrets = secrets.map(|(name, text)| (name, Secret(text.into()))).collect();
         let plugins = self.or_default(&root.key("plugins"), file.plugins);
         let cache = plugins.cache.as_ref().map(|cache| self.file_path(cache));
         let defaults = self.plugin_defaults(&plugins);
@@ -128,6 +132,8 @@ impl<'a> Check<'a> {
             dns,
             cache,
             upstreams,
+            redis,
+            secrets,
             routes,
             table: table.into(),
             files,
@@ -524,9 +530,10 @@ fn listener_names(source: &Source) -> Vec<String> {
     listeners.into_iter().flatten().map(|listener| name(listener).unwrap_or_default()).collect()
 }
 
-fn upstream_names(source: &Source) -> Vec<String> {
-    let upstreams = source.value().get("upstream").and_then(|value| value.as_object());
-    upstreams.into_iter().flat_map(|upstreams| upstreams.keys().cloned()).collect()
+/// Names that stand in a table of the file.
+fn names(source: &Source, table: &str) -> Vec<String> {
+    let table = source.value().get(table).and_then(|value| value.as_object());
+    table.into_iter().flat_map(|table| table.keys().cloned()).collect()
 }
 
 /// Path and query.

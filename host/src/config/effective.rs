@@ -32,6 +32,15 @@ fn mask(source: &Source, path: &KeyPath, value: &mut Value) {
     }
 }
 
+/// Hides all texts in it, for the schema calls them secret.
+fn hide(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(hide),
+        Value::String(text) => MASKED.clone_into(text),
+        _ => {}
+    }
+}
+
 /// Adds defaults to all tables that the schema describes. Where it has several forms, tables are of the
 /// one that has properties.
 fn complete(root: &Value, schema: &Value, value: &mut Value) {
@@ -48,6 +57,9 @@ fn complete(root: &Value, schema: &Value, value: &mut Value) {
                 }
                 if let Some(value) = map.get_mut(key) {
                     complete(root, property, value);
+                    if property.get("writeOnly").is_some() {
+                        hide(value);
+                    }
                 }
             }
             let entries = schema.get("additionalProperties").filter(|schema| schema.is_object());

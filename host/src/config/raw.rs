@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod redis;
 mod route;
 mod schema;
 mod section;
@@ -17,10 +18,11 @@ mod tls;
 mod upstream;
 
 use super::{
-    AccessLogFormat, FailurePolicy, Family, Field, Isolation, LogLevel, Node, OnLoadError, OtlpProtocol,
-    Service,
+    AccessLogFormat, FailurePolicy, Family, Field, Isolation, LogLevel, Node, OnError, OnLoadError,
+    OtlpProtocol, Service,
 };
 
+pub use redis::*;
 pub use route::*;
 pub use schema::schema;
 pub use section::Section;
@@ -65,6 +67,12 @@ pub struct File {
     pub forwarded: Section<Forwarded>,
     /// How names of endpoints are looked up.
     pub dns: Section<Dns>,
+    /// Redis servers that plugins may keep things in, by name.
+    pub redis: Section<BTreeMap<String, Section<Redis>>>,
+    /// Texts that plugins are granted by name, such as keys and passwords: best as `${env:NAME}` or `${file:PATH}`. They are
+    /// never shown.
+    #[schemars(extend("writeOnly" = true))]
+    pub secrets: Section<BTreeMap<String, String>>,
     /// What holds for all plugins.
     pub plugins: Section<Plugins>,
     /// Single plugins, by name. A plugin without a table of its own is NAME.wasm in the plugin directory.
@@ -376,6 +384,15 @@ pub struct Plugin {
     /// Upstreams that it may choose for a request, and call. Default: it may choose all; a proxy-wasm filter may call all as well,
     /// a native plugin none.
     pub upstreams: Option<Vec<String>>,
+    /// The Redis that its counters, values and rate limits are in, by its name: all gateways with that Redis share them.
+    /// Default: the memory of this gateway.
+    #[schemars(length(min = 1))]
+    pub store: Option<String>,
+    /// What holds while the `store` gives no answer: "local" (the memory of this gateway), "allow" (nothing is there, nothing
+    /// is kept, and no limit is reached) or "deny" (503 `store_unavailable`, whatever the plugin decides). Default: "local".
+    pub on_error: Option<OnError>,
+    /// Texts of `[secrets]` that it may read. Default: none.
+    pub secrets: Option<Vec<String>>,
     /// The configuration of uses that have none of their own. Default: none.
     pub config: Option<Payload>,
     /// It runs without a route as well, with `config`: for timers, queues and calls of its own. Default: only where

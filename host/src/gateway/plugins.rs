@@ -2,7 +2,7 @@
 //! one snapshot to the next as long as its bytes, settings and config are the same.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     sync::Arc,
@@ -15,12 +15,12 @@ use super::{
     smoke,
 };
 use crate::{
-    capability::Capabilities,
+    capability::{Capabilities, store::Store},
     config::{self, Config, Isolation, Plugin, Problem, RolloutTo},
     plugin::{Factory, Failure, Phases, rollout::Rollout, split::SplitFactory},
     telemetry::metrics::Rollouts,
     wasm::{
-        Engine, PluginContext,
+        Engine, Grants, PluginContext,
         compile::{Cache, Sha256Digest, hex},
         program::{Program, Settings},
     },
@@ -225,15 +225,23 @@ impl Build {
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
         let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, .. } = plugin;
+        let store = plugin.store.as_ref().and_then(|store| {
+            let redis = workshop.capabilities.stores.get(config.redis.get(store.redis)?);
+            Some(Store { redis, on_error: store.on_error })
+        });
+        let secrets = plugin.secrets.iter().filter_map(|name| Some((name.clone(), config.secret(name)?)));
+        let secrets: HashMap<String, String> = secrets.collect();
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =
             proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
-        let scope = names.scope;
+        let (scope, store_identity) = (names.scope, store.as_ref().map(Store::identity));
+        // In a fixed order.
+        let secret_texts: BTreeMap<&String, &String> = secrets.iter().collect();
         let identity = Identity {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {store_identity:?} {secret_texts:?}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -257,8 +265,8 @@ impl Build {
         let (name, scope) = (names.name.into(), names.scope.into());
         // Those that it may choose are all unless some are named; to call any, they have to be.
         let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
-        let context =
-            PluginContext::new(name, scope, limits.clone(), upstreams, callable, capabilities.clone());
+        let grants = Grants { upstreams, callable, store, secrets };
+        let context = PluginContext::new(name, scope, limits.clone(), grants, capabilities.clone());
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
         let schema = match schema.as_str() {

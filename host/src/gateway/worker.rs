@@ -99,6 +99,7 @@ pub fn sweep_counters(capabilities: &Capabilities, current: &Weak<ArcSwap<Snapsh
         let Some(current) = current.upgrade() else { return };
         let now = Instant::now();
         capabilities.counters.sweep(now);
+        capabilities.rate_limits.sweep(now);
         current.load().entrances.iter().for_each(|entrance| entrance.limiter.sweep(now));
     }
 }

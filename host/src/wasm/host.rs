@@ -10,8 +10,11 @@ mod message;
 mod metrics;
 mod outcome;
 mod random;
+mod rate_limits;
 mod request;
 mod response;
+mod secrets;
+mod store;
 mod types;
 
 use wasmtime::{
@@ -30,6 +33,10 @@ pub mod bindings {
             "wasmgate:plugin/request": trappable,
             "wasmgate:plugin/response": trappable,
             "wasmgate:plugin/http-call": async,
+            "wasmgate:plugin/counters": async,
+            "wasmgate:plugin/key-value": async,
+            "wasmgate:plugin/rate-limits": async,
+            "wasmgate:plugin/clock.sleep": async,
             "wasmgate:plugin/crypto.verify-password": async | trappable,
             "wasmgate:plugin/crypto": trappable,
         },

@@ -8,7 +8,7 @@ use super::{
     compile::{self, Cache, Code, CompileError, Sha256Digest},
     program::{self, Program},
     proxy_wasm,
-    store::PluginContext,
+    store::{Grants, PluginContext},
 };
 use crate::{capability::Capabilities, config::PluginLimits, plugin::Phases};
 
@@ -40,7 +40,7 @@ pub async fn report(
     let (kind, imports, exports) = outside(engine, &compiled.code);
     let name: Arc<str> = Arc::from("inspect");
     let context =
-        PluginContext::new(name.clone(), name, PluginLimits::default(), Vec::new(), Vec::new(), capabilities);
+        PluginContext::new(name.clone(), name, PluginLimits::default(), Grants::default(), capabilities);
     let schema = match &program {
         Ok(program) => program.schema(context).await.map_err(|failure| format!("config-schema {failure}"))?,
         Err(_) => String::new(),

@@ -15,7 +15,7 @@ use super::{
     host::{self, Outcome},
     instance::{Exports, Instance},
     pool::Pool,
-    store::{Host, LogBudget, PluginContext},
+    store::{Grants, Host, LogBudget, PluginContext},
 };
 use crate::{
     capability::Capabilities,
@@ -96,22 +96,12 @@ impl PluginContext {
         name: Arc<str>,
         scope: Arc<str>,
         limits: PluginLimits,
-        upstreams: Vec<Arc<str>>,
-        callable: Vec<Arc<str>>,
+        grants: Grants,
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
         let allowance = limits.total_instances.map(Allowance::new);
-        Arc::new(PluginContext {
-            name,
-            scope,
-            limits,
-            allowance,
-            upstreams,
-            callable,
-            capabilities,
-            log_budget,
-        })
+        Arc::new(PluginContext { name, scope, limits, allowance, grants, capabilities, log_budget })
     }
 }
 
@@ -175,9 +165,10 @@ impl Factory for NativeFactory {
 
     fn filter(&self, stock: &mut dyn Stock) -> Rc<dyn Filter> {
         let numbers = stock.numbers(self.name());
-        let may_call = !self.template.context.callable.is_empty();
-        let caller = may_call.then(|| calls::start(&stock.services()));
-        Rc::new(NativeFilter { pool: Pool::new(self.template.clone(), numbers, caller) })
+        let grants = &self.template.context.grants;
+        let caller = (!grants.callable.is_empty()).then(|| calls::start(&stock.services()));
+        let link = grants.store.as_ref().map(|store| store.redis.link());
+        Rc::new(NativeFilter { pool: Pool::new(self.template.clone(), numbers, caller, link) })
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{allowance::Allowance, fuse::Fuse, instance::Instance, native::Template};
 use crate::{
-    capability::http_call::Caller,
+    capability::{http_call::Caller, redis::Link},
     plugin::{Failure, Stage},
     sync::{Place, Places},
     telemetry::numbers::PluginNumbers,
@@ -34,6 +34,8 @@ pub struct Pool {
     numbers: Arc<PluginNumbers>,
     /// By which the guests' calls are made, where they may make any.
     caller: Option<Caller>,
+    /// To the guests' store, where that is a Redis.
+    link: Option<Arc<Link>>,
 }
 
 pub struct Lease<'a> {
@@ -45,7 +47,12 @@ pub struct Lease<'a> {
 }
 
 impl Pool {
-    pub fn new(template: Arc<Template>, numbers: Arc<PluginNumbers>, caller: Option<Caller>) -> Self {
+    pub fn new(
+        template: Arc<Template>,
+        numbers: Arc<PluginNumbers>,
+        caller: Option<Caller>,
+        link: Option<Arc<Link>>,
+    ) -> Self {
         let limits = template.limits();
         Pool {
             idle: RefCell::default(),
@@ -59,6 +66,7 @@ impl Pool {
             keeps: Cell::new(!template.settings.fresh),
             numbers,
             caller,
+            link,
             template,
         }
     }
@@ -102,7 +110,9 @@ impl Pool {
                 let fresh = self.template.instantiate(self.numbers.clone()).await;
                 let mut instance = fresh.inspect_err(|failure| self.failed(stage, failure))?;
                 instance.permit = permit;
-                instance.store.data_mut().caller.clone_from(&self.caller);
+                let host = instance.store.data_mut();
+                host.caller.clone_from(&self.caller);
+                host.link.clone_from(&self.link);
                 instance
             }
         };

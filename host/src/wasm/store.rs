@@ -1,9 +1,12 @@
 //! What belongs to one instance on the host's side: its limits, its WASI, and for the time of a
 //! call the exchange.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
@@ -15,7 +18,7 @@ use super::{
     limits::{Clock, Limiter, Waiting},
 };
 use crate::{
-    capability::{Capabilities, http_call::Caller},
+    capability::{Capabilities, http_call::Caller, redis::Link, store},
     config::PluginLimits,
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
@@ -34,6 +37,8 @@ pub struct Host {
     pub clock: Clock,
     /// The way to the worker that makes its calls; none before it serves.
     pub caller: Option<Caller>,
+    /// The worker's way to its store, where that is a Redis; none before it serves.
+    pub link: Option<Arc<Link>>,
     /// Whether the guest waits for the host.
     pub waiting: Waiting,
     wasi: WasiCtx,
@@ -51,12 +56,22 @@ pub struct PluginContext {
     pub limits: PluginLimits,
     /// Where the limits bound the instances of all workers.
     pub allowance: Option<Allowance>,
+    pub grants: Grants,
+    pub capabilities: Arc<Capabilities>,
+    pub log_budget: LogBudget,
+}
+
+/// What the config lets a plugin have.
+#[derive(Default)]
+pub struct Grants {
     /// Upstreams that it may choose.
     pub upstreams: Vec<Arc<str>>,
     /// Upstreams that it may call.
     pub callable: Vec<Arc<str>>,
-    pub capabilities: Arc<Capabilities>,
-    pub log_budget: LogBudget,
+    /// Where its counters and values are; none is the memory of the process.
+    pub store: Option<store::Store>,
+    /// Texts by their names.
+    pub secrets: HashMap<String, String>,
 }
 
 impl Host {
@@ -73,6 +88,7 @@ impl Host {
                 calls: 0,
                 clock: Clock::default(),
                 caller: None,
+                link: None,
                 waiting: Waiting::default(),
                 // No files, no environment, no sockets.
                 wasi: WasiCtx::builder().stdout(output.clone()).stderr(output).build(),

@@ -1,6 +1,9 @@
 //! Where a request carries a credential, and how it is taken out of it.
 
-use crate::{Error, HeaderName, Request, Result, config, form_decode};
+use crate::{
+    Error, HeaderName, Request, Result, config, form_decode,
+    request::{cookie_value, cookies},
+};
 
 /// Headers, a query parameter and a cookie in which a credential may stand.
 ///
@@ -149,15 +152,4 @@ fn hide_in_cookies(request: &Request, name: &str) -> Result<()> {
         _ => {}
     }
     Ok(())
-}
-
-/// The pairs of all Cookie fields (RFC 6265, section 4.2.1).
-fn cookies(request: &Request) -> Vec<Vec<u8>> {
-    let lines = request.header_all("cookie").join(&b';');
-    let pairs = lines.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    pairs.filter(|pair| !pair.is_empty()).map(<[u8]>::to_vec).collect()
-}
-
-fn cookie_value(cookie: &[u8], name: &str) -> Option<Vec<u8>> {
-    cookie.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
 }

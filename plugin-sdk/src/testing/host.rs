@@ -88,6 +88,18 @@ impl Host {
         self
     }
 
+    /// Grants a text of the config, as `secrets` of a plugin's table does.
+    ///
+    /// ```
+    /// let host = wasmgate_sdk::testing::Host::new().secret("signing", "s3cret");
+    /// assert_eq!(host.enter(|| wasmgate_sdk::secrets::get("signing")).as_deref(), Some("s3cret"));
+    /// assert_eq!(host.enter(|| wasmgate_sdk::secrets::get("other")), None);
+    /// ```
+    pub fn secret(self, name: &str, text: &str) -> Self {
+        self.state.borrow_mut().secrets.insert(name.to_string(), text.to_string());
+        self
+    }
+
     /// Most keys that [`counters`](crate::counters) hold, to see what a plugin does when they are
     /// exhausted. Default: a million, as in the gateway.
     ///
@@ -225,6 +237,7 @@ pub struct State {
     /// Who answers the plugin's own requests.
     pub upstream: Rc<Upstream>,
     pub kept: HashMap<String, Fetched>,
+    pub secrets: HashMap<String, String>,
     pub log_level: Level,
     pub metrics: Metrics,
     pub store: Store,
@@ -240,6 +253,7 @@ impl Default for State {
             upstreams: Vec::new(),
             upstream: Rc::new(|_| Err(http::Failure::Unknown)),
             kept: HashMap::new(),
+            secrets: HashMap::new(),
             log_level: Level::Trace,
             metrics: Metrics::default(),
             store: Store::default(),

@@ -92,6 +92,20 @@ pub mod clock {
     pub fn monotonic_ns() -> u64 {
         current(|host| host.elapsed.as_nanos() as u64)
     }
+
+    pub fn sleep(ms: u32) {
+        current(|host| host.elapsed += std::time::Duration::from_millis(ms.min(60_000).into()));
+    }
+}
+
+pub mod rate_limits;
+
+pub mod secrets {
+    use crate::testing::host::current;
+
+    pub fn get(name: &str) -> Option<String> {
+        current(|host| host.secrets.get(name).cloned())
+    }
 }
 
 pub mod random {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use wasmgate_rate_limit::{Limit, Standing, State};
+
 use crate::bindings::plugin::wasmgate::plugin::counters::Bucket;
 use crate::host::types::Error;
 
@@ -16,11 +18,18 @@ pub struct Store {
     buckets: HashMap<String, Level>,
     sums: HashMap<String, Mortal<i64>>,
     values: HashMap<String, Mortal<Vec<u8>>>,
+    limits: HashMap<(Limit, String), State>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Store { max_keys: 1_000_000, buckets: HashMap::new(), sums: HashMap::new(), values: HashMap::new() }
+        Store {
+            max_keys: 1_000_000,
+            buckets: HashMap::new(),
+            sums: HashMap::new(),
+            values: HashMap::new(),
+            limits: HashMap::new(),
+        }
     }
 }
 
@@ -90,6 +99,32 @@ impl Store {
         }
         sum.value = sum.value.saturating_add(by);
         Ok(sum.value)
+    }
+
+    /// Takes from all, or from none where one does not allow it. The time is in nanoseconds since 1970.
+    pub fn take_all(&mut self, now: u64, asked: &[(&str, Limit, u32)]) -> Result<Vec<Standing>, Error> {
+        let mut keys = Vec::new();
+        for (key, limit, _) in asked {
+            check_key(key)?;
+            let key = (*limit, key.to_string());
+            if keys.contains(&key) {
+                return Err(Error::InvalidValue);
+            }
+            if self.limits.len() >= self.max_keys && !self.limits.contains_key(&key) {
+                return Err(Error::Exhausted);
+            }
+            self.limits.entry(key.clone()).or_default();
+            keys.push(key);
+        }
+        let mut ask = |take| -> Vec<Standing> {
+            let limits = keys.iter().zip(asked);
+            let asked = limits.filter_map(|(key, (_, limit, cost))| {
+                Some(self.limits.get_mut(key)?.ask(limit, *cost, now, take))
+            });
+            asked.collect()
+        };
+        let standings = ask(false);
+        Ok(if standings.iter().all(|standing| standing.allowed) { ask(true) } else { standings })
     }
 
     pub fn get(&self, now_ms: u64, key: &str) -> Option<Vec<u8>> {

@@ -1,61 +1,80 @@
-//! Whose bucket a request takes from.
+//! Whom a limit belongs to.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use wasmgate_sdk::{Error, HeaderName, Request, Result};
+use wasmgate_sdk::{
+    Error, HeaderName, Request, Result, config,
+    serde_json::{self, Value},
+};
 
-/// The host bounds its keys; what is longer shares a bucket.
+/// The host bounds its keys; what is longer shares a limit.
 const MAX: usize = 700;
 
+/// One word, or several whose values together are the key.
+#[config]
+#[serde(untagged, expecting = "expected a word such as \"ip\" or a list of such")]
+pub enum Words {
+    /// One, or a template with words in braces, such as "{consumer}/{header:x-team}".
+    One(String),
+    /// All of them.
+    All(Vec<String>),
+}
+
 pub struct Key {
-    by: By,
+    parts: Vec<By>,
     ipv6_prefix: u8,
 }
 
 enum By {
     Ip,
-    Consumer,
+    Var(&'static str),
     Header(HeaderName),
+    Cookie(String),
+    Claim(Vec<String>),
     Route,
     Path,
     Const,
 }
 
+const KNOWN: &str =
+    "ip, consumer, credential, group, route, path, const, header:NAME, cookie:NAME or claim:PATH";
+
 impl Key {
-    pub fn parse(text: &str, ipv6_prefix: u8) -> Result<Self> {
+    /// `at` is where it stands in the config.
+    pub fn parse(at: &str, words: &Words, ipv6_prefix: u8) -> Result<Self> {
         if ipv6_prefix > 128 {
             return Err(Error::msg("ipv6_prefix: must be at most 128"));
         }
-        let by = match text {
-            "ip" => By::Ip,
-            "consumer" => By::Consumer,
-            "route" => By::Route,
-            "path" => By::Path,
-            "const" => By::Const,
-            other => match other.strip_prefix("header:") {
-                Some(name) => By::Header(
-                    HeaderName::new(name).map_err(|error| Error::msg(format_args!("key: {error}")))?,
-                ),
-                None => {
-                    let known = "ip, consumer, route, path, const or header:NAME";
-                    return Err(Error::msg(format_args!("key: {other:?} is not one of {known}")));
-                }
-            },
+        let parts = match words {
+            Words::One(template) if template.contains('{') => braced(at, template)?,
+            Words::One(word) => vec![word.as_str()],
+            Words::All(words) => words.iter().map(String::as_str).collect(),
         };
-        Ok(Key { by, ipv6_prefix })
+        if parts.is_empty() {
+            return Err(Error::msg(format_args!("{at}: names nothing; \"const\" is one limit for all")));
+        }
+        let parts = parts.into_iter().map(|word| By::parse(at, word)).collect::<Result<_>>()?;
+        Ok(Key { parts, ipv6_prefix })
     }
 
-    /// The kind stands in front, so that a header cannot name somebody's address.
+    /// The kind of each part stands in front, so that a header cannot name somebody's address.
     pub fn of(&self, request: &Request) -> String {
-        let named = match &self.by {
-            By::Ip => None,
-            By::Consumer => request.var_str("consumer").map(|name| format!("consumer:{name}")),
-            By::Header(name) => request.header(name).map(|value| format!("header:{}", hex(&value))),
-            By::Route => Some(format!("route:{}", request.route())),
-            By::Path => Some(format!("path:{}", request.path())),
-            By::Const => Some("const".to_string()),
-        };
-        let mut key = named.unwrap_or_else(|| format!("ip:{}", self.network(&request.client().ip)));
+        let mut key = String::new();
+        for part in &self.parts {
+            if !key.is_empty() {
+                key.push(' ');
+            }
+            match part.value(request) {
+                Some((kind, value)) => {
+                    key.push_str(kind);
+                    key.push_str(&value);
+                }
+                None => {
+                    key.push_str("ip:");
+                    key.push_str(&self.network(&request.client().ip));
+                }
+            }
+        }
         key.truncate(key.floor_char_boundary(MAX));
         key
     }
@@ -72,6 +91,67 @@ impl Key {
             Err(_) => ip.to_string(),
         }
     }
+}
+
+impl By {
+    fn parse(at: &str, word: &str) -> Result<Self> {
+        let wrong = || Error::msg(format_args!("{at}: {word:?} is not one of {KNOWN}"));
+        Ok(match word.split_once(':') {
+            None => match word {
+                "ip" => By::Ip,
+                "consumer" => By::Var("consumer"),
+                "credential" => By::Var("credential"),
+                "group" => By::Var("groups"),
+                "route" => By::Route,
+                "path" => By::Path,
+                "const" => By::Const,
+                _ => return Err(wrong()),
+            },
+            Some(("header", name)) => {
+                By::Header(HeaderName::new(name).map_err(|error| Error::msg(format_args!("{at}: {error}")))?)
+            }
+            Some(("cookie", name)) if !name.is_empty() => By::Cookie(name.to_string()),
+            Some(("claim", path)) if !path.is_empty() => {
+                By::Claim(path.split('.').map(str::to_string).collect())
+            }
+            Some(_) => return Err(wrong()),
+        })
+    }
+
+    /// None where the request lacks it: then its address counts.
+    fn value(&self, request: &Request) -> Option<(&'static str, String)> {
+        Some(match self {
+            By::Ip => return None,
+            By::Var(name) => (prefix(name), request.var_str(name)?),
+            By::Header(name) => ("header:", hex(&request.header(name)?)),
+            By::Cookie(name) => ("cookie:", hex(request.cookie(name)?.as_bytes())),
+            By::Claim(path) => ("claim:", claim(request, path)?),
+            By::Route => ("route:", request.route()),
+            By::Path => ("path:", request.path()),
+            By::Const => ("const", String::new()),
+        })
+    }
+}
+
+/// What stands in braces. What stands between them makes no difference between keys.
+fn braced<'t>(at: &str, template: &'t str) -> Result<Vec<&'t str>> {
+    let wrong = || Error::msg(format_args!("{at}: a brace of {template:?} has no counterpart"));
+    template.split('{').skip(1).map(|part| Ok(part.split_once('}').ok_or_else(wrong)?.0)).collect()
+}
+
+fn prefix(var: &str) -> &'static str {
+    match var {
+        "consumer" => "consumer:",
+        "credential" => "credential:",
+        _ => "group:",
+    }
+}
+
+/// Of the claims that an auth plugin has left; one that is no text counts as it is written.
+fn claim(request: &Request, path: &[String]) -> Option<String> {
+    let claims: Value = serde_json::from_slice(&request.var("claims")?).ok()?;
+    let found = path.iter().try_fold(&claims, |value, name| value.get(name))?;
+    Some(hex(found.as_str().map_or_else(|| found.to_string(), str::to_string).as_bytes()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,5 +1,6 @@
-//! Limits requests with token buckets in the host: one bucket per key, shared by all workers, and
-//! what is left of it in the headers of every answer.
+//! Limits requests: one limit or several at once, by several algorithms, each for a key such as the client's address. The
+//! numbers are in the host, shared by all workers or in a Redis by all gateways, and what is left of them is in the headers of
+//! every answer.
 
 mod key;
 mod limit;
@@ -10,46 +11,75 @@ mod tests;
 use std::collections::BTreeMap;
 
 use wasmgate_sdk::{
-    Error, HostError, LocalResponse, Phases, Plugin, Request, Response, Result, Verdict, config,
-    counters::{self, Bucket},
+    Error, HostError, LocalResponse, Phases, Plugin, Request, Response, Result, Verdict, auth, clock, config,
     metrics::Counter,
     plugin,
+    rate_limits::{self, Algorithm},
 };
 
-use key::Key;
-use limit::Limit;
-use standing::{Standing, seconds_up};
+use key::{Key, Words};
+use limit::{Defaults, Limit};
+use standing::{Standing, policy, seconds_up};
 
-/// How many requests, of whom, and how the client is told.
+/// How many requests, of whom, and how the client is told. At least one of `limit`, `limits` and `plans`.
 #[config]
+#[serde(default)]
 pub struct Config {
-    /// The bucket of every key.
-    limit: Limit,
-    /// What a bucket belongs to: "ip" (default), "consumer", "route", "path", "const" or
-    /// "header:NAME". Where a request lacks it, its address counts.
-    #[serde(default = "default_key")]
-    key: String,
-    /// Whether each route has buckets of its own.
-    #[serde(default)]
+    /// The limit, where there is one.
+    limit: Option<Limit>,
+    /// Limits that all have to allow a request: one that is refused takes nothing of any.
+    limits: Vec<Limit>,
+    /// How requests are counted where a limit does not say it.
+    algorithm: Algorithm,
+    /// Whom a limit belongs to: "ip", "consumer", "credential", "group" (all groups of the consumer together), "route", "path",
+    /// "const", "header:NAME", "cookie:NAME" or "claim:PATH"; a list of such, or a template such as "{consumer}/{path}". For what
+    /// a request lacks, its address counts.
+    key: Words,
+    /// Whether each route counts for itself.
     scope: Scope,
-    /// Other limits for the plans of consumers, by the variable "plan".
-    #[serde(default)]
-    plans: BTreeMap<String, Limit>,
-    /// Leading bits of an IPv6 address that are one client, at most 128. Default: 64.
-    #[serde(default = "default_ipv6_prefix")]
+    /// Limits in place of the others for the plans of consumers, by the variable "plan".
+    plans: BTreeMap<String, Plan>,
+    /// Leading bits of an IPv6 address that are one client, at most 128.
     ipv6_prefix: u8,
     /// Headers of every answer.
-    #[serde(default)]
     headers: Headers,
-    /// Tokens that a request takes, at least 1. Default: 1.
-    #[serde(default = "default_cost")]
+    /// What a request takes where a limit does not say it, at least 1.
     cost: u32,
+    /// Requests are counted, and all pass: what would be refused is logged and counted in a metric of its own.
+    dry_run: bool,
     /// What happens when the host can hold no more keys.
-    #[serde(default)]
     on_exhausted: OnExhausted,
     /// Whether CORS preflights are counted.
-    #[serde(default)]
     count_preflight: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            limit: None,
+            limits: Vec::new(),
+            algorithm: Algorithm::default(),
+            key: Words::One("ip".to_string()),
+            scope: Scope::default(),
+            plans: BTreeMap::new(),
+            ipv6_prefix: 64,
+            headers: Headers::default(),
+            cost: 1,
+            dry_run: false,
+            on_exhausted: OnExhausted::default(),
+            count_preflight: false,
+        }
+    }
+}
+
+/// The limits of a plan.
+#[config]
+#[serde(untagged, expecting = "expected a limit or a list of limits")]
+enum Plan {
+    /// One.
+    One(Limit),
+    /// All of them have to allow a request.
+    All(Vec<Limit>),
 }
 
 #[config]
@@ -89,23 +119,24 @@ enum OnExhausted {
     Deny,
 }
 
-fn default_key() -> String {
-    "ip".to_string()
-}
-
-fn default_ipv6_prefix() -> u8 {
-    64
-}
-
-fn default_cost() -> u32 {
-    1
-}
-
 pub struct RateLimit {
-    config: Config,
-    key: Key,
+    headers: Headers,
+    scope: Scope,
+    dry_run: bool,
+    on_exhausted: OnExhausted,
+    count_preflight: bool,
+    limits: Vec<Counted>,
+    plans: BTreeMap<String, Vec<Counted>>,
     allowed: Counter,
     limited: Counter,
+    would_limit: Counter,
+}
+
+/// A limit with its name and whom it belongs to.
+struct Counted {
+    name: String,
+    limit: rate_limits::Limit,
+    key: Key,
 }
 
 #[plugin]
@@ -113,33 +144,59 @@ impl Plugin for RateLimit {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
-        config.limit.check("limit", config.cost)?;
-        for (plan, limit) in &config.plans {
-            limit.check(&format!("plans.{plan}"), config.cost)?;
-        }
         if config.cost == 0 {
             return Err(Error::msg("cost: must be at least 1"));
         }
-        let key = Key::parse(&config.key, config.ipv6_prefix)?;
-        let (allowed, limited) = (Counter::new("allowed", &[])?, Counter::new("limited", &[])?);
-        Ok(RateLimit { config, key, allowed, limited })
+        let mut limits = Vec::new();
+        if let Some(limit) = &config.limit {
+            limits.push(config.counted("limit", "default", limit)?);
+        }
+        limits.extend(config.all("limits", &config.limits)?);
+        let plans = config.plans.iter().map(|(plan, limits)| {
+            let at = format!("plans.{plan}");
+            let limits = match limits {
+                Plan::One(limit) => vec![config.counted(&at, "default", limit)?],
+                Plan::All(limits) => config.all(&at, limits)?,
+            };
+            Ok((plan.clone(), limits))
+        });
+        let plans = plans.collect::<Result<BTreeMap<_, _>>>()?;
+        if limits.is_empty() && plans.is_empty() {
+            return Err(Error::msg("limit: neither limit nor limits nor plans is given"));
+        }
+        Ok(RateLimit {
+            headers: config.headers,
+            scope: config.scope,
+            dry_run: config.dry_run,
+            on_exhausted: config.on_exhausted,
+            count_preflight: config.count_preflight,
+            limits,
+            plans,
+            allowed: Counter::new("allowed", &[])?,
+            limited: Counter::new("limited", &[])?,
+            would_limit: Counter::new("would_limit", &[])?,
+        })
     }
 
     fn phases(&self) -> Phases {
-        match self.config.headers {
+        match self.headers {
             Headers::None => Phases::REQUEST,
             _ => Phases::REQUEST | Phases::RESPONSE,
         }
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        if !self.config.count_preflight && is_preflight(request) {
+        if !self.count_preflight && auth::is_preflight(request) {
             return Ok(Verdict::Next);
         }
-        let plan = request.var_str("plan");
-        let limit = plan.and_then(|plan| self.config.plans.get(&plan)).unwrap_or(&self.config.limit);
-        match counters::take(&self.bucket_key(request, limit), self.config.cost, limit.bucket()) {
-            Ok(bucket) => self.decide(request, Standing::new(limit, bucket), bucket),
+        let limits = self.limits(request);
+        if limits.is_empty() {
+            return Ok(Verdict::Next);
+        }
+        let keys: Vec<String> = limits.iter().map(|counted| self.key(request, counted)).collect();
+        let asked: Vec<_> = keys.iter().map(String::as_str).zip(limits.iter().map(|l| l.limit)).collect();
+        match rate_limits::take(&asked) {
+            Ok(standings) => self.decide(request, limits, &standings),
             Err(HostError::Exhausted) => Ok(self.exhausted()),
             Err(error) => Err(error.into()),
         }
@@ -149,43 +206,118 @@ impl Plugin for RateLimit {
         let Some(standing) = Standing::recall(request) else {
             return Ok(Verdict::Next);
         };
-        if matches!(self.config.headers, Headers::Both | Headers::Draft) {
+        if matches!(self.headers, Headers::Both | Headers::Draft) {
             standing.tell_draft(response)?;
         }
-        if matches!(self.config.headers, Headers::Both | Headers::X) {
+        if matches!(self.headers, Headers::Both | Headers::X) {
             standing.tell_x(response)?;
         }
         Ok(Verdict::Next)
     }
 }
 
-impl RateLimit {
-    /// Limits that differ have buckets that differ, also of the same client.
-    fn bucket_key(&self, request: &Request, limit: &Limit) -> String {
-        let route = match self.config.scope {
-            Scope::Route => request.route(),
-            Scope::Global => String::new(),
-        };
-        format!("{limit} {route} {}", self.key.of(request))
+impl Config {
+    fn all(&self, at: &str, limits: &[Limit]) -> Result<Vec<Counted>> {
+        let limits = limits.iter().enumerate();
+        limits
+            .map(|(place, limit)| self.counted(&format!("{at}[{place}]"), &format!("{place}"), limit))
+            .collect()
     }
 
-    fn decide(&self, request: &Request, standing: Standing, bucket: Bucket) -> Result<Verdict> {
-        if bucket.allowed {
-            self.allowed.increment();
-            // Of several limits the client is told the one it meets first.
-            if Standing::recall(request).is_none_or(|other| standing.remaining < other.remaining) {
-                standing.remember(request)?;
-            }
-            return Ok(Verdict::Next);
+    /// `at` is where it stands in the config, `name` what it is called where it does not say it.
+    fn counted(&self, at: &str, name: &str, limit: &Limit) -> Result<Counted> {
+        let or = Defaults { algorithm: self.algorithm, cost: self.cost };
+        let own = limit.key.as_ref().map(|key| (format!("{at}.key"), key));
+        let (key_at, key) = own.unwrap_or(("key".to_string(), &self.key));
+        Ok(Counted {
+            name: limit.name.clone().unwrap_or_else(|| name.to_string()),
+            limit: limit.check(at, or)?,
+            key: Key::parse(&key_at, key, self.ipv6_prefix)?,
+        })
+    }
+}
+
+impl RateLimit {
+    fn limits(&self, request: &Request) -> &[Counted] {
+        let of_plan = match self.plans.is_empty() {
+            true => None,
+            false => request.var_str("plan").and_then(|plan| self.plans.get(&plan)),
+        };
+        of_plan.unwrap_or(&self.limits)
+    }
+
+    fn key(&self, request: &Request, counted: &Counted) -> String {
+        let key = counted.key.of(request);
+        match self.scope {
+            Scope::Route => format!("{} {key}", request.route()),
+            Scope::Global => key,
         }
-        self.limited.increment();
-        standing.remember(request)?;
-        let answer = LocalResponse::new(429).code("rate_limited").detail("API rate limit exceeded");
-        Ok(answer.header("retry-after", seconds_up(bucket.retry_after).max(1).to_string()).into())
+    }
+
+    fn decide(
+        &self,
+        request: &Request,
+        limits: &[Counted],
+        standings: &[rate_limits::Standing],
+    ) -> Result<Verdict> {
+        let refused = standings.iter().filter(|standing| !standing.allowed);
+        let retry_after = refused.map(|standing| standing.retry_after).max();
+        if self.headers != Headers::None {
+            self.told(request, limits, standings).map_or(Ok(()), |told| told.remember(request))?;
+        }
+        match retry_after {
+            None => {
+                self.allowed.increment();
+                if let Some(delay) = standings.iter().map(|standing| standing.delay).max()
+                    && !self.dry_run
+                    && !delay.is_zero()
+                {
+                    clock::sleep(delay);
+                }
+                Ok(Verdict::Next)
+            }
+            Some(_) if self.dry_run => {
+                self.would_limit.increment();
+                Ok(Verdict::Next)
+            }
+            Some(retry_after) => {
+                self.limited.increment();
+                let answer = LocalResponse::new(429).code("rate_limited").detail("API rate limit exceeded");
+                // What is never allowed need not be tried again.
+                Ok(match seconds_up(retry_after) {
+                    NEVER.. => answer.into(),
+                    seconds => answer.header("retry-after", seconds.max(1).to_string()).into(),
+                })
+            }
+        }
+    }
+
+    /// Of several limits the one that refuses, or else the one with the least left, also of those of plugins before this one.
+    fn told(
+        &self,
+        request: &Request,
+        limits: &[Counted],
+        standings: &[rate_limits::Standing],
+    ) -> Option<Standing> {
+        let all: Vec<_> = limits.iter().zip(standings).collect();
+        let refused = all.iter().find(|(_, standing)| !standing.allowed);
+        let least = || all.iter().min_by_key(|(_, standing)| standing.remaining);
+        let (Counted { name, limit, .. }, standing) = refused.or_else(least)?;
+        let mut told = Standing::new(name, limit, standing);
+        let mut policies: Vec<_> =
+            limits.iter().map(|counted| policy(&counted.name, &counted.limit)).collect();
+        if let Some(before) = Standing::recall(request) {
+            policies.insert(0, before.policy.clone());
+            if refused.is_none() && before.remaining <= told.remaining {
+                told = before;
+            }
+        }
+        told.policy = policies.join(", ");
+        Some(told)
     }
 
     fn exhausted(&self) -> Verdict {
-        match self.config.on_exhausted {
+        match self.on_exhausted {
             OnExhausted::Allow => Verdict::Next,
             OnExhausted::Deny => LocalResponse::new(503)
                 .code("rate_limit_exhausted")
@@ -195,9 +327,5 @@ impl RateLimit {
     }
 }
 
-/// A browser asks before it sends a request (Fetch standard, CORS-preflight request).
-fn is_preflight(request: &Request) -> bool {
-    request.method() == "OPTIONS"
-        && request.header("origin").is_some()
-        && request.header("access-control-request-method").is_some()
-}
+/// Seconds that nobody waits.
+const NEVER: u64 = 1000 * 365 * 24 * 60 * 60;

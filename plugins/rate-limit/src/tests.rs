@@ -113,9 +113,13 @@ fn share(more: &str, one: Request, other: Request) -> bool {
     remaining(&plugin.send(other)).unwrap() == "0"
 }
 
+fn team(ip: &str, team: &str) -> Request {
+    get(ip).header("x-team", team)
+}
+
 #[test]
 fn a_bucket_belongs_to_its_key() {
-    let team = |ip, team| get(ip).header("x-team", team);
+    let claims = |text| get("192.0.2.1").var("claims", text);
     let long = |end| Request::get(&format!("/{}{end}", "é".repeat(600)));
     for (key, one, other, expected) in [
         ("ip", get("192.0.2.1"), get("192.0.2.1").header("x", "y"), true),
@@ -135,9 +139,22 @@ fn a_bucket_belongs_to_its_key() {
         ("route", Request::get("/a"), Request::get("/b").client_ip("192.0.2.9"), true),
         ("route", Request::get("/a"), Request::get("/a").route("b"), false),
         ("const", Request::get("/a"), Request::get("/b").client_ip("192.0.2.9"), true),
+        ("credential", get("::1").var("credential", "a"), get("::2").var("credential", "a"), true),
+        ("group", get("::1").var("groups", "a,b"), get("::1").var("groups", "a"), false),
+        ("cookie:s", get("::1").header("cookie", "s=1"), get("::2").header("cookie", "t=2; s=1"), true),
+        ("cookie:s", get("::1").header("cookie", "s=1"), get("::1").header("cookie", "s=2"), false),
+        ("claim:a.b", claims(r#"{"a":{"b":"x"}}"#), claims(r#"{"c":1,"a":{"b":"x"}}"#), true),
+        ("claim:a.b", claims(r#"{"a":{"b":"x"}}"#), claims(r#"{"a":{"b":"y"}}"#), false),
+        ("claim:a.b", claims("{"), claims(r#"{"a":1}"#), true),
+        ("{consumer}/{path}", get("::1").var("consumer", "a"), get("::2").var("consumer", "a"), true),
+        ("{consumer}/{path}", get("::1").var("consumer", "a"), get("::1").var("consumer", "b"), false),
     ] {
         assert_eq!(share(&format!(r#", "key": "{key}""#), one, other), expected, "{key}");
     }
+    let both = r#", "key": ["consumer", "header:x-team"]"#;
+    let of = |consumer, value| team("192.0.2.1", value).var("consumer", consumer);
+    assert!(share(both, of("a", "x"), of("a", "x")));
+    assert!(!share(both, of("a", "x"), of("a", "y")) && !share(both, of("a", "x"), of("b", "x")));
 }
 
 #[test]
@@ -182,15 +199,99 @@ fn plans_have_limits_of_their_own() {
 
 #[test]
 fn of_several_limits_the_lowest_is_told() {
-    for (before, told) in [("5 60 5 1 60", "1"), ("100 60 100 50 60", "8"), ("nonsense", "8")] {
+    for (before, told) in
+        [("5 1 60 a \"a\";q=5;w=60", "1"), ("100 50 60 a \"a\";q=9;w=60", "8"), ("nonsense", "8")]
+    {
         let wide = Host::new().load::<RateLimit>(r#"{"limit": {"rate": 9, "per": "1s"}}"#).unwrap();
         let outcome = wide.send(get("192.0.2.1").var("rate-limit", before));
         assert_eq!(remaining(&outcome).as_deref(), Some(told), "{before}");
     }
     let narrow = Host::new().load::<RateLimit>(r#"{"limit": {"rate": 1, "per": "1m"}}"#).unwrap();
     narrow.send(get("192.0.2.1"));
-    let refused = narrow.send(get("192.0.2.1").var("rate-limit", "5 60 5 0 60"));
+    let refused = narrow.send(get("192.0.2.1").var("rate-limit", "5 0 60 a \"a\";q=5;w=60"));
     assert_eq!(header(&refused, "x-ratelimit-limit").as_deref(), Some("1"), "the limit that refused");
+    let policies = header(&refused, "ratelimit-policy");
+    assert_eq!(policies.as_deref(), Some("\"a\";q=5;w=60, \"default\";q=1;w=60"));
+}
+
+#[test]
+fn all_limits_have_to_allow_a_request() {
+    let host = Host::new();
+    let limits = r#"{"algorithm": "fixed-window", "limits": [
+        {"name": "minute", "rate": 2, "per": "1m"},
+        {"name": "day", "rate": 3, "per": "24h"},
+        {"rate": 100, "per": "1h", "key": "const", "cost": 5}]}"#;
+    let plugin = host.load::<RateLimit>(limits).unwrap();
+    let first = plugin.send(get("192.0.2.1"));
+    assert_eq!(header(&first, "ratelimit").as_deref(), Some("\"minute\";r=1;t=60"));
+    let policies = "\"minute\";q=2;w=60, \"day\";q=3;w=86400, \"2\";q=100;w=3600";
+    assert_eq!(header(&first, "ratelimit-policy").as_deref(), Some(policies));
+    assert!(plugin.send(get("192.0.2.1")).sent);
+    for _ in 0..3 {
+        let refused = plugin.send(get("192.0.2.1"));
+        assert_eq!(header(&refused, "ratelimit").as_deref(), Some("\"minute\";r=0;t=60"));
+    }
+    host.advance(Time::from_secs(60));
+    assert!(plugin.send(get("192.0.2.1")).sent, "what was refused has taken nothing of the day");
+    let refused = plugin.send(get("192.0.2.1"));
+    assert_eq!(header(&refused, "retry-after").as_deref(), Some("86340"));
+    assert_eq!(header(&refused, "ratelimit").as_deref(), Some("\"day\";r=0;t=86340"));
+}
+
+#[test]
+fn each_algorithm_counts_in_its_way() {
+    let admitted = |algorithm: &str, at: &[u64]| {
+        let host = Host::new();
+        let config = format!(r#"{{"algorithm": "{algorithm}", "limit": {{"rate": 4, "per": "1m"}}}}"#);
+        let plugin = host.load::<RateLimit>(&config).unwrap();
+        let mut now = 0;
+        at.iter()
+            .filter(|&&second| {
+                host.advance(Time::from_secs(second - now));
+                now = second;
+                plugin.send(get("192.0.2.1")).sent
+            })
+            .count()
+    };
+    let edge = [59, 59, 59, 59, 59, 60, 60, 60, 60, 60];
+    for (algorithm, expected) in
+        [("fixed-window", 8), ("sliding-log", 4), ("sliding-counter", 4), ("token-bucket", 4)]
+    {
+        assert_eq!(admitted(algorithm, &edge), expected, "{algorithm}");
+    }
+    // What waits in a leaky bucket runs out meanwhile.
+    assert_eq!(admitted("leaky-bucket", &[0]), 1);
+}
+
+#[test]
+fn a_leaky_bucket_makes_requests_wait() {
+    let host = Host::new();
+    let config = r#"{"algorithm": "leaky-bucket", "limit": {"rate": 10, "per": "1s", "burst": 2}}"#;
+    let plugin = host.load::<RateLimit>(config).unwrap();
+    let clock = || host.enter(wasmgate_sdk::clock::monotonic);
+    let start = clock();
+    for waited in [0, 100, 200] {
+        assert!(plugin.send(get("192.0.2.1")).sent);
+        assert_eq!(clock() - start, Time::from_millis(waited));
+    }
+}
+
+#[test]
+fn with_a_dry_run_all_pass() {
+    let host = Host::new();
+    let plugin = load(&host, r#", "dry_run": true"#);
+    for left in ["1", "0", "0"] {
+        let outcome = plugin.send(get("192.0.2.1"));
+        assert_eq!((outcome.sent, remaining(&outcome).as_deref()), (true, Some(left)));
+    }
+    assert_eq!((host.metric("would_limit", &[]), host.metric("limited", &[])), (Some(1.0), Some(0.0)));
+}
+
+#[test]
+fn nothing_passes_a_limit_of_nothing() {
+    let plugin = Host::new().load::<RateLimit>(r#"{"limit": {"rate": 0, "per": "1m"}}"#).unwrap();
+    let refused = plugin.send(get("192.0.2.1"));
+    assert_eq!((refused.response().status(), header(&refused, "retry-after")), (429, None));
 }
 
 #[test]
@@ -219,11 +320,10 @@ fn too_many_keys_pass_or_not() {
 fn mistakes_are_named() {
     let refusal = |text: &str| Host::new().load::<RateLimit>(text).err().unwrap().to_string();
     for (limit, expected) in [
-        (r#""rate": 0, "per": "1m""#, "limit.rate: must be at least 1"),
         (r#""rate": 1, "per": "1m", "burst": 0"#, "limit.burst: must be at least 1"),
-        (r#""rate": 1, "per": "0s""#, "limit.per: must be 1ms to 49d"),
-        (r#""rate": 1, "per": "50d""#, "limit.per: must be 1ms to 49d"),
-        (r#""rate": 1, "per": "49d", "burst": 1000"#, "limit: takes more than a century to fill"),
+        (r#""rate": 1, "per": "0s""#, "limit.per: must be 1ms to 366d"),
+        (r#""rate": 1, "per": "367d""#, "limit.per: must be 1ms to 366d"),
+        (r#""rate": 1, "per": "300d", "burst": 1000"#, "limit: takes more than a century to fill"),
         (r#""rate": 1, "per": 60"#, "limit.per: invalid type: integer `60`, expected a string"),
         (r#""rate": 1, "per": "60""#, "limit.per: \"60\" is not a time such as \"5s\""),
         (r#""rate": 1"#, "limit: missing field `per`"),
@@ -231,12 +331,29 @@ fn mistakes_are_named() {
         assert_eq!(refusal(&format!(r#"{{"limit": {{{limit}}}}}"#)), expected);
     }
     for (more, expected) in [
-        (r#""key": "team""#, "key: \"team\" is not one of ip, consumer, route, path, const or header:NAME"),
+        (
+            r#""key": "team""#,
+            "key: \"team\" is not one of ip, consumer, credential, group, route, path, const, header:NAME, cookie:NAME or claim:PATH",
+        ),
         (r#""key": "header:a b""#, "key: `a b` is not a header name"),
         (r#""ipv6_prefix": 129"#, "ipv6_prefix: must be at most 128"),
         (r#""cost": 0"#, "cost: must be at least 1"),
         (r#""cost": 3"#, "limit: holds less than one request costs"),
-        (r#""plans": {"x": {"rate": 0, "per": "1s"}}"#, "plans.x.rate: must be at least 1"),
+        (r#""key": []"#, "key: names nothing; \"const\" is one limit for all"),
+        (r#""key": "{ip""#, "key: a brace of \"{ip\" has no counterpart"),
+        (r#""limits": [{"rate": 1, "per": "1m", "cost": 0}]"#, "limits[0].cost: must be at least 1"),
+        (
+            r#""limits": [{"rate": 1, "per": "1m", "algorithm": "fixed-window", "burst": 1}]"#,
+            "limits[0].burst: is for token and leaky buckets",
+        ),
+        (
+            r#""limits": [{"rate": 10001, "per": "1m", "algorithm": "sliding-log"}]"#,
+            "limits[0].rate: a sliding log holds at most 10000",
+        ),
+        (
+            r#""plans": {"x": {"rate": 1, "per": "1s", "name": "a b"}}"#,
+            "plans.x.name: has to be of letters, digits, - and _",
+        ),
         (
             r#""cost": 2, "plans": {"x": {"rate": 1, "per": "1s"}}"#,
             "plans.x: holds less than one request costs",
@@ -244,6 +361,6 @@ fn mistakes_are_named() {
     ] {
         assert_eq!(refusal(&format!("{{{TWO}, {more}}}")), expected);
     }
-    assert_eq!(refusal("null"), "missing field `limit`");
+    assert_eq!(refusal("null"), "limit: neither limit nor limits nor plans is given");
     assert!(refusal(&format!(r#"{{{TWO}, "headers": "all"}}"#)).starts_with("headers: unknown variant"));
 }

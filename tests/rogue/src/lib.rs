@@ -80,6 +80,11 @@ enum Action {
     Verify(String, String, String, String),
     /// Append the text, sealed and opened again with the same and with other data, to the header x-sealed.
     Seal(String),
+    /// Append the secret of this name to the header x-secret.
+    Secret(String),
+    /// Keep the request's target under this key, and append what was kept before, and how often this was done, to the header
+    /// x-kept.
+    Keep(String),
     /// Append to the header x-keys how many keys the host lets an instance have, twice.
     FillKeys,
 }

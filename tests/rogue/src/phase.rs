@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Error, HostError, LocalResponse, Request, Response, Result, Summary, Verdict,
-    clock, counters, log,
+    clock, counters, kv, log, secrets,
 };
 
 use crate::{Action, Answer, Mode, crypto};
@@ -104,6 +104,16 @@ impl<'a> Phase<'a> {
                 self.append("x-verified", &crypto::verify(jwk, algorithm, text, signature)?)?;
             }
             Action::Seal(text) => self.append("x-sealed", &crypto::seal(text)?)?,
+            Action::Secret(name) => {
+                self.append("x-secret", &secrets::get(name).unwrap_or_else(|| "none".to_string()))?;
+            }
+            Action::Keep(key) => {
+                let before = kv::get(key).map(|value| String::from_utf8_lossy(&value).into_owned());
+                let request = self.request()?;
+                kv::set(key, request.path_with_query(), Duration::from_secs(3600))?;
+                let count = counters::increment(key, 1, Duration::from_secs(3600))?;
+                self.append("x-kept", &format!("{before:?} {count}"))?;
+            }
             Action::FillKeys => self.append("x-keys", &crypto::fill_keys())?,
             Action::First(_) | Action::After(_) | Action::When(_) => {}
         }

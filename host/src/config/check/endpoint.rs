@@ -128,9 +128,9 @@ fn endpoint(
     Ok(Endpoint { target, weight, priority: raw.priority.unwrap_or(0), local })
 }
 
-const ENDPOINT: &str = "a host and a port such as \"127.0.0.1:9001\", or \"unix:\" and a path";
+pub(super) const ENDPOINT: &str = "a host and a port such as \"127.0.0.1:9001\", or \"unix:\" and a path";
 
-fn target(text: &str) -> Result<Target, String> {
+pub(super) fn target(text: &str) -> Result<Target, String> {
     let wrong = || format!("expected {ENDPOINT}, found {text:?}");
     if text.contains("://") {
         return Err(format!("expected {ENDPOINT}, without a scheme, found {text:?}"));

@@ -72,6 +72,8 @@ impl Check<'_> {
             breaker: self.breaker(&path.key("breaker"), &raw.breaker),
             names_upstreams: raw.upstreams.is_some(),
             upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
+            store: self.store(&path, &raw),
+            secrets: self.granted_secrets(&path, &raw),
             config: raw.config.take().map(|payload| Secret(payload.0)),
             service: raw.service,
             proxy_wasm: self.proxy_wasm(&path, raw),

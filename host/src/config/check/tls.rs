@@ -60,7 +60,7 @@ impl Check<'_> {
         }
     }
 
-    fn identity(&mut self, path: &KeyPath, raw: &raw::Certificate) -> Option<Identity> {
+    pub(super) fn identity(&mut self, path: &KeyPath, raw: &raw::Certificate) -> Option<Identity> {
         let cert = self.read(&path.key("cert"), &raw.cert);
         let key = self.read(&path.key("key"), &raw.key);
         let identity = Identity::read(&cert?, &key?);
@@ -79,7 +79,7 @@ impl Check<'_> {
     }
 
     /// None where there is a file that cannot be read.
-    fn read_if_any(&mut self, path: &KeyPath, file: Option<&str>) -> Option<Option<Vec<u8>>> {
+    pub(super) fn read_if_any(&mut self, path: &KeyPath, file: Option<&str>) -> Option<Option<Vec<u8>>> {
         match file {
             Some(file) => self.read(path, file).map(Some),
             None => Some(None),
@@ -87,7 +87,7 @@ impl Check<'_> {
     }
 
     /// A change of the file is a change of the config.
-    fn read(&mut self, path: &KeyPath, file: &str) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, path: &KeyPath, file: &str) -> Option<Vec<u8>> {
         let file = self.file_path(file);
         self.read_files.note(file.clone());
         match fs::read(&file) {

@@ -2,11 +2,14 @@
 
 use std::{
     sync::LazyLock,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::bindings::wasmgate::plugin::clock;
 use crate::wasm::store::Host;
+
+/// A plugin sleeps no longer at once.
+const LONGEST: Duration = Duration::from_secs(60);
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -18,5 +21,10 @@ impl clock::Host for Host {
 
     fn monotonic_ns(&mut self) -> u64 {
         START.elapsed().as_nanos() as u64
+    }
+
+    async fn sleep(&mut self, ms: u32) {
+        let _waiting = self.waiting.begin(&self.clock);
+        tokio::time::sleep(Duration::from_millis(ms.into()).min(LONGEST)).await;
     }
 }

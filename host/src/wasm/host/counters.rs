@@ -1,15 +1,30 @@
 //! `counters`: atomic numbers in the host, under the plugin's name.
 
-use std::time::{Duration, Instant};
-
-use super::bindings::wasmgate::plugin::{
-    counters::{self, Bucket},
-    types::Error,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use crate::{bucket::Rate, capability::counters::Refused, wasm::store::Host};
+
+use super::{
+    bindings::wasmgate::plugin::{
+        counters::{self, Bucket},
+        types::Error,
+    },
+    rate_limits::millis_up,
+    store::checked,
+};
+use crate::{
+    bucket::{self, Rate, Taken},
+    capability::{
+        counters::Refused,
+        rate_limits::{Algorithm, Demand, Limit, Standing},
+        redis::Link,
+    },
+    wasm::store::Host,
+};
 
 impl counters::Host for Host {
-    fn take(
+    async fn take(
         &mut self,
         key: String,
         cost: u32,
@@ -17,10 +32,20 @@ impl counters::Host for Host {
         refill: u32,
         period_ms: u32,
     ) -> Result<Bucket, Error> {
-        let rate = Rate::new(capacity, refill, Duration::from_millis(period_ms.into()))
-            .ok_or(Error::InvalidValue)?;
-        let plugin = &self.plugin;
-        let taken = plugin.capabilities.counters.take(&plugin.scope, &key, rate, cost, Instant::now())?;
+        let period = Duration::from_millis(period_ms.into());
+        let rate = Rate::new(capacity, refill, period).ok_or(Error::InvalidValue)?;
+        let limit = Limit::new(Algorithm::TokenBucket, refill, period, capacity);
+        checked(&key)?;
+        let shared = async |link: &Arc<Link>, scope: &str| {
+            let Some(limit) = limit else { return Ok(full(rate)) };
+            let demand = Demand { key: key.clone(), limit, cost };
+            Ok(link.take(scope, &[demand]).await?.first().map_or(full(rate), taken))
+        };
+        let local = |host: &Host| {
+            let counters = &host.plugin.capabilities.counters;
+            Ok(counters.take(&host.plugin.scope, &key, rate, cost, Instant::now())?)
+        };
+        let taken = self.kept(shared, local, || full(rate)).await?;
         Ok(Bucket {
             allowed: taken.allowed,
             remaining: taken.remaining,
@@ -29,18 +54,29 @@ impl counters::Host for Host {
         })
     }
 
-    fn increment(&mut self, key: String, by: i64, ttl_ms: u32) -> Result<i64, Error> {
+    async fn increment(&mut self, key: String, by: i64, ttl_ms: u32) -> Result<i64, Error> {
         if ttl_ms == 0 {
             return Err(Error::InvalidValue);
         }
+        checked(&key)?;
         let ttl = Duration::from_millis(ttl_ms.into());
-        let plugin = &self.plugin;
-        Ok(plugin.capabilities.counters.increment(&plugin.scope, &key, by, ttl, Instant::now())?)
+        let shared = async |link: &Arc<Link>, scope: &str| link.increment(scope, &key, by, ttl).await;
+        let local = |host: &Host| {
+            let counters = &host.plugin.capabilities.counters;
+            Ok(counters.increment(&host.plugin.scope, &key, by, ttl, Instant::now())?)
+        };
+        self.kept(shared, local, || by).await
     }
 }
 
-fn millis_up(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+/// What a bucket says from which nothing was taken.
+fn full(rate: Rate) -> Taken {
+    bucket::Bucket::default().take(rate, 0, 0)
+}
+
+fn taken(standing: &Standing) -> Taken {
+    let Standing { allowed, remaining, reset, retry_after, .. } = *standing;
+    Taken { allowed, remaining, reset, retry_after }
 }
 
 impl From<Refused> for Error {
@@ -48,6 +84,7 @@ impl From<Refused> for Error {
         match refused {
             Refused::KeyTooLong => Error::TooLarge,
             Refused::TooManyKeys => Error::Exhausted,
+            Refused::SameTwice => Error::InvalidValue,
         }
     }
 }

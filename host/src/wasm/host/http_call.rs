@@ -97,7 +97,7 @@ impl Host {
     fn outgoing(&self, outgoing: Outgoing) -> Result<calls::Outgoing, Failure> {
         let Outgoing { upstream, method, path_with_query, authority, headers, body, timeout_ms, max_body } =
             outgoing;
-        if !self.plugin.callable.iter().any(|callable| **callable == *upstream) {
+        if !self.plugin.grants.callable.iter().any(|callable| **callable == *upstream) {
             return Err(Failure::Unknown);
         }
         let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);

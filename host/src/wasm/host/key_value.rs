@@ -1,28 +1,53 @@
 //! `key-value`: values with a time to live, under the plugin's name.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::bindings::wasmgate::plugin::{key_value, types::Error};
-use crate::wasm::store::Host;
+use bytes::Bytes;
+
+use super::{
+    bindings::wasmgate::plugin::{key_value, types::Error},
+    store::checked,
+};
+use crate::{
+    capability::{key_value::MAX_VALUE, redis::Link},
+    wasm::store::Host,
+};
 
 impl key_value::Host for Host {
-    fn get(&mut self, key: String) -> Option<Vec<u8>> {
-        let plugin = &self.plugin;
-        plugin.capabilities.key_value.get(&plugin.scope, &key).map(Into::into)
+    async fn get(&mut self, key: String) -> Option<Vec<u8>> {
+        checked(&key).ok()?;
+        let shared = async |link: &Arc<Link>, scope: &str| link.get(scope, &key).await;
+        let local = |host: &Host| Ok(host.plugin.capabilities.key_value.get(&host.plugin.scope, &key));
+        self.kept(shared, local, || None).await.ok().flatten().map(Into::into)
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) -> Result<(), Error> {
+    async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) -> Result<(), Error> {
         if ttl_ms == 0 {
             return Err(Error::InvalidValue);
         }
-        let plugin = &self.plugin;
-        let ttl = Duration::from_millis(ttl_ms.into());
-        let kept = plugin.capabilities.key_value.set(&plugin.scope, &key, value.into(), ttl);
-        kept.then_some(()).ok_or(Error::TooLarge)
+        checked(&key)?;
+        if value.len() > MAX_VALUE {
+            return Err(Error::TooLarge);
+        }
+        let (value, ttl) = (Bytes::from(value), Duration::from_millis(ttl_ms.into()));
+        let shared = async |link: &Arc<Link>, scope: &str| link.set(scope, &key, &value, ttl).await;
+        let local = |host: &Host| {
+            let kept = host.plugin.capabilities.key_value.set(&host.plugin.scope, &key, value.clone(), ttl);
+            kept.then_some(()).ok_or(Error::TooLarge)
+        };
+        self.kept(shared, local, || ()).await
     }
 
-    fn delete(&mut self, key: String) {
-        let plugin = &self.plugin;
-        plugin.capabilities.key_value.delete(&plugin.scope, &key);
+    async fn delete(&mut self, key: String) {
+        if checked(&key).is_err() {
+            return;
+        }
+        let shared = async |link: &Arc<Link>, scope: &str| link.delete(scope, &key).await;
+        let local = |host: &Host| {
+            host.plugin.capabilities.key_value.delete(&host.plugin.scope, &key);
+            Ok(())
+        };
+        // Neither refuses it.
+        let _ = self.kept(shared, local, || ()).await;
     }
 }

@@ -1,6 +1,6 @@
 //! `outcome`: what a guest says beside the verdict of the phase that runs.
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::bindings::wasmgate::plugin::{
     outcome,
@@ -17,6 +17,8 @@ pub struct Outcome {
     answer: Option<types::LocalResponse>,
     bytes: Option<Vec<u8>>,
     reason: Option<String>,
+    /// Its store gave no answer, and the config has requests refused then.
+    pub unavailable: bool,
 }
 
 impl outcome::Host for Host {
@@ -35,6 +37,9 @@ impl outcome::Host for Host {
 
 impl Outcome {
     pub fn verdict(&mut self, verdict: Verdict) -> Result<plugin::Verdict, Failure> {
+        if let Some(refusal) = self.refusal() {
+            return Ok(plugin::Verdict::Respond(refusal));
+        }
         match verdict {
             Verdict::Next => Ok(plugin::Verdict::Next),
             Verdict::Respond => self.answer().map(plugin::Verdict::Respond),
@@ -43,6 +48,9 @@ impl Outcome {
     }
 
     pub fn body_verdict(&mut self, verdict: BodyVerdict) -> Result<plugin::BodyVerdict, Failure> {
+        if let Some(refusal) = self.refusal() {
+            return Ok(plugin::BodyVerdict::Respond(refusal));
+        }
         match verdict {
             BodyVerdict::Pass => Ok(plugin::BodyVerdict::Pass),
             BodyVerdict::Replace => match self.bytes.take() {
@@ -52,6 +60,12 @@ impl Outcome {
             BodyVerdict::Respond => self.answer().map(plugin::BodyVerdict::Respond),
             BodyVerdict::Fail => Err(self.failure()),
         }
+    }
+
+    fn refusal(&mut self) -> Option<Box<LocalResponse>> {
+        let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable");
+        let refuse = std::mem::take(&mut self.unavailable);
+        refuse.then(|| Box::new(LocalResponse::error(status, code, "What a plugin needs cannot be reached.")))
     }
 
     fn answer(&mut self) -> Result<Box<LocalResponse>, Failure> {

@@ -117,7 +117,7 @@ impl request::Host for Host {
     }
 
     fn set_upstream(&mut self, name: String) -> Answer<()> {
-        let granted = self.plugin.upstreams.iter().find(|upstream| ***upstream == *name).cloned();
+        let granted = self.plugin.grants.upstreams.iter().find(|upstream| ***upstream == *name).cloned();
         self.change(|state| state.set_upstream(granted.ok_or(Refusal::Unknown)?))
     }
 

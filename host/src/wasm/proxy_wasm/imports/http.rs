@@ -69,7 +69,7 @@ pub fn upstream_named(data: &mut VmData, name: &str) -> Option<Rc<dyn Upstream>>
     let root = data.root().ok()?;
     let mapped = root.settings.clusters.iter().find(|(cluster, _)| cluster == name);
     let name = mapped.map_or(name, |(_, upstream)| upstream);
-    let granted = root.plugin.upstreams.iter().any(|upstream| **upstream == *name);
+    let granted = root.plugin.grants.upstreams.iter().any(|upstream| **upstream == *name);
     granted.then(|| root.services.upstreams.get(name)).flatten()
 }
 

@@ -1,0 +1,162 @@
+//! What is asked of a Redis: values, numbers and rate limits. Scripts in the server make each one step.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use redis::{Script, cmd};
+
+use super::{Connection, Link, Unavailable};
+use crate::capability::rate_limits::{Algorithm, Demand, Standing};
+
+static RATE_LIMITS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rate_limits.lua")));
+static INCREMENT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local sum = redis.call('INCRBY', KEYS[1], ARGV[1])
+         if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+         return sum",
+    )
+});
+
+/// Numbers of the answer for one limit.
+const NUMBERS: usize = 5;
+
+impl Link {
+    pub async fn get(self: &Arc<Self>, plugin: &str, key: &str) -> Result<Option<Bytes>, Unavailable> {
+        let key = self.key("kv", plugin, key);
+        let value: Option<Vec<u8>> =
+            self.ask(async |connection| cmd("GET").arg(key).query_async(connection).await).await?;
+        Ok(value.map(Bytes::from))
+    }
+
+    pub async fn set(
+        self: &Arc<Self>,
+        plugin: &str,
+        key: &str,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<(), Unavailable> {
+        let (key, ttl) = (self.key("kv", plugin, key), millis(ttl));
+        self.ask(async |connection| {
+            cmd("SET").arg(key).arg(value).arg("PX").arg(ttl).exec_async(connection).await
+        })
+        .await
+    }
+
+    pub async fn delete(self: &Arc<Self>, plugin: &str, key: &str) -> Result<(), Unavailable> {
+        let key = self.key("kv", plugin, key);
+        self.ask(async |connection| cmd("DEL").arg(key).exec_async(connection).await).await
+    }
+
+    pub async fn increment(
+        self: &Arc<Self>,
+        plugin: &str,
+        key: &str,
+        by: i64,
+        ttl: Duration,
+    ) -> Result<i64, Unavailable> {
+        let (key, ttl) = (self.key("n", plugin, key), millis(ttl));
+        self.ask(async |connection| INCREMENT.key(key).arg(by).arg(ttl).invoke_async(connection).await).await
+    }
+
+    /// Takes from all, or from none where one does not allow it.
+    pub async fn take(
+        self: &Arc<Self>,
+        plugin: &str,
+        demands: &[Demand],
+    ) -> Result<Vec<Standing>, Unavailable> {
+        self.take_at(plugin, demands, None).await
+    }
+
+    /// The time is told in tests only, in microseconds since 1970.
+    pub(super) async fn take_at(
+        self: &Arc<Self>,
+        plugin: &str,
+        demands: &[Demand],
+        now: Option<u64>,
+    ) -> Result<Vec<Standing>, Unavailable> {
+        self.ask(async |connection| {
+            let mut groups: Vec<Vec<usize>> = Vec::new();
+            for (place, demand) in demands.iter().enumerate() {
+                // In a Cluster, only what is of one key is on one server.
+                let same =
+                    |group: &&mut Vec<usize>| !connection.is_cluster() || demands[group[0]].key == demand.key;
+                match groups.iter_mut().find(same) {
+                    Some(group) => group.push(place),
+                    None => groups.push(vec![place]),
+                }
+            }
+            if groups.len() > 1 {
+                // All are asked before anything is taken. Who takes in between may be why one of them refuses then.
+                let looked = self.ask_groups(connection, plugin, demands, &groups, false, now).await?;
+                if looked.iter().any(|standing| !standing.allowed) {
+                    return Ok(looked);
+                }
+            }
+            self.ask_groups(connection, plugin, demands, &groups, true, now).await
+        })
+        .await
+    }
+
+    async fn ask_groups(
+        &self,
+        connection: &Connection,
+        plugin: &str,
+        demands: &[Demand],
+        groups: &[Vec<usize>],
+        take: bool,
+        now: Option<u64>,
+    ) -> Result<Vec<Standing>, redis::RedisError> {
+        let asked = groups.iter().map(async |group| {
+            let mut invocation = RATE_LIMITS.prepare_invoke();
+            invocation.arg(u8::from(take)).arg(now.map(|now| now.to_string()).unwrap_or_default());
+            for &place in group {
+                let Demand { key, limit, cost } = &demands[place];
+                let (algorithm, per) = (number(limit.algorithm), limit.per().as_micros() as u64);
+                let key = self.key("rl", plugin, key);
+                invocation.key(format!("{key}:{algorithm}:{}:{per}:{}", limit.amount, limit.burst));
+                invocation
+                    .arg(&[algorithm, limit.amount.into(), per, limit.burst.into(), (*cost).into()][..]);
+            }
+            invocation.invoke_async::<Vec<i64>>(&mut connection.clone()).await
+        });
+        let mut standings = vec![None; demands.len()];
+        for (group, answer) in groups.iter().zip(join_all(asked).await) {
+            for (&place, numbers) in group.iter().zip(answer?.chunks_exact(NUMBERS)) {
+                standings[place] = Some(standing(numbers));
+            }
+        }
+        standings.into_iter().collect::<Option<_>>().ok_or_else(|| {
+            (redis::ErrorKind::UnexpectedReturnType, "the script answers with too little").into()
+        })
+    }
+}
+
+/// Its place among those of the script.
+fn number(algorithm: Algorithm) -> u64 {
+    match algorithm {
+        Algorithm::FixedWindow => 1,
+        Algorithm::SlidingLog => 2,
+        Algorithm::SlidingCounter => 3,
+        Algorithm::TokenBucket => 4,
+        Algorithm::LeakyBucket => 5,
+    }
+}
+
+fn standing(numbers: &[i64]) -> Standing {
+    let time = |number: i64| u64::try_from(number).map_or(Duration::MAX, Duration::from_micros);
+    Standing {
+        allowed: numbers[0] == 1,
+        remaining: numbers[1].try_into().unwrap_or(0),
+        reset: time(numbers[2]),
+        retry_after: time(numbers[3]),
+        delay: time(numbers[4]),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
