@@ -5,6 +5,7 @@ pub mod counters;
 pub mod http_call;
 pub mod kept;
 pub mod key_value;
+pub mod networks;
 pub mod passwords;
 pub mod random;
 pub mod shared;
@@ -21,6 +22,7 @@ pub struct Capabilities {
     pub answers: kept::Kept<http_call::Answer, http_call::Failure>,
     pub shared: Arc<shared::Shared>,
     pub passwords: passwords::Passwords,
+    pub networks: networks::Networks,
 }
 
 impl Capabilities {
@@ -32,6 +34,7 @@ impl Capabilities {
             answers: kept::Kept::new(http_call::Answer::weight),
             shared: Arc::default(),
             passwords: passwords::Passwords::default(),
+            networks: networks::Networks::default(),
         }
     }
 }

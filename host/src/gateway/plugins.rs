@@ -224,7 +224,9 @@ impl Build {
         // One of a config with faults may be missing.
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
-        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, .. } = plugin;
+        let granted = config.networks.iter().filter(|networks| plugin.networks.contains(&networks.name));
+        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, networks, .. } =
+            plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =
             proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
@@ -233,7 +235,7 @@ impl Build {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {networks:?}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -254,11 +256,16 @@ impl Build {
         if !is_native && *isolation == Isolation::Request {
             return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
         }
+        if !is_native && !networks.is_empty() {
+            return Err(format!("{file} is a proxy-wasm filter: `networks` is for native plugins"));
+        }
         let (name, scope) = (names.name.into(), names.scope.into());
         // Those that it may choose are all unless some are named; to call any, they have to be.
         let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
-        let context =
-            PluginContext::new(name, scope, limits.clone(), upstreams, callable, capabilities.clone());
+        let networks =
+            granted.map(|granted| capabilities.networks.place(&granted.name, &granted.set)).collect();
+        let (limits, capabilities) = (limits.clone(), capabilities.clone());
+        let context = PluginContext::new(name, scope, limits, upstreams, callable, networks, capabilities);
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
         let schema = match schema.as_str() {

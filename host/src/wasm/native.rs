@@ -18,7 +18,7 @@ use super::{
     store::{Host, LogBudget, PluginContext},
 };
 use crate::{
-    capability::Capabilities,
+    capability::{Capabilities, networks::Place},
     config::{Breaker, PluginLimits},
     plugin::{
         BodyVerdict, Call, Factory, Failure, Filter, Phases, Stage, Stock, Summary, Verdict,
@@ -98,6 +98,7 @@ impl PluginContext {
         limits: PluginLimits,
         upstreams: Vec<Arc<str>>,
         callable: Vec<Arc<str>>,
+        networks: Vec<Place>,
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
@@ -109,6 +110,7 @@ impl PluginContext {
             allowance,
             upstreams,
             callable,
+            networks,
             capabilities,
             log_budget,
         })

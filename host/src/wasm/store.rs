@@ -15,7 +15,7 @@ use super::{
     limits::{Clock, Limiter, Waiting},
 };
 use crate::{
-    capability::{Capabilities, http_call::Caller},
+    capability::{Capabilities, http_call::Caller, networks::Place},
     config::PluginLimits,
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
@@ -55,6 +55,8 @@ pub struct PluginContext {
     pub upstreams: Vec<Arc<str>>,
     /// Upstreams that it may call.
     pub callable: Vec<Arc<str>>,
+    /// Sets of addresses that it may ask.
+    pub networks: Vec<Place>,
     pub capabilities: Arc<Capabilities>,
     pub log_budget: LogBudget,
 }

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use wasmgate_networks::{Entry, NetworkSet};
+
 use super::metrics::Metrics;
 use super::run::Loaded;
 use super::store::Store;
@@ -85,6 +87,27 @@ impl Host {
         answer: impl Fn(&http::Call) -> Result<http::Answer, http::Failure> + 'static,
     ) -> Self {
         self.state.borrow_mut().upstream = Rc::new(answer);
+        self
+    }
+
+    /// Grants a set of addresses and networks under this name, in place of one that is there. An entry that is neither ends
+    /// the test.
+    ///
+    /// ```
+    /// use wasmgate_sdk::{networks, testing::Host};
+    ///
+    /// let host = Host::new().networks("offices", &["192.0.2.0/24", "2001:db8::/32"]);
+    /// let found = host.enter(|| networks::find("offices", "192.0.2.7"))?;
+    /// assert_eq!(found.as_deref(), Some("192.0.2.0/24"));
+    /// # Ok::<(), wasmgate_sdk::Error>(())
+    /// ```
+    pub fn networks(self, name: &str, entries: &[&str]) -> Self {
+        let network = |text: &&str| match Entry::read(text) {
+            Some(entry) => entry.network,
+            None => panic!("networks: {text:?} is neither an address nor a network"),
+        };
+        let set = entries.iter().map(network).collect();
+        self.state.borrow_mut().networks.insert(name.to_string(), set);
         self
     }
 
@@ -225,6 +248,7 @@ pub struct State {
     /// Who answers the plugin's own requests.
     pub upstream: Rc<Upstream>,
     pub kept: HashMap<String, Fetched>,
+    pub networks: HashMap<String, NetworkSet>,
     pub log_level: Level,
     pub metrics: Metrics,
     pub store: Store,
@@ -240,6 +264,7 @@ impl Default for State {
             upstreams: Vec::new(),
             upstream: Rc::new(|_| Err(http::Failure::Unknown)),
             kept: HashMap::new(),
+            networks: HashMap::new(),
             log_level: Level::Trace,
             metrics: Metrics::default(),
             store: Store::default(),

@@ -72,6 +72,7 @@ impl Check<'_> {
             breaker: self.breaker(&path.key("breaker"), &raw.breaker),
             names_upstreams: raw.upstreams.is_some(),
             upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
+            networks: self.granted_networks(&path.key("networks"), &raw.networks),
             config: raw.config.take().map(|payload| Secret(payload.0)),
             service: raw.service,
             proxy_wasm: self.proxy_wasm(&path, raw),
