@@ -27,6 +27,7 @@ mod languages;
 mod limits;
 mod migrate;
 mod neighbour;
+mod networks;
 mod nginx;
 mod overload;
 mod phases;
