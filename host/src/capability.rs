@@ -5,6 +5,7 @@ pub mod counters;
 pub mod http_call;
 pub mod kept;
 pub mod key_value;
+pub mod networks;
 pub mod passwords;
 pub mod random;
 pub mod rate_limits;
@@ -26,6 +27,7 @@ pub struct Capabilities {
     pub shared: Arc<shared::Shared>,
     pub stores: store::Stores,
     pub passwords: passwords::Passwords,
+    pub networks: networks::Networks,
 }
 
 impl Capabilities {
@@ -39,6 +41,7 @@ impl Capabilities {
             shared: Arc::default(),
             stores: store::Stores::default(),
             passwords: passwords::Passwords::default(),
+            networks: networks::Networks::default(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod expand;
 mod files;
 mod key_path;
 mod line;
+mod networks;
 mod overlay;
 mod problem;
 mod raw;
@@ -45,6 +46,7 @@ pub use expand::escape;
 pub use files::{Files, Stamp};
 pub use key_path::{KeyPath, Step};
 pub use line::{Field, LineFormat, Piece};
+pub use networks::Networks;
 pub use overlay::Overlay;
 pub use problem::{Problem, Problems};
 pub use raw::schema;
@@ -55,21 +57,22 @@ pub use upstream::*;
 
 /// Reads, expands and checks a file.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    load_with(path, Overlay::default())
+    load_with(path, Overlay::default(), &[])
 }
 
-/// The same with changes that the file does not have.
-pub fn load_with(path: &Path, overlay: Overlay) -> Result<Config, Problems> {
-    without_faults(read(path, overlay)?)
+/// The same with changes that the file does not have. Sets of networks that are `known` are not read again where they are the
+/// same.
+pub fn load_with(path: &Path, overlay: Overlay, known: &[Networks]) -> Result<Config, Problems> {
+    without_faults(read(path, overlay, known)?)
 }
 
 /// What a file says and what is wrong with it, to look for further faults in the rest. An error where nothing can be
 /// read from it.
 pub fn survey(path: &Path) -> Result<(Config, Problems), Problems> {
-    read(path, Overlay::default())
+    read(path, Overlay::default(), &[])
 }
 
-fn read(path: &Path, overlay: Overlay) -> Result<(Config, Problems), Problems> {
+fn read(path: &Path, overlay: Overlay, known: &[Networks]) -> Result<(Config, Problems), Problems> {
     let name = path.display().to_string();
     let own = Files::from_iter([path.to_owned()]);
     let text = fs::read_to_string(path).map_err(|error| {
@@ -77,7 +80,7 @@ fn read(path: &Path, overlay: Overlay) -> Result<(Config, Problems), Problems> {
         Problems::of_text(&name, "", vec![problem]).with_files(&own)
     })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let parsed = parse_with(&text, &name, base, overlay);
+    let parsed = parse_with(&text, &name, base, overlay, known);
     let (mut config, problems) = parsed.map_err(|problems| problems.with_files(&own))?;
     config.files.extend(&own);
     Ok((config, problems.with_files(&own)))
@@ -89,7 +92,7 @@ fn without_faults((config, problems): (Config, Problems)) -> Result<Config, Prob
 
 /// The same for a text. `name` is what messages call it; paths in it are relative to `base`.
 pub fn parse(text: &str, name: &str, base: &Path) -> Result<Config, Problems> {
-    without_faults(parse_with(text, name, base, Overlay::default())?)
+    without_faults(parse_with(text, name, base, Overlay::default(), &[])?)
 }
 
 fn parse_with(
@@ -97,10 +100,11 @@ fn parse_with(
     name: &str,
     base: &Path,
     mut overlay: Overlay,
+    known: &[Networks],
 ) -> Result<(Config, Problems), Problems> {
     let (mut source, problems) = Source::parse(text, name, base);
     overlay.apply(source.value_mut());
-    let (mut config, problems) = check::config(source, problems, base)?;
+    let (mut config, problems) = check::config(source, problems, base, known)?;
     config.overlay = overlay;
     Ok((config, problems))
 }
@@ -119,6 +123,7 @@ pub struct Config {
     pub limits: Limits,
     pub forwarded: Forwarded,
     pub dns: Dns,
+    pub networks: Vec<Networks>,
     /// Where compiled plugins are kept, if the file says so.
     pub cache: Option<PathBuf>,
     /// Those with a table of their own and those that routes use.
@@ -328,6 +333,8 @@ pub struct Plugin {
     pub store: Option<Store>,
     /// Names of [`Config::secrets`] that it may read.
     pub secrets: Vec<String>,
+    /// Names of sets of networks that it may ask.
+    pub networks: Vec<Arc<str>>,
     /// Of uses that have none of their own.
     pub config: Option<Secret>,
     pub service: Option<Service>,

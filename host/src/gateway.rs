@@ -55,7 +55,7 @@ use listeners::{Listeners, Order};
 use load::{Loaded, Loader};
 use plugins::Plugins;
 use records::Records;
-use reload::{Reloader, Running, Trigger, tell_disabled};
+use reload::{Reloader, Running, Trigger, tell_disabled, tell_networks};
 use watch::Watch;
 
 /// How long access log and traces have at least for what is left when all requests have ended.
@@ -113,6 +113,7 @@ pub fn check(path: &Path) -> Result<Config, Error> {
     let disabling = local_runtime()?.block_on(loader.check(&config, &mut faults));
     faults.extend(no_cache.map(|fault| *fault));
     tell_disabled(&disabling);
+    tell_networks(&config.networks, &[]);
     match faults.is_empty() {
         true => Ok(config),
         false => Err(Problems::new(&config.source, faults).into()),
@@ -156,6 +157,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     });
     let (config, Loaded { mut snapshot, plugins, disabling }) = first?;
     tell_disabled(&disabling);
+    tell_networks(&config.networks, &[]);
 
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();

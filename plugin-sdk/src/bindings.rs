@@ -40,6 +40,7 @@ macro_rules! phase {
                     "wasmgate:plugin/crypto@0.1.0": crate::bindings::plugin::wasmgate::plugin::crypto,
                     "wasmgate:plugin/rate-limits@0.1.0": crate::bindings::plugin::wasmgate::plugin::rate_limits,
                     "wasmgate:plugin/secrets@0.1.0": crate::bindings::plugin::wasmgate::plugin::secrets,
+                    "wasmgate:plugin/networks@0.1.0": crate::bindings::plugin::wasmgate::plugin::networks,
                 },
             });
         }

@@ -57,6 +57,7 @@ pub mod http;
 pub mod kv;
 pub mod log;
 pub mod metrics;
+pub mod networks;
 mod plugin;
 pub mod random;
 pub mod rate_limits;

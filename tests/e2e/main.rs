@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod acl;
 mod admin;
 mod balance;
 mod breaker;
@@ -27,6 +28,7 @@ mod languages;
 mod limits;
 mod migrate;
 mod neighbour;
+mod networks;
 mod nginx;
 mod overload;
 mod phases;

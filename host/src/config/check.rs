@@ -4,6 +4,7 @@
 //! A value that is at fault is replaced by any other of its type: the fault keeps the result from being used.
 
 mod endpoint;
+mod networks;
 mod plugin;
 mod redis;
 mod route;
@@ -24,8 +25,8 @@ use serde::Deserialize;
 
 use super::{
     AccessLog, AccessLogFormat, Address, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits,
-    LineFormat, Listener, ListenerLimits, ListenerTls, Metrics, OtlpProtocol, Overlay, Plugin, Problem,
-    Problems, Reload, Rollout, RolloutTo, Secret, Server, Source, Traces, check_value, line,
+    LineFormat, Listener, ListenerLimits, ListenerTls, Metrics, Networks, OtlpProtocol, Overlay, Plugin,
+    Problem, Problems, Reload, Rollout, RolloutTo, Secret, Server, Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -34,11 +35,16 @@ use crate::{bucket::Rate, pace::Pace, router::Table};
 use upstream::Surroundings;
 
 /// `problems` are those that reading the source has found. What is at fault has a default in the config.
-pub fn config(source: Source, problems: Vec<Problem>, base: &Path) -> Result<(Config, Problems), Problems> {
+pub fn config(
+    source: Source,
+    problems: Vec<Problem>,
+    base: &Path,
+    known: &[Networks],
+) -> Result<(Config, Problems), Problems> {
     if source.value().is_null() {
         return Err(Problems::new(&source, problems).with_files(source.files()));
     }
-    let mut check = Check::new(source, problems, base);
+    let mut check = Check::new(source, problems, base, known);
     let file = raw::File::deserialize(check.source.value());
     let file = Section(file.map_err(|error| error.to_string()));
     match check.section(&KeyPath::root(), file) {
@@ -60,6 +66,8 @@ struct Check<'a> {
     listeners: Vec<String>,
     upstreams: Vec<String>,
     plugins: Vec<Plugin>,
+    /// Sets of networks that were read before.
+    known: &'a [Networks],
     /// Files that were read beside the config: endpoints, certificates, keys.
     read_files: Files,
     /// Plugins that are in the plugin directory, as far as was looked.
@@ -67,7 +75,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(source: Source, mut problems: Vec<Problem>, base: &'a Path) -> Self {
+    fn new(source: Source, mut problems: Vec<Problem>, base: &'a Path, known: &'a [Networks]) -> Self {
         let unread: BTreeSet<KeyPath> = problems.iter().map(|p| p.path.clone()).collect();
         let form = check_value(&source, &KeyPath::root(), &raw::schema());
         problems.extend(form.into_iter().filter(|p| !unread.contains(&p.path)));
@@ -76,6 +84,7 @@ impl<'a> Check<'a> {
             listeners: listener_names(&source),
             upstreams: names(&source, "upstream"),
             plugins: Vec::new(),
+            known,
             read_files: Files::default(),
             present: BTreeSet::new(),
             source,
@@ -106,6 +115,7 @@ impl<'a> Check<'a> {
         let forwarded = self.forwarded(forwarded);
         let dns = self.or_default(&root.key("dns"), file.dns);
         let dns = self.dns(dns);
+        let networks = self.network_sets(file.networks);
         let around = Surroundings { workers: server.workers, zone };
         let upstreams = self.upstreams(file.upstream, &around);
         let redis = self.redis(file.redis);
@@ -130,6 +140,7 @@ impl<'a> Check<'a> {
             limits,
             forwarded,
             dns,
+            networks,
             cache,
             upstreams,
             redis,
@@ -500,7 +511,7 @@ const ADDRESS: &str = "an IP address and a port such as \"127.0.0.1:8080\"";
 const SOCKET: &str = "an absolute path of less than 108 bytes";
 const MODE: &str = "three octal digits such as \"0660\"";
 const TARGET: &str = "a path such as \"/users?id=1\"";
-const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
+pub(super) const NETWORK: &str = "an IP address or a network such as \"10.0.0.0/8\"";
 const PSEUDONYM: &str = "a name of letters, digits, `-`, `_` and `.`";
 
 /// The URL with the path that a collector takes traces at.

@@ -5,8 +5,11 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
+
+/// What is written so soon after another change need not look different.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// Files, each with its state when it was noted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,8 +52,9 @@ impl Stamp {
         Stamp(fs::metadata(file).ok().map(state))
     }
 
-    /// When the file was written last.
-    pub fn modified(&self) -> Option<SystemTime> {
-        self.0.and_then(|(.., modified)| modified)
+    /// Whether whatever is written from now on makes it look different: it was not changed just now.
+    pub fn is_settled(&self) -> bool {
+        let modified = self.0.and_then(|(.., modified)| modified);
+        modified.is_some_and(|modified| modified + SETTLED < SystemTime::now())
     }
 }

@@ -73,6 +73,8 @@ pub struct File {
     /// never shown.
     #[schemars(extend("writeOnly" = true))]
     pub secrets: Section<BTreeMap<String, String>>,
+    /// Sets of addresses and networks, by name, for plugins that may ask them (`networks` of `[plugin.NAME]`).
+    pub networks: Section<BTreeMap<String, Section<Networks>>>,
     /// What holds for all plugins.
     pub plugins: Section<Plugins>,
     /// Single plugins, by name. A plugin without a table of its own is NAME.wasm in the plugin directory.
@@ -335,6 +337,21 @@ pub struct Forwarded {
     pub via: String,
 }
 
+/// A set of addresses and networks, IPv4 and IPv6, given here, in a file, or both. IPv4-mapped IPv6 is IPv4. Bits behind the
+/// length, as in "10.0.0.1/8", mean nothing: the gateway warns.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Networks {
+    /// IP addresses and networks.
+    #[schemars(extend("examples" = [["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"]]))]
+    pub entries: Option<Vec<String>>,
+    /// A file with one in each line; relative to this file. What follows the entry after a space is left alone, and so are
+    /// comments, which begin with `#` or `;`. A change of it is noticed like one of this file.
+    #[schemars(length(min = 1), extend("examples" = ["blocked.txt"]))]
+    pub file: Option<String>,
+}
+
 /// What holds for all plugins.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -393,6 +410,8 @@ pub struct Plugin {
     pub on_error: Option<OnError>,
     /// Texts of `[secrets]` that it may read. Default: none.
     pub secrets: Option<Vec<String>>,
+    /// Sets of `[networks.NAME]` that it may ask whether an address is in them; for native plugins. Default: none.
+    pub networks: Vec<String>,
     /// The configuration of uses that have none of their own. Default: none.
     pub config: Option<Payload>,
     /// It runs without a route as well, with `config`: for timers, queues and calls of its own. Default: only where

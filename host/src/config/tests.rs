@@ -12,11 +12,13 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 9] = [
+const PLUGINS: [&str; 11] = [
+    "acl",
     "bot-detection",
     "forward-auth",
     "grpc-web",
     "headers",
+    "ip-restriction",
     "jwt",
     "key-auth",
     "rate-limit",
@@ -310,6 +312,37 @@ fn files_are_those_read_and_the_plugins() {
     let wasm = |name: &str| base.join("plugins").join(name);
     let files = [path, base.join("secret"), wasm("key-auth.wasm"), wasm("headers.wasm")];
     assert_eq!(config.files(), &Files::from_iter(files));
+    drop(folder);
+}
+
+#[test]
+fn sets_of_networks_are_read_from_files_and_only_once() {
+    let (folder, base) = site();
+    let (path, list) = (base.join("small.toml"), base.join("blocked.txt"));
+    fs::write(&path, format!("networks.blocked.file = \"blocked.txt\"\n{SMALL}")).expect("written");
+    let problems = load(&path).expect_err("there is no list");
+    assert!(problems.to_string().contains("blocked.txt cannot be read"), "{problems}");
+    fs::write(&list, "10.0.0.1\n\n10.0.0.0/33\nx").expect("written");
+    let problems = load(&path).expect_err("no list");
+    let lines: Vec<_> = problems.lines().collect();
+    let fault = format!(
+        "networks.blocked.file: {}:3: expected an IP address or a network such as \"10.0.0.0/8\", found \
+         \"10.0.0.0/33\"; 1 more lines are at fault",
+        list.display()
+    );
+    assert_eq!(lines, [format!("{}:1:25: error: {fault}", path.display())]);
+    assert!(problems.files().iter().any(|(file, _)| *file == list), "it is waited for");
+
+    fs::write(&list, "10.0.0.0/8").expect("written");
+    let fresh = load(&path).expect("no faults");
+    let again = |known: &Config| load_with(&path, Overlay::default(), &known.networks).expect("no faults");
+    assert!(!again(&fresh).networks[0].is(&fresh.networks[0]), "it had just been changed");
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    fs::File::options().write(true).open(&list).and_then(|list| list.set_modified(long_ago)).expect("set");
+    let settled = again(&fresh);
+    assert!(again(&settled).networks[0].is(&settled.networks[0]));
+    fs::write(&list, "10.0.0.0/8\n::1").expect("written");
+    assert_eq!(again(&settled).networks[0].set.len(), 2);
     drop(folder);
 }
 

@@ -4,16 +4,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 use crate::{
     config::Stamp,
     wasm::compile::{Sha256Digest, digest, hex},
 };
-
-/// What is written so soon after another change need not look different.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// A file that was read.
 #[derive(Clone)]
@@ -67,7 +63,7 @@ impl Code {
     }
 
     fn read(file: &Path, stamp: Stamp) -> Result<Code, String> {
-        let settled = stamp.modified().is_some_and(|modified| modified + SETTLED < SystemTime::now());
+        let settled = stamp.is_settled();
         let bytes = fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
         let seen = Seen { digest: digest(&bytes), file: file.to_owned(), stamp: settled.then_some(stamp) };
         Ok(Code { seen, bytes: Some(bytes) })
@@ -76,6 +72,8 @@ impl Code {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     #[test]

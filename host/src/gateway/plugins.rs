@@ -224,7 +224,9 @@ impl Build {
         // One of a config with faults may be missing.
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
-        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, .. } = plugin;
+        let granted = config.networks.iter().filter(|networks| plugin.networks.contains(&networks.name));
+        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, networks, .. } =
+            plugin;
         let store = plugin.store.as_ref().and_then(|store| {
             let redis = workshop.capabilities.stores.get(config.redis.get(store.redis)?);
             Some(Store { redis, on_error: store.on_error })
@@ -241,7 +243,7 @@ impl Build {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {store_identity:?} {secret_texts:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {store_identity:?} {secret_texts:?} {networks:?}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -262,10 +264,15 @@ impl Build {
         if !is_native && *isolation == Isolation::Request {
             return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
         }
+        if !is_native && !networks.is_empty() {
+            return Err(format!("{file} is a proxy-wasm filter: `networks` is for native plugins"));
+        }
         let (name, scope) = (names.name.into(), names.scope.into());
         // Those that it may choose are all unless some are named; to call any, they have to be.
         let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
-        let grants = Grants { upstreams, callable, store, secrets };
+        let networks =
+            granted.map(|granted| capabilities.networks.place(&granted.name, &granted.set)).collect();
+        let grants = Grants { upstreams, callable, store, secrets, networks };
         let context = PluginContext::new(name, scope, limits.clone(), grants, capabilities.clone());
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     background::yield_to_requests,
-    config::{self, Config, Files, Overlay},
+    config::{self, Config, Files, Networks, Overlay},
     plugin::rollout::Rollout,
     runtime::Current,
     snapshot::Snapshot,
@@ -232,10 +232,13 @@ impl Reloader {
         let before = Some((&*running.config, &running.records));
         let records = Records::start(&config, &self.metrics, before)?;
         tell_what_stays(&running.config, &config);
+        tell_networks(&config.networks, &running.config.networks);
 
         let mut snapshot = loaded.snapshot;
         snapshot.entrances = opening.entrances();
         records.put_into(&mut snapshot);
+        let sets = config.networks.iter().map(|networks| (&networks.name, &networks.set));
+        self.loader.capabilities().networks.replace(sets);
         self.current.store(Arc::new(snapshot));
         self.keepers.follow(&self.current.load().upstreams, &config.dns);
         running.listeners.carry_out(opening, &self.metrics);
@@ -254,11 +257,11 @@ impl Reloader {
     /// On a thread of its own, which yields to those that serve requests.
     async fn load(&self, overlay: Overlay) -> Result<(Config, Loaded), Error> {
         let (path, loader) = (self.path.clone(), self.loader.clone());
-        let before = self.running.borrow().plugins.clone();
+        let (before, known) = (self.running.borrow().plugins.clone(), self.config());
         let upstreams = self.current.load().upstreams.clone();
         let load = move || {
             yield_to_requests();
-            let config = match config::load_with(&path, overlay) {
+            let config = match config::load_with(&path, overlay, &known.networks) {
                 Ok(config) => config,
                 Err(problems) => return (problems.files().clone(), Err(Error::from(problems))),
             };
@@ -293,6 +296,17 @@ fn tell_what_stays(old: &Config, new: &Config) {
     ];
     for (key, _) in stays.iter().filter(|(_, changed)| *changed) {
         tracing::warn!("{key} has changed: it takes effect with the next start");
+    }
+}
+
+/// Says which sets are new, and what is odd about them.
+pub fn tell_networks(new: &[Networks], old: &[Networks]) {
+    for networks in new.iter().filter(|networks| !old.iter().any(|old| old.is(networks))) {
+        let (name, entries) = (&*networks.name, networks.set.len());
+        tracing::info!(networks = name, entries, "the set is read");
+        if let Some(what) = networks.host_bits() {
+            tracing::warn!(networks = name, "{what}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod key_value;
 pub mod log;
 mod message;
 mod metrics;
+mod networks;
 mod outcome;
 mod random;
 mod rate_limits;

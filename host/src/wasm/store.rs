@@ -18,7 +18,7 @@ use super::{
     limits::{Clock, Limiter, Waiting},
 };
 use crate::{
-    capability::{Capabilities, http_call::Caller, redis::Link, store},
+    capability::{Capabilities, http_call::Caller, networks::Place, redis::Link, store},
     config::PluginLimits,
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
@@ -72,6 +72,8 @@ pub struct Grants {
     pub store: Option<store::Store>,
     /// Texts by their names.
     pub secrets: HashMap<String, String>,
+    /// Sets of addresses that it may ask.
+    pub networks: Vec<Place>,
 }
 
 impl Host {

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use wasmgate_networks::{Entry, NetworkSet};
+
 use super::metrics::Metrics;
 use super::run::Loaded;
 use super::store::Store;
@@ -97,6 +99,27 @@ impl Host {
     /// ```
     pub fn secret(self, name: &str, text: &str) -> Self {
         self.state.borrow_mut().secrets.insert(name.to_string(), text.to_string());
+        self
+    }
+
+    /// Grants a set of addresses and networks under this name, in place of one that is there. An entry that is neither ends
+    /// the test.
+    ///
+    /// ```
+    /// use wasmgate_sdk::{networks, testing::Host};
+    ///
+    /// let host = Host::new().networks("offices", &["192.0.2.0/24", "2001:db8::/32"]);
+    /// let found = host.enter(|| networks::find("offices", "192.0.2.7"))?;
+    /// assert_eq!(found.as_deref(), Some("192.0.2.0/24"));
+    /// # Ok::<(), wasmgate_sdk::Error>(())
+    /// ```
+    pub fn networks(self, name: &str, entries: &[&str]) -> Self {
+        let network = |text: &&str| match Entry::read(text) {
+            Some(entry) => entry.network,
+            None => panic!("networks: {text:?} is neither an address nor a network"),
+        };
+        let set = entries.iter().map(network).collect();
+        self.state.borrow_mut().networks.insert(name.to_string(), set);
         self
     }
 
@@ -238,6 +261,7 @@ pub struct State {
     pub upstream: Rc<Upstream>,
     pub kept: HashMap<String, Fetched>,
     pub secrets: HashMap<String, String>,
+    pub networks: HashMap<String, NetworkSet>,
     pub log_level: Level,
     pub metrics: Metrics,
     pub store: Store,
@@ -254,6 +278,7 @@ impl Default for State {
             upstream: Rc::new(|_| Err(http::Failure::Unknown)),
             kept: HashMap::new(),
             secrets: HashMap::new(),
+            networks: HashMap::new(),
             log_level: Level::Trace,
             metrics: Metrics::default(),
             store: Store::default(),

@@ -115,3 +115,16 @@ pub mod random {
         current(|host| host.random_bytes(len))
     }
 }
+
+pub mod networks {
+    use crate::host::types::Error;
+    use crate::testing::host::current;
+
+    pub fn contains(set: &str, address: &str) -> Result<Option<String>, Error> {
+        current(|host| {
+            let set = host.networks.get(set).ok_or(Error::Unknown)?;
+            let address = address.parse().map_err(|_| Error::InvalidValue)?;
+            Ok(set.find(address).map(|network| network.to_string()))
+        })
+    }
+}

@@ -74,6 +74,7 @@ impl Check<'_> {
             upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
             store: self.store(&path, &raw),
             secrets: self.granted_secrets(&path, &raw),
+            networks: self.granted_networks(&path.key("networks"), &raw.networks),
             config: raw.config.take().map(|payload| Secret(payload.0)),
             service: raw.service,
             proxy_wasm: self.proxy_wasm(&path, raw),
