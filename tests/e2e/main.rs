@@ -21,6 +21,7 @@ mod health;
 mod hints;
 mod http;
 mod http2;
+mod introspection;
 mod isolation;
 mod jwt;
 mod languages;

@@ -12,13 +12,14 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 9] = [
+const PLUGINS: [&str; 10] = [
     "bot-detection",
     "forward-auth",
     "grpc-web",
     "headers",
     "jwt",
     "key-auth",
+    "oauth2-introspection",
     "rate-limit",
     "request-id",
     "respond",
