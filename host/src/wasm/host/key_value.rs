@@ -25,4 +25,14 @@ impl key_value::Host for Host {
         let plugin = &self.plugin;
         plugin.capabilities.key_value.delete(&plugin.scope, &key);
     }
+
+    fn add(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) -> Result<bool, Error> {
+        if ttl_ms == 0 {
+            return Err(Error::InvalidValue);
+        }
+        let plugin = &self.plugin;
+        let ttl = Duration::from_millis(ttl_ms.into());
+        let added = plugin.capabilities.key_value.add(&plugin.scope, &key, value.into(), ttl);
+        added.ok_or(Error::TooLarge)
+    }
 }
