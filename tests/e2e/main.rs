@@ -19,6 +19,7 @@ mod grpc;
 mod handover;
 mod health;
 mod hints;
+mod hmac;
 mod http;
 mod http2;
 mod introspection;

@@ -12,11 +12,12 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 10] = [
+const PLUGINS: [&str; 11] = [
     "bot-detection",
     "forward-auth",
     "grpc-web",
     "headers",
+    "hmac-auth",
     "jwt",
     "key-auth",
     "oauth2-introspection",
