@@ -334,10 +334,7 @@ fn attacks_on_signatures_of_old_fail() {
         ("no headers", hmac(&good.replace("headers=\"date request-line\", ", ""))),
         ("no signature", hmac(good.split(", signature").next().unwrap_or_default())),
         ("another signature", hmac(&format!("{}AAAA\"", &good[..good.len() - 5]))),
-        (
-            "a signature of the other alphabet",
-            hmac(&good.replace('+', "-").replace('/', "_").replace('=', "_")),
-        ),
+        ("a signature of the other alphabet", hmac(&good.replace(['+', '/', '='], "_"))),
         ("a parameter that stands twice", hmac(&format!("{good}, username=\"k2\""))),
         ("two names of the key", hmac(&format!("{good}, keyId=\"k1\""))),
         ("a parameter that nobody knows", hmac(&format!("{good}, created=\"1\""))),
