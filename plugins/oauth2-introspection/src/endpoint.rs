@@ -12,6 +12,8 @@ use wasmgate_sdk::{
     serde_json::Value,
 };
 
+use crate::Config;
+
 /// Largest answer.
 const MAX_ANSWER: u32 = 64 * 1024;
 
@@ -27,18 +29,17 @@ pub enum ClientAuth {
     Post,
 }
 
+/// Who asks whom.
 pub struct Endpoint {
-    pub upstream: String,
-    pub path: String,
-    pub authority: Option<String>,
-    pub client_id: String,
-    pub client_secret: String,
-    pub auth: ClientAuth,
-    pub timeout: Duration,
-    pub token_type_hint: Option<String>,
+    /// The question, but for its body.
+    call: Call,
+    /// What follows the token in the form.
+    rest: String,
+    /// What tells one endpoint's answers from another's, before the token.
+    name: Vec<u8>,
     /// How long answers are good, and how long those are that let nobody pass.
-    pub positive: Duration,
-    pub negative: Duration,
+    positive: Duration,
+    negative: Duration,
 }
 
 /// What is kept, and for how long already.
@@ -48,6 +49,49 @@ struct Said {
 }
 
 impl Endpoint {
+    pub fn new(config: &Config) -> Self {
+        let mut call = Call {
+            authority: config.authority.clone(),
+            max_body: MAX_ANSWER,
+            timeout: *config.timeout,
+            ..Call::post(&config.upstream, &config.path, "")
+        };
+        call = call.header("content-type", "application/x-www-form-urlencoded");
+        call = call.header("accept", "application/json");
+        let hint = config.token_type_hint.as_deref();
+        let mut form = Serializer::new(String::new());
+        form.extend_pairs(hint.map(|hint| ("token_type_hint", hint)));
+        let (id, secret) = (&*config.client_id, &*config.client_secret);
+        match config.auth {
+            ClientAuth::Basic => {
+                let [id, secret] =
+                    [id, secret].map(|text| byte_serialize(text.as_bytes()).collect::<String>());
+                let credentials = STANDARD.encode(format!("{id}:{secret}"));
+                call = call.header("authorization", format!("Basic {credentials}"));
+            }
+            ClientAuth::Post => {
+                form.append_pair("client_id", id).append_pair("client_secret", secret);
+            }
+        }
+        let mut name = Vec::new();
+        let authority = call.authority.as_deref().unwrap_or_default();
+        for part in [&*config.upstream, &*config.path, authority, id, hint.unwrap_or_default()] {
+            name.extend((part.len() as u64).to_be_bytes());
+            name.extend(part.as_bytes());
+        }
+        Endpoint {
+            rest: form.finish(),
+            name,
+            positive: *config.cache_ttl_max,
+            negative: *config.negative_ttl.min(config.cache_ttl_max),
+            call,
+        }
+    }
+
+    pub fn upstream(&self) -> &str {
+        &self.call.upstream
+    }
+
     /// The claims of an active token; none where it is not.
     pub fn ask(&self, token: &[u8]) -> Result<Option<Claims>, Failure> {
         let (call, key) = (self.call(token), self.key(token));
@@ -69,46 +113,16 @@ impl Endpoint {
     fn call(&self, token: &[u8]) -> Call {
         let mut form = String::from("token=");
         form.extend(byte_serialize(token));
-        let mut form = Serializer::new(form);
-        if let Some(hint) = &self.token_type_hint {
-            form.append_pair("token_type_hint", hint);
+        if !self.rest.is_empty() {
+            form.push('&');
+            form.push_str(&self.rest);
         }
-        let mut authorization = None;
-        match self.auth {
-            ClientAuth::Basic => {
-                let [id, secret] = [&self.client_id, &self.client_secret]
-                    .map(|text| byte_serialize(text.as_bytes()).collect::<String>());
-                authorization = Some(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))));
-            }
-            ClientAuth::Post => {
-                form.append_pair("client_id", &self.client_id);
-                form.append_pair("client_secret", &self.client_secret);
-            }
-        }
-        let mut call = Call {
-            authority: self.authority.clone(),
-            max_body: MAX_ANSWER,
-            ..Call::post(&self.upstream, &self.path, form.finish())
-        };
-        if let Some(authorization) = authorization {
-            call = call.header("authorization", authorization);
-        }
-        call.header("content-type", "application/x-www-form-urlencoded")
-            .header("accept", "application/json")
-            .timeout(self.timeout)
+        Call { body: form.into(), ..self.call.clone() }
     }
 
     /// Tells tokens, and who asks whom about them; the token cannot be read from it.
     fn key(&self, token: &[u8]) -> String {
-        let hint = self.token_type_hint.as_deref().unwrap_or_default();
-        let authority = self.authority.as_deref().unwrap_or_default();
-        let parts = [&*self.upstream, &*self.path, authority, &*self.client_id, hint].map(str::as_bytes);
-        let mut text = Vec::new();
-        for part in parts.into_iter().chain([token]) {
-            text.extend((part.len() as u64).to_be_bytes());
-            text.extend(part);
-        }
-        STANDARD.encode(crypto::digest(Hash::Sha256, text))
+        STANDARD.encode(crypto::digest(Hash::Sha256, [&self.name, token].concat()))
     }
 }
 

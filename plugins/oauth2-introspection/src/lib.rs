@@ -199,18 +199,7 @@ impl Plugin for Introspection {
                 &config.any_scope,
                 "introspection_unavailable",
             )?,
-            endpoint: Endpoint {
-                upstream: config.upstream,
-                path: config.path,
-                authority: config.authority,
-                client_id: config.client_id,
-                client_secret: config.client_secret,
-                auth: config.auth,
-                timeout: *config.timeout,
-                token_type_hint: config.token_type_hint,
-                positive: *config.cache_ttl_max,
-                negative: *config.negative_ttl.min(config.cache_ttl_max),
-            },
+            endpoint: Endpoint::new(&config),
             on_error: config.on_error,
             issuer: config.issuer,
             audiences: config.audiences,
@@ -287,7 +276,7 @@ impl Introspection {
         }
         let claims = self.endpoint.ask(token).map_err(|failure| {
             self.failures.add(1.0);
-            log::warn!("{} cannot be asked about a token: {failure}", self.endpoint.upstream);
+            log::warn!("{} cannot be asked about a token: {failure}", self.endpoint.upstream());
             Refusal::Unavailable
         })?;
         let claims = claims.ok_or(Refusal::Invalid)?;
