@@ -1,10 +1,16 @@
 //! What authentication plugins have alike: where credentials stand in a request, how the others are told whose it is, and
 //! how a request without a good one is refused.
 
+mod bearer;
+mod claims;
 mod identity;
+mod json;
 mod places;
 
+pub use bearer::{Bearer, Refusal};
+pub use claims::{Claims, Rules};
 pub use identity::{Identity, forget};
+pub use json::strict_object;
 pub use places::{OneOrMore, Places};
 
 use crate::{Error, LocalResponse, Request, Result};

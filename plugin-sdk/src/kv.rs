@@ -47,3 +47,21 @@ pub fn set(key: &str, value: impl AsRef<[u8]>, ttl: Duration) -> Result<(), Host
 pub fn delete(key: &str) {
     key_value::delete(key);
 }
+
+/// Sets the value of a key that has none, and says whether it did: of all who ask at the same time, one. A value that is there
+/// stays, and so does its end. Errors as of [`set`].
+///
+/// ```
+/// use std::time::Duration;
+/// use wasmgate_sdk::{kv, testing};
+///
+/// let host = testing::Host::new();
+/// let minute = Duration::from_secs(60);
+/// assert_eq!(host.enter(|| kv::add("nonce/7", "", minute)), Ok(true));
+/// assert_eq!(host.enter(|| kv::add("nonce/7", "", minute)), Ok(false));
+/// host.advance(minute);
+/// assert_eq!(host.enter(|| kv::add("nonce/7", "", minute)), Ok(true));
+/// ```
+pub fn add(key: &str, value: impl AsRef<[u8]>, ttl: Duration) -> Result<bool, HostError> {
+    Ok(key_value::add(key, value.as_ref(), milliseconds(ttl))?)
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use moka::{Expiry, sync::Cache};
+use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 
 use super::scoped;
 
@@ -29,6 +29,8 @@ impl Default for KeyValue {
                 u32::try_from(key.len() + entry.value.len() + 100).unwrap_or(u32::MAX)
             })
             .expire_after(TimeToLive)
+            // What has just come stays: whoever adds relies on it.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
         KeyValue(cache)
     }
@@ -46,6 +48,12 @@ impl KeyValue {
         };
         self.0.insert(key, Entry { value, ttl });
         true
+    }
+
+    /// Sets what is not there yet; whether it did. None where the key or the value is too long.
+    pub fn add(&self, plugin: &str, key: &str, value: Bytes, ttl: Duration) -> Option<bool> {
+        let key = scoped(plugin, key).filter(|_| value.len() <= MAX_VALUE)?;
+        Some(self.0.entry(key).or_insert(Entry { value, ttl }).is_fresh())
     }
 
     pub fn delete(&self, plugin: &str, key: &str) {
@@ -90,6 +98,29 @@ mod tests {
         assert!(store.get("a", "k").is_none());
         assert!(store.set("a", "k", Bytes::new(), Duration::ZERO));
         assert!(store.get("a", "k").is_none());
+    }
+
+    #[test]
+    fn one_of_many_adds() {
+        let store = KeyValue::default();
+        let hour = Duration::from_secs(3600);
+        let add = |ttl| store.add("a", "k", Bytes::new(), ttl);
+        assert_eq!(add(Duration::from_millis(1)), Some(true));
+        while store.get("a", "k").is_some() {
+            std::thread::yield_now();
+        }
+        let added: usize = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..100).filter(|_| add(hour) == Some(true)).count()))
+                .collect();
+            workers.into_iter().map(|worker| worker.join().expect("it ends")).sum()
+        });
+        assert_eq!(added, 1, "what has ended is not there");
+        assert_eq!(store.add("b", "k", Bytes::new(), hour), Some(true), "another plugin's");
+        store.delete("a", "k");
+        assert_eq!(add(hour), Some(true));
+        assert_eq!(store.add("a", "l", vec![0; MAX_VALUE + 1].into(), hour), None);
+        assert_eq!(store.add("a", &"k".repeat(2000), Bytes::new(), hour), None);
     }
 
     #[test]

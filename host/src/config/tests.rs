@@ -12,15 +12,17 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 11] = [
+const PLUGINS: &[&str] = &[
     "acl",
     "bot-detection",
     "forward-auth",
     "grpc-web",
     "headers",
+    "hmac-auth",
     "ip-restriction",
     "jwt",
     "key-auth",
+    "oauth2-introspection",
     "rate-limit",
     "request-id",
     "respond",

@@ -1,6 +1,7 @@
 //! Whose a request is: headers for the upstream, variables for the plugins behind.
 
-use crate::{Request, Result};
+use super::check_name;
+use crate::{Error, Request, Result};
 
 /// Whose a request is, as far as it is known.
 ///
@@ -64,6 +65,29 @@ impl Identity {
         }
         if self.anonymous {
             request.set_header("x-anonymous-consumer", "true")?;
+        }
+        Ok(())
+    }
+
+    /// Checks what a config says of somebody: everything is to be the value of a header. The error names the key, `consumer`,
+    /// `plan`, `id` or `groups[0]`.
+    ///
+    /// ```
+    /// use wasmgate_sdk::auth::Identity;
+    ///
+    /// let staff = Identity { groups: vec!["a,b".to_string()], ..Identity::of("alice") };
+    /// assert_eq!(staff.check().unwrap_err().to_string(), "groups[0]: holds a comma");
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        check_name("consumer", &self.consumer)?;
+        for (name, value) in [("plan", &self.plan), ("id", &self.credential)] {
+            value.as_deref().map_or(Ok(()), |value| check_name(name, value))?;
+        }
+        for (place, group) in self.groups.iter().enumerate() {
+            check_name(&format!("groups[{place}]"), group)?;
+            if group.contains(',') {
+                return Err(Error::msg(format_args!("groups[{place}]: holds a comma")));
+            }
         }
         Ok(())
     }

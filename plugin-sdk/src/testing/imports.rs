@@ -63,6 +63,10 @@ pub mod key_value {
     pub fn delete(key: &str) {
         current(|host| host.store.delete(key));
     }
+
+    pub fn add(key: &str, value: &[u8], ttl_ms: u32) -> Result<bool, Error> {
+        current(|host| host.store.add(host.elapsed_ms(), key, value, ttl_ms))
+    }
 }
 
 pub mod http_call {

@@ -145,6 +145,14 @@ impl Store {
     pub fn delete(&mut self, key: &str) {
         self.values.remove(key);
     }
+
+    pub fn add(&mut self, now_ms: u64, key: &str, value: &[u8], ttl_ms: u32) -> Result<bool, Error> {
+        let is_there = self.get(now_ms, key).is_some();
+        if !is_there {
+            self.set(now_ms, key, value, ttl_ms)?;
+        }
+        Ok(!is_there)
+    }
 }
 
 fn check_key(key: &str) -> Result<(), Error> {

@@ -4,14 +4,16 @@
 use std::cell::RefCell;
 
 use wasmgate_sdk::{
-    Duration, Error, Result, config,
+    Duration, Error, Result,
+    auth::Refusal,
+    config,
     crypto::{Algorithm, VerificationKey},
     http::{Call, Failure, Keep},
     log,
     serde_json::{self, Value},
 };
 
-use crate::{missing, refusal::Refusal, token::Token};
+use crate::{missing, token::Token};
 
 /// One who issues tokens.
 #[config]
@@ -134,7 +136,7 @@ impl Keys {
 
     /// Whose the token is, if it is anybody's here.
     pub fn verify(&self, token: &Token) -> Result<&Trusted, Refusal> {
-        let iss = token.claims.get("iss").and_then(Value::as_str);
+        let iss = token.claims.0.get("iss").and_then(Value::as_str);
         let algorithm = Algorithm::from_name(&token.algorithm).ok_or(Refusal::Invalid)?;
         let mut refusal = Refusal::Invalid;
         for trusted in &self.0 {

@@ -1,9 +1,7 @@
 //! Lets requests with a valid JSON Web Token pass (RFC 7519, RFC 8725) and says whose they are. What is refused, is refused
 //! as RFC 6750 has it.
 
-mod claims;
 mod keys;
-mod refusal;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -12,14 +10,12 @@ use std::collections::BTreeMap;
 
 use wasmgate_sdk::{
     Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
-    auth::{self, Identity, OneOrMore, Places},
+    auth::{self, Bearer, Claims, Identity, OneOrMore, Places, Refusal, Rules},
     config, plugin,
     serde_json::Value,
 };
 
-use claims::{Claims, Rules};
 use keys::{Issuer, Keys};
-use refusal::{Challenge, Refusal};
 use token::Token;
 
 /// Who may issue tokens, where they stand, what they have to say and who is told of it.
@@ -101,8 +97,9 @@ pub struct Jwt {
     places: Places,
     keys: Keys,
     rules: Rules,
-    headers: BTreeMap<HeaderName, String>,
-    challenge: Challenge,
+    /// Sorted.
+    revoked: Vec<String>,
+    challenge: Bearer,
     hide_credentials: bool,
     anonymous: Option<Identity>,
     run_on_preflight: bool,
@@ -148,16 +145,16 @@ impl Plugin for Jwt {
             }
             None => None,
         };
-        let challenge = Challenge::new(&config.realm, &config.scopes, &config.any_scope)?;
+        let challenge = Bearer::new(&config.realm, &config.scopes, &config.any_scope, "jwks_unavailable")?;
         let Config { issuers, header, prefix, query, cookie, hide_credentials, run_on_preflight, .. } =
             config;
         Ok(Jwt {
             places: Places::new(header, prefix, query, cookie)?,
             keys: Keys::new(issuers)?,
             rules: Rules {
-                leeway: config.leeway.as_secs_f64(),
+                leeway: *config.leeway,
                 require_exp: config.require_exp,
-                max_lifetime: config.max_lifetime.map(|time| time.as_secs_f64()),
+                max_lifetime: config.max_lifetime.map(|time| *time),
                 required: config.required_claims,
                 scopes: config.scopes,
                 any_scope: config.any_scope,
@@ -165,9 +162,9 @@ impl Plugin for Jwt {
                 consumer_claims: config.consumer_claims,
                 groups_claim: config.groups_claim,
                 plan_claim: config.plan_claim,
-                revoked: config.revoked.map(Lines::words).unwrap_or_default(),
+                headers: config.headers,
             },
-            headers: config.headers,
+            revoked: config.revoked.map(Lines::words).unwrap_or_default(),
             challenge,
             hide_credentials,
             anonymous,
@@ -177,9 +174,7 @@ impl Plugin for Jwt {
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
         auth::forget(request)?;
-        for name in self.headers.keys() {
-            request.remove_header(name)?;
-        }
+        self.rules.forget(request)?;
         if !self.run_on_preflight && auth::is_preflight(request) {
             return Ok(Verdict::Next);
         }
@@ -206,21 +201,15 @@ impl Jwt {
     fn check(&self, text: &[u8]) -> Result<Claims, Refusal> {
         let token = Token::read(text).ok_or(Refusal::Invalid)?;
         let issuer = self.keys.verify(&token)?;
-        self.rules.check(token.claims, issuer)
+        if token.claims.text("jti").is_some_and(|jti| self.revoked.binary_search(&jti).is_ok()) {
+            return Err(Refusal::Invalid);
+        }
+        self.rules.check(&token.claims, issuer.audiences())?;
+        Ok(token.claims)
     }
 
     fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
-        let announced = self.rules.identity(claims).ok_or(Refusal::Invalid).and_then(|identity| {
-            // What no header can hold is nobody's name.
-            identity.announce(request).map_err(|_| Refusal::Invalid)?;
-            for (name, path) in &self.headers {
-                if let Some(value) = claims.text(path) {
-                    request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
-                }
-            }
-            Ok(())
-        });
-        if let Err(refusal) = announced {
+        if let Err(refusal) = self.rules.announce(claims, request) {
             return Ok(self.challenge.answer(&refusal).into());
         }
         if self.hide_credentials {

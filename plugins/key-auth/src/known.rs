@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use wasmgate_sdk::{
-    Error, Result,
-    auth::{Identity, check_name},
-    config,
-};
+use wasmgate_sdk::{Error, Result, auth::Identity, config};
 
 #[config]
 pub struct Key {
@@ -34,11 +30,12 @@ impl Known {
     pub fn new(keys: Vec<Key>) -> Result<Self> {
         let mut known = BTreeMap::new();
         for (place, key) in keys.into_iter().enumerate() {
-            key.check().map_err(|error| Error::msg(format_args!("keys[{place}].{error}")))?;
             let digest = digest(&key.sha256);
+            let identity = key.identity();
+            identity.check().map_err(|error| Error::msg(format_args!("keys[{place}].{error}")))?;
             let digest = digest
                 .ok_or_else(|| Error::msg(format_args!("keys[{place}].sha256: is not 64 hex digits")))?;
-            if known.insert(first(&digest), (digest, key.identity())).is_some() {
+            if known.insert(first(&digest), (digest, identity)).is_some() {
                 return Err(Error::msg(format_args!("keys[{place}].sha256: is there already")));
             }
         }
@@ -53,20 +50,6 @@ impl Known {
 }
 
 impl Key {
-    fn check(&self) -> Result<()> {
-        check_name("consumer", &self.consumer)?;
-        for (name, value) in [("plan", &self.plan), ("id", &self.id)] {
-            value.as_deref().map_or(Ok(()), |value| check_name(name, value))?;
-        }
-        for (place, group) in self.groups.iter().enumerate() {
-            check_name(&format!("groups[{place}]"), group)?;
-            if group.contains(',') {
-                return Err(Error::msg(format_args!("groups[{place}]: holds a comma")));
-            }
-        }
-        Ok(())
-    }
-
     fn identity(self) -> Identity {
         let Key { consumer, plan, id: credential, groups, .. } = self;
         Identity { consumer, plan, credential, groups, ..Identity::default() }

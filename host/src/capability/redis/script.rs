@@ -46,6 +46,21 @@ impl Link {
         .await
     }
 
+    /// Sets what is not there yet; whether it did.
+    pub async fn add(
+        self: &Arc<Self>,
+        plugin: &str,
+        key: &str,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<bool, Unavailable> {
+        let (key, ttl) = (self.key("kv", plugin, key), millis(ttl));
+        self.ask(async |connection| {
+            cmd("SET").arg(key).arg(value).arg("NX").arg("PX").arg(ttl).query_async(connection).await
+        })
+        .await
+    }
+
     pub async fn delete(self: &Arc<Self>, plugin: &str, key: &str) -> Result<(), Unavailable> {
         let key = self.key("kv", plugin, key);
         self.ask(async |connection| cmd("DEL").arg(key).exec_async(connection).await).await

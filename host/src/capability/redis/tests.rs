@@ -113,6 +113,8 @@ async fn values_and_numbers_are_kept_and_end() {
     assert_eq!(link.get("q", "k").await, Ok(None), "another plugin's");
     link.delete("p", "k").await.unwrap();
     assert_eq!(link.get("p", "k").await, Ok(None));
+    assert_eq!(link.add("p", "k", b"v", hour).await, Ok(true));
+    assert_eq!(link.add("p", "k", b"w", hour).await, Ok(false));
     assert_eq!(link.increment("p", "n", 2, hour).await, Ok(2));
     assert_eq!(link.increment("p", "n", -5, hour).await, Ok(-3));
 }

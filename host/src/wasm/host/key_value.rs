@@ -22,14 +22,7 @@ impl key_value::Host for Host {
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) -> Result<(), Error> {
-        if ttl_ms == 0 {
-            return Err(Error::InvalidValue);
-        }
-        checked(&key)?;
-        if value.len() > MAX_VALUE {
-            return Err(Error::TooLarge);
-        }
-        let (value, ttl) = (Bytes::from(value), Duration::from_millis(ttl_ms.into()));
+        let (value, ttl) = kept(&key, value, ttl_ms)?;
         let shared = async |link: &Arc<Link>, scope: &str| link.set(scope, &key, &value, ttl).await;
         let local = |host: &Host| {
             let kept = host.plugin.capabilities.key_value.set(&host.plugin.scope, &key, value.clone(), ttl);
@@ -50,4 +43,26 @@ impl key_value::Host for Host {
         // Neither refuses it.
         let _ = self.kept(shared, local, || ()).await;
     }
+
+    async fn add(&mut self, key: String, value: Vec<u8>, ttl_ms: u32) -> Result<bool, Error> {
+        let (value, ttl) = kept(&key, value, ttl_ms)?;
+        let shared = async |link: &Arc<Link>, scope: &str| link.add(scope, &key, &value, ttl).await;
+        let local = |host: &Host| {
+            let added = host.plugin.capabilities.key_value.add(&host.plugin.scope, &key, value.clone(), ttl);
+            added.ok_or(Error::TooLarge)
+        };
+        self.kept(shared, local, || true).await
+    }
+}
+
+/// What is to be kept, if it may be.
+fn kept(key: &str, value: Vec<u8>, ttl_ms: u32) -> Result<(Bytes, Duration), Error> {
+    if ttl_ms == 0 {
+        return Err(Error::InvalidValue);
+    }
+    checked(key)?;
+    if value.len() > MAX_VALUE {
+        return Err(Error::TooLarge);
+    }
+    Ok((Bytes::from(value), Duration::from_millis(ttl_ms.into())))
 }

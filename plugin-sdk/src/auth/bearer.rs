@@ -1,47 +1,67 @@
-//! How requests are refused (RFC 6750, section 3). It is not said which part of a token was wrong.
+//! How requests with bearer tokens are refused (RFC 6750, section 3). It is not said which part of a token was wrong.
 
-use wasmgate_sdk::{LocalResponse, Result, auth};
+use crate::{Error, LocalResponse, Result, auth};
 
-use crate::missing;
-
-/// Why a request does not pass.
-#[derive(Debug, PartialEq)]
+/// Why a request does not pass. The example is that of [`Bearer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no token.
     Missing,
     /// There is more than one.
     Several,
+    /// It is not valid.
     Invalid,
+    /// It was valid.
     Expired,
     /// It is valid and not enough.
     Insufficient,
-    /// The keys cannot be had.
+    /// What it is checked with cannot be had.
     Unavailable,
 }
 
-pub struct Challenge {
+/// What is said to those who are refused.
+///
+/// ```
+/// use wasmgate_sdk::auth::{Bearer, Refusal};
+///
+/// let bearer = Bearer::new("api", &["read".to_string()], &[], "keys_unavailable")?;
+/// assert_eq!(bearer.answer(&Refusal::Expired).status, 401);
+/// assert_eq!(bearer.answer(&Refusal::Insufficient).status, 403);
+/// assert_eq!(bearer.answer(&Refusal::Unavailable).code.as_deref(), Some("keys_unavailable"));
+/// # Ok::<(), wasmgate_sdk::Error>(())
+/// ```
+pub struct Bearer {
     plain: String,
     insufficient: String,
+    unavailable: &'static str,
 }
 
-impl Challenge {
-    pub fn new(realm: &str, scopes: &[String], any_scope: &[String]) -> Result<Self> {
+impl Bearer {
+    /// `unavailable` is the code of [`Refusal::Unavailable`]. Errors: the realm cannot stand in quotes, or a scope is none (RFC
+    /// 6749, section 3.3). The example is that of the type.
+    pub fn new(
+        realm: &str,
+        scopes: &[String],
+        any_scope: &[String],
+        unavailable: &'static str,
+    ) -> Result<Self> {
         let plain = auth::challenge("Bearer", realm)?;
         let wanted: Vec<&str> = scopes.iter().chain(any_scope).map(String::as_str).collect();
         let is_token = |scope: &&str| {
             !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
         };
         if !wanted.iter().all(is_token) {
-            return Err(missing("scopes: hold what no scope can (RFC 6749, section 3.3)"));
+            return Err(Error::msg("scopes: hold what no scope can (RFC 6749, section 3.3)"));
         }
         let scope = match wanted.is_empty() {
             true => String::new(),
             false => format!(", scope=\"{}\"", wanted.join(" ")),
         };
         let insufficient = format!("{plain}, error=\"insufficient_scope\"{scope}");
-        Ok(Challenge { plain, insufficient })
+        Ok(Bearer { plain, insufficient, unavailable })
     }
 
+    /// The answer. The example is that of the type.
     pub fn answer(&self, refusal: &Refusal) -> LocalResponse {
         let invalid = |error: &str, detail: &str| {
             let challenge = format!("{}, error=\"{error}\", error_description=\"{detail}\"", self.plain);
@@ -57,7 +77,7 @@ impl Challenge {
                 .code("insufficient_scope")
                 .detail("The token does not allow this."),
             Refusal::Unavailable => {
-                LocalResponse::new(503).code("jwks_unavailable").detail("Tokens cannot be checked now.")
+                LocalResponse::new(503).code(self.unavailable).detail("Tokens cannot be checked now.")
             }
         }
     }

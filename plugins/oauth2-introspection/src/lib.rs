@@ -1,0 +1,325 @@
+//! Lets requests with a token pass that an authorization server calls active (RFC 7662), and says whose they are. What is
+//! refused, is refused as RFC 6750 has it.
+
+mod endpoint;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use wasmgate_sdk::{
+    Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
+    auth::{self, Bearer, Claims, Identity, OneOrMore, Places, Refusal, Rules},
+    config,
+    crypto::{self, Hash},
+    log,
+    metrics::Counter,
+    plugin,
+    serde_json::Value,
+};
+
+use endpoint::{ClientAuth, Endpoint};
+
+/// Longest token in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// Who is asked, where tokens stand, what is to be said of them and who is told of it.
+#[config]
+pub struct Config {
+    /// Upstream of the authorization server; `upstreams` of the plugin's table in the gateway's config has to name it.
+    upstream: String,
+    /// Path of the introspection endpoint.
+    path: String,
+    /// Host of the question. Default: the upstream's own.
+    #[serde(default)]
+    authority: Option<String>,
+    /// Who the gateway is for the authorization server.
+    client_id: String,
+    /// What it proves that with.
+    client_secret: String,
+    /// How: "basic" or "post".
+    #[serde(default)]
+    auth: ClientAuth,
+    /// How long the question may take.
+    #[serde(default = "three_seconds")]
+    timeout: Duration,
+    /// What the server is told of the kind of token.
+    #[serde(default)]
+    token_type_hint: Option<String>,
+    /// How long an answer is good at most.
+    #[serde(default = "a_minute")]
+    cache_ttl_max: Duration,
+    /// How long an answer is good that lets nobody pass, and how long a question that failed is not repeated.
+    #[serde(default = "five_seconds")]
+    negative_ttl: Duration,
+    /// What happens where the server does not answer.
+    #[serde(default)]
+    on_error: OnError,
+    /// What `iss` has to be. Default: it is not looked at.
+    #[serde(default)]
+    issuer: Option<String>,
+    /// Who `aud` has to name, one of them. Default: it is not looked at.
+    #[serde(default)]
+    audiences: Vec<String>,
+    /// Header that carries the token, or a list of such; an empty list looks in no header.
+    #[serde(default = "authorization")]
+    header: OneOrMore,
+    /// Text in front of the token in these headers, in any case.
+    #[serde(default = "bearer")]
+    prefix: String,
+    /// Query parameter that may carry the token, too. Tokens in URLs end up in logs.
+    #[serde(default)]
+    query: Option<String>,
+    /// Cookie that may carry the token, too.
+    #[serde(default)]
+    cookie: Option<String>,
+    /// How far clocks may differ.
+    #[serde(default = "half_a_minute")]
+    leeway: Duration,
+    /// What claims have to be, by their paths: a value, a list of which one has to be there, or true for any.
+    #[serde(default)]
+    required_claims: BTreeMap<String, Value>,
+    /// Scopes that a token has to have, all of them.
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// Scopes of which it has to have one.
+    #[serde(default)]
+    any_scope: Vec<String>,
+    /// Claims that list the scopes; the first that is there counts.
+    #[serde(default = "scope_claims")]
+    scope_claims: Vec<String>,
+    /// Claims that name the consumer; the first that is there counts. A token without any is refused.
+    #[serde(default = "consumer_claims")]
+    consumer_claims: Vec<String>,
+    /// Claim that lists the consumer's groups, by its path.
+    #[serde(default)]
+    groups_claim: Option<String>,
+    /// Claim that names the consumer's plan, by its path.
+    #[serde(default)]
+    plan_claim: Option<String>,
+    /// Headers that tell the upstream claims, by their paths. What the client sends there is removed.
+    #[serde(default)]
+    headers: BTreeMap<HeaderName, String>,
+    /// Take the token out of the request before the upstream sees it.
+    #[serde(default = "yes")]
+    hide_credentials: bool,
+    /// Named in WWW-Authenticate.
+    #[serde(default = "gateway")]
+    realm: String,
+    /// Consumer as whom requests without a token pass; without one they are refused.
+    #[serde(default)]
+    anonymous: Option<String>,
+    /// Whether CORS preflights need a token, too.
+    #[serde(default)]
+    run_on_preflight: bool,
+}
+
+/// What happens where the server does not answer.
+#[config]
+#[serde(rename_all = "lowercase")]
+#[derive(Default, PartialEq)]
+enum OnError {
+    /// Refuse.
+    #[default]
+    Deny,
+    /// Let pass as the anonymous consumer.
+    Allow,
+}
+
+pub struct Introspection {
+    endpoint: Endpoint,
+    on_error: OnError,
+    issuer: Option<String>,
+    audiences: Vec<String>,
+    places: Places,
+    rules: Rules,
+    challenge: Bearer,
+    hide_credentials: bool,
+    anonymous: Option<Identity>,
+    run_on_preflight: bool,
+    failures: Counter,
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration(std::time::Duration::from_secs(count))
+}
+
+fn three_seconds() -> Duration {
+    seconds(3)
+}
+
+fn five_seconds() -> Duration {
+    seconds(5)
+}
+
+fn half_a_minute() -> Duration {
+    seconds(30)
+}
+
+fn a_minute() -> Duration {
+    seconds(60)
+}
+
+fn authorization() -> OneOrMore {
+    OneOrMore::One("authorization".to_string())
+}
+
+fn bearer() -> String {
+    "Bearer ".to_string()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn scope_claims() -> Vec<String> {
+    vec!["scope".to_string()]
+}
+
+fn consumer_claims() -> Vec<String> {
+    vec!["sub".to_string()]
+}
+
+fn gateway() -> String {
+    "gateway".to_string()
+}
+
+#[plugin]
+impl Plugin for Introspection {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self> {
+        config.check()?;
+        let anonymous = |name: String| Identity { anonymous: true, ..Identity::of(&name) };
+        Ok(Introspection {
+            challenge: Bearer::new(
+                &config.realm,
+                &config.scopes,
+                &config.any_scope,
+                "introspection_unavailable",
+            )?,
+            endpoint: Endpoint::new(&config),
+            on_error: config.on_error,
+            issuer: config.issuer,
+            audiences: config.audiences,
+            places: Places::new(config.header, config.prefix, config.query, config.cookie)?,
+            rules: Rules {
+                leeway: *config.leeway,
+                required: config.required_claims,
+                scopes: config.scopes,
+                any_scope: config.any_scope,
+                scope_claims: config.scope_claims,
+                consumer_claims: config.consumer_claims,
+                groups_claim: config.groups_claim,
+                plan_claim: config.plan_claim,
+                headers: config.headers,
+                ..Rules::default()
+            },
+            hide_credentials: config.hide_credentials,
+            anonymous: config.anonymous.map(anonymous),
+            run_on_preflight: config.run_on_preflight,
+            failures: Counter::new("failures", &[])?,
+        })
+    }
+
+    fn on_request(&self, request: &Request) -> Result<Verdict> {
+        auth::forget(request)?;
+        self.rules.forget(request)?;
+        if !self.run_on_preflight && auth::is_preflight(request) {
+            return Ok(Verdict::Next);
+        }
+        let mut found = self.places.values(request);
+        found.sort_unstable();
+        found.dedup();
+        let checked = match &found[..] {
+            [] => Err(Refusal::Missing),
+            [token] => self.check(request, token),
+            _ => Err(Refusal::Several),
+        };
+        match (checked, &self.anonymous) {
+            (Ok(claims), _) => self.pass(request, &claims),
+            (Err(Refusal::Missing), Some(anonymous)) => self.pass_as(request, anonymous),
+            (Err(Refusal::Unavailable), Some(anonymous)) if self.on_error == OnError::Allow => {
+                self.pass_as(request, anonymous)
+            }
+            (Err(refusal), _) => Ok(self.refuse(&refusal)),
+        }
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<()> {
+        if !self.path.starts_with('/') {
+            return Err(Error::msg("path: has to begin with /"));
+        }
+        for (key, value) in [("client_id", &self.client_id), ("client_secret", &self.client_secret)] {
+            if value.is_empty() {
+                return Err(Error::msg(format_args!("{key}: is empty")));
+            }
+        }
+        match &self.anonymous {
+            Some(name) => auth::check_name("anonymous", name),
+            None if self.on_error == OnError::Allow => {
+                Err(Error::msg("on_error: `allow` lets requests pass as `anonymous`, which is not given"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Introspection {
+    fn check(&self, request: &Request, token: &[u8]) -> Result<Claims, Refusal> {
+        // RFC 6749, appendix A.12, without the space; nobody else need be asked about anything else.
+        if token.len() > MAX_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
+            return Err(Refusal::Invalid);
+        }
+        let claims = self.endpoint.ask(token).map_err(|failure| {
+            self.failures.add(1.0);
+            log::warn!("{} cannot be asked about a token: {failure}", self.endpoint.upstream());
+            Refusal::Unavailable
+        })?;
+        let claims = claims.ok_or(Refusal::Invalid)?;
+        let iss = claims.0.get("iss").and_then(Value::as_str);
+        if self.issuer.is_some() && self.issuer.as_deref() != iss {
+            return Err(Refusal::Invalid);
+        }
+        if claims.0.get("cnf").is_some_and(|cnf| !is_confirmed(cnf, request)) {
+            return Err(Refusal::Invalid);
+        }
+        self.rules.check(&claims, &self.audiences)?;
+        Ok(claims)
+    }
+
+    fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
+        if let Err(refusal) = self.rules.announce(claims, request) {
+            return Ok(self.refuse(&refusal));
+        }
+        self.hide(request)
+    }
+
+    fn pass_as(&self, request: &Request, anonymous: &Identity) -> Result<Verdict> {
+        anonymous.announce(request)?;
+        self.hide(request)
+    }
+
+    fn hide(&self, request: &Request) -> Result<Verdict> {
+        if self.hide_credentials {
+            self.places.hide(request)?;
+        }
+        Ok(Verdict::Next)
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Verdict {
+        self.challenge.answer(refusal).into()
+    }
+}
+
+/// Whether the client has shown the certificate that the token is bound to (RFC 8705, section 3.2). A token that is bound to
+/// something else cannot be checked, and is nobody's.
+fn is_confirmed(cnf: &Value, request: &Request) -> bool {
+    let bound = cnf.as_object().filter(|cnf| cnf.len() == 1).and_then(|cnf| cnf.get("x5t#S256"));
+    let shown = request.tls().and_then(|tls| tls.client_certificate);
+    let (Some(bound), Some(shown)) = (bound.and_then(Value::as_str), shown) else { return false };
+    crypto::equal(URL_SAFE_NO_PAD.encode(crypto::digest(Hash::Sha256, shown)), bound)
+}
