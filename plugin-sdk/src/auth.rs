@@ -1,10 +1,14 @@
 //! What authentication plugins have alike: where credentials stand in a request, how the others are told whose it is, and
 //! how a request without a good one is refused.
 
+mod gate;
+mod group;
 mod identity;
 mod places;
 
-pub use identity::{Identity, forget};
+pub use gate::Gate;
+pub use group::{Group, close};
+pub use identity::{Identity, forget, is_identity};
 pub use places::{OneOrMore, Places};
 
 use crate::{Error, LocalResponse, Request, Result};

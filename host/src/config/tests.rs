@@ -12,7 +12,8 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 9] = [
+const PLUGINS: [&str; 10] = [
+    "auth-any",
     "bot-detection",
     "forward-auth",
     "grpc-web",

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use wasmgate_sdk::{
     Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
-    auth::{self, Identity, OneOrMore, Places},
+    auth::{self, Gate, OneOrMore, Places},
     config, plugin,
     serde_json::Value,
 };
@@ -87,6 +87,9 @@ pub struct Config {
     /// Whether CORS preflights need a token, too.
     #[serde(default)]
     run_on_preflight: bool,
+    /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[serde(default)]
+    any: bool,
 }
 
 /// A list of words, or a text with one in a line.
@@ -98,14 +101,11 @@ enum Lines {
 }
 
 pub struct Jwt {
-    places: Places,
+    gate: Gate,
     keys: Keys,
     rules: Rules,
     headers: BTreeMap<HeaderName, String>,
     challenge: Challenge,
-    hide_credentials: bool,
-    anonymous: Option<Identity>,
-    run_on_preflight: bool,
 }
 
 fn authorization() -> OneOrMore {
@@ -141,19 +141,14 @@ impl Plugin for Jwt {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
-        let anonymous = match &config.anonymous {
-            Some(name) => {
-                auth::check_name("anonymous", name)?;
-                Some(Identity { anonymous: true, ..Identity::of(name) })
-            }
-            None => None,
-        };
         let challenge = Challenge::new(&config.realm, &config.scopes, &config.any_scope)?;
-        let Config { issuers, header, prefix, query, cookie, hide_credentials, run_on_preflight, .. } =
-            config;
+        let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
         Ok(Jwt {
-            places: Places::new(header, prefix, query, cookie)?,
-            keys: Keys::new(issuers)?,
+            gate: Gate::new(config.any, config.anonymous.as_deref())?
+                .on_preflight(config.run_on_preflight)
+                .credentials(places, config.hide_credentials)
+                .tells(config.headers.keys().cloned()),
+            keys: Keys::new(config.issuers)?,
             rules: Rules {
                 leeway: config.leeway.as_secs_f64(),
                 require_exp: config.require_exp,
@@ -169,35 +164,21 @@ impl Plugin for Jwt {
             },
             headers: config.headers,
             challenge,
-            hide_credentials,
-            anonymous,
-            run_on_preflight,
         })
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        auth::forget(request)?;
-        for name in self.headers.keys() {
-            request.remove_header(name)?;
-        }
-        if !self.run_on_preflight && auth::is_preflight(request) {
+        if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
-        let mut found = self.places.values(request);
-        found.sort_unstable();
-        found.dedup();
-        let checked = match (&found[..], &self.anonymous) {
-            ([], Some(anonymous)) => {
-                anonymous.announce(request)?;
-                return Ok(Verdict::Next);
-            }
-            ([], None) => Err(Refusal::Missing),
-            ([token], _) => self.check(token),
+        let checked = match &self.gate.presented(request)[..] {
+            [] => return self.gate.missing(request, self.challenge.answer(&Refusal::Missing)),
+            [token] => self.check(token),
             _ => Err(Refusal::Several),
         };
-        match checked {
-            Ok(claims) => self.pass(request, &claims),
-            Err(refusal) => Ok(self.challenge.answer(&refusal).into()),
+        match checked.and_then(|claims| self.pass(request, &claims)) {
+            Ok(verdict) => Ok(verdict),
+            Err(refusal) => self.gate.refuse(request, self.challenge.answer(&refusal)),
         }
     }
 }
@@ -209,24 +190,21 @@ impl Jwt {
         self.rules.check(token.claims, issuer)
     }
 
-    fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
-        let announced = self.rules.identity(claims).ok_or(Refusal::Invalid).and_then(|identity| {
-            // What no header can hold is nobody's name.
-            identity.announce(request).map_err(|_| Refusal::Invalid)?;
-            for (name, path) in &self.headers {
-                if let Some(value) = claims.text(path) {
-                    request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
-                }
-            }
-            Ok(())
-        });
-        if let Err(refusal) = announced {
-            return Ok(self.challenge.answer(&refusal).into());
+    /// What no header can hold is nobody's name, and nobody's claim.
+    fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict, Refusal> {
+        let told = self.headers.iter().filter_map(|(name, path)| Some((name, claims.text(path)?)));
+        let told: Vec<_> = told.collect();
+        if told.iter().any(|(name, value)| request.set_header(name, value).is_err()) {
+            self.headers.keys().for_each(|name| _ = request.remove_header(name));
+            return Err(Refusal::Invalid);
         }
-        if self.hide_credentials {
-            self.places.hide(request)?;
+        let identity = self.rules.identity(claims).ok_or(Refusal::Invalid)?;
+        let verdict = self.gate.pass(request, &identity).map_err(|_| Refusal::Invalid)?;
+        // What the config wants there in place of the consumer.
+        for (name, value) in told.iter().filter(|(name, _)| auth::is_identity(name)) {
+            request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
         }
-        Ok(Verdict::Next)
+        Ok(verdict)
     }
 }
 
