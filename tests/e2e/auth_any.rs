@@ -1,7 +1,9 @@
 //! Several ways in, of which one is enough.
 
+use std::fs;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use wasmgate_tests::{TestGateway, TestUpstream, request};
+use wasmgate_tests::{TestGateway, TestUpstream, request, run_in};
 
 const SECRET: &str = "a secret of the tests, of which nobody else knows";
 
@@ -81,6 +83,22 @@ fn a_token_or_a_key_will_do() {
         assert_eq!(challenges[1], "Key realm=\"gateway\"");
     }
     assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn the_check_warns_of_what_nobody_closes() {
+    let upstream = TestUpstream::ok();
+    let gateway = gateway(&upstream, "");
+    let told = |text: &str| {
+        let output = run_in(&gateway.directory(), &["check", text]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.err.lines().filter(|line| line.contains("no plugin behind it decides")).count()
+    };
+    assert_eq!(told("gateway.toml"), 0);
+    let closed = fs::read_to_string(gateway.directory().join("gateway.toml")).unwrap();
+    let (open, _) = closed.rsplit_once("[[route.plugins]]").unwrap();
+    fs::write(gateway.directory().join("open.toml"), open).unwrap();
+    assert_eq!(told("open.toml"), 2);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use wasmgate_sdk::{
 /// What becomes of requests that nobody has let pass.
 #[config]
 #[serde(default)]
+#[schemars(extend("x-closes" = "authentication"))]
 #[derive(Default)]
 pub struct Config {
     /// Consumer as whom such requests pass; without one they are refused.

@@ -67,6 +67,7 @@ pub struct Config {
     cache: Option<Cache>,
     /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
     #[serde(default)]
+    #[schemars(extend("x-leaves-open" = "authentication"))]
     any: bool,
 }
 

@@ -89,6 +89,7 @@ pub struct Config {
     run_on_preflight: bool,
     /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
     #[serde(default)]
+    #[schemars(extend("x-leaves-open" = "authentication"))]
     any: bool,
 }
 

@@ -37,6 +37,7 @@ pub struct Config {
     /// Whether CORS preflights need a key, too.
     run_on_preflight: bool,
     /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[schemars(extend("x-leaves-open" = "authentication"))]
     any: bool,
 }
 
