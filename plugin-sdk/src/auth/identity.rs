@@ -136,3 +136,37 @@ pub fn forget(request: &Request) -> Result<()> {
 pub fn is_identity(name: &str) -> bool {
     name.starts_with("x-consumer-") || matches!(name, "x-credential-identifier" | "x-anonymous-consumer")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_last_one_that_is_announced_is_the_whole_of_it() {
+        let exchange = testing::Request::get("/").build();
+        let request = exchange.request();
+        let some = |text: &str| Some(text.to_string());
+        let groups = vec!["admins".to_string()];
+        let (credential, plan, claims) = (some("k1"), some("pro"), some("{}"));
+        let all = Identity { credential, plan, claims, groups, anonymous: true, ..Identity::of("alice") };
+        all.announce(&request).unwrap();
+        Identity::of("bob").announce(&request).unwrap();
+        assert_eq!(request.header_all("x-consumer-id"), [b"bob"]);
+        for name in ["x-consumer-groups", "x-credential-identifier", "x-anonymous-consumer"] {
+            assert_eq!(request.header(name), None, "{name}");
+        }
+        for name in ["credential", "groups", "plan", "claims"] {
+            assert_eq!(request.var_str(name).as_deref(), Some(""), "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_cannot_be_named_in_headers_is_not_announced() {
+        let exchange = testing::Request::get("/").build();
+        let request = exchange.request();
+        let forged = Identity { groups: vec!["a\r\nx-admin: 1".to_string()], ..Identity::of("alice") };
+        assert!(forged.announce(&request).is_err());
+        assert_eq!((request.header("x-consumer-id"), request.var("consumer")), (None, None));
+    }
+}
