@@ -5,6 +5,7 @@
 mod admin;
 mod auth_any;
 mod balance;
+mod basic_auth;
 mod breaker;
 mod calls;
 mod chaos;

@@ -12,8 +12,9 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 10] = [
+const PLUGINS: [&str; 11] = [
     "auth-any",
+    "basic-auth",
     "bot-detection",
     "forward-auth",
     "grpc-web",
