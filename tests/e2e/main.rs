@@ -28,6 +28,7 @@ mod jwt;
 mod languages;
 mod limits;
 mod migrate;
+mod mtls_auth;
 mod neighbour;
 mod nginx;
 mod overload;

@@ -12,7 +12,7 @@ use super::*;
 use crate::tests::{assert_golden, files, repository};
 
 /// The plugins that shipped configs and golden files may use.
-const PLUGINS: [&str; 11] = [
+const PLUGINS: [&str; 12] = [
     "auth-any",
     "basic-auth",
     "bot-detection",
@@ -21,6 +21,7 @@ const PLUGINS: [&str; 11] = [
     "headers",
     "jwt",
     "key-auth",
+    "mtls-auth",
     "rate-limit",
     "request-id",
     "respond",
