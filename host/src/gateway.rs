@@ -6,6 +6,7 @@ mod code;
 mod control;
 mod handover;
 mod keepers;
+mod left_open;
 mod listeners;
 pub mod load;
 mod plugins;

@@ -3,13 +3,17 @@
 
 mod bearer;
 mod claims;
+mod gate;
+mod group;
 mod identity;
 mod json;
 mod places;
 
 pub use bearer::{Bearer, Refusal};
 pub use claims::{Claims, Rules};
-pub use identity::{Identity, forget};
+pub use gate::Gate;
+pub use group::{Group, close};
+pub use identity::{Identity, forget, is_identity};
 pub use json::strict_object;
 pub use places::{OneOrMore, Places};
 

@@ -4,7 +4,9 @@
 
 mod acl;
 mod admin;
+mod auth_any;
 mod balance;
+mod basic_auth;
 mod breaker;
 mod calls;
 mod chaos;
@@ -29,6 +31,7 @@ mod jwt;
 mod languages;
 mod limits;
 mod migrate;
+mod mtls_auth;
 mod neighbour;
 mod networks;
 mod nginx;

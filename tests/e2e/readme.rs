@@ -2,10 +2,13 @@
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
-use wasmgate_tests::{Reserved, TestGateway, peer, run_in};
+use wasmgate_tests::{Reserved, TestGateway, certificates, peer, run_in};
 
 /// Where a config has an upstream of its own.
 const EMBEDDED: &str = "127.0.0.1:8081";
+
+/// Where configs and commands have certificates.
+const CERTIFICATES: &str = "/etc/wasmgate/tls";
 
 /// A command of a README with the lines that it prints there.
 #[derive(Debug)]
@@ -88,15 +91,17 @@ fn try_out(folder: &Path) {
     }
     let config = fs::read_to_string(folder.join("gateway.toml")).unwrap();
     let listener = "[[listener]]\nname = \"public\"";
-    let embedded = Reserved::new();
+    let (embedded, folder_of_certificates) = (Reserved::new(), certificates());
+    let certificates = folder_of_certificates.path().display().to_string();
     let config = config
         .replacen("[[listener]]", listener, 1)
         .replace("127.0.0.1:8080", "127.0.0.1:0")
         .replace(EMBEDDED, &embedded.address().to_string())
+        .replace(CERTIFICATES, &certificates)
         .replace("../../target/plugins", "{plugins}");
     let gateway = TestGateway::start(&config);
     for Shown { command, output } in shown {
-        let printed = shell(&command, gateway.addr());
+        let printed = shell(&command.replace(CERTIFICATES, &certificates), gateway.addr());
         let printed: Vec<_> = printed.trim_end().lines().map(masked).collect();
         let output: Vec<_> = output.iter().map(|line| masked(line)).collect();
         assert_eq!(printed, output, "{}: {command}", folder.display());

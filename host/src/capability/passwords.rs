@@ -41,7 +41,7 @@ impl Passwords {
 
     pub async fn verify(&self, hash: &str, password: Vec<u8>) -> Result<bool, Unknown> {
         let stored = StoredPassword::read(hash).map_err(Unknown::Hash)?;
-        if stored.is_cheap() {
+        if stored.is_cheap(&password) {
             return stored.verify(&password).ok_or(Unknown::Busy);
         }
         let place = timeout(WAIT, self.0.clone().acquire_owned()).await;
@@ -94,6 +94,8 @@ mod tests {
         let started = Instant::now();
         assert_eq!(ask(&passwords, RIGHT, "password").await, Err(Unknown::Busy));
         assert!(started.elapsed() >= WAIT);
+        let long = "p".repeat(4097);
+        assert_eq!(ask(&passwords, RIGHT, &long).await, Ok(false), "no hash is made of it");
         drop(place);
         for _ in 0..3 {
             assert_eq!(ask(&passwords, RIGHT, "password").await, Ok(true));

@@ -14,6 +14,8 @@ use crate::tests::{assert_golden, files, repository};
 /// The plugins that shipped configs and golden files may use.
 const PLUGINS: &[&str] = &[
     "acl",
+    "auth-any",
+    "basic-auth",
     "bot-detection",
     "forward-auth",
     "grpc-web",
@@ -22,6 +24,7 @@ const PLUGINS: &[&str] = &[
     "ip-restriction",
     "jwt",
     "key-auth",
+    "mtls-auth",
     "oauth2-introspection",
     "rate-limit",
     "request-id",

@@ -3,8 +3,10 @@
 
 use std::{env, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use super::{
-    Error,
+    Error, left_open,
     plugins::{Plugins, Ready, Workshop},
 };
 use crate::{
@@ -132,6 +134,7 @@ impl Loader {
         let mut chains = Vec::new();
         for route in &config.routes {
             chains.push(self.chain(config, route, &mut plugins, known, faults).await);
+            warn_of_open(config, route, &plugins);
         }
         (plugins, services, chains)
     }
@@ -202,6 +205,21 @@ impl Faults {
 
     fn disabling(&mut self, config: &Config) -> Vec<String> {
         Problems::new(&config.source, std::mem::take(&mut self.disabling)).lines().collect()
+    }
+}
+
+/// Tells of plugins that nobody stands behind who decides.
+fn warn_of_open(config: &Config, route: &config::Route, plugins: &[Option<Ready>]) {
+    let schema = |used: &config::PluginUse| plugins[used.plugin].as_ref().map_or(&Value::Null, Ready::schema);
+    let chain = route.plugins.iter().map(|used| (schema(used), used.config.as_ref().map(|config| &config.0)));
+    for (place, key) in left_open::find(chain) {
+        let plugin = &config.plugins[route.plugins[place].plugin].name;
+        tracing::warn!(
+            route = route.name,
+            plugin,
+            key,
+            "requests that this plugin refuses go on, and no plugin behind it decides about them"
+        );
     }
 }
 

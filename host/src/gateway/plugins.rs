@@ -135,6 +135,11 @@ impl Ready {
         Ok(Ready { name: plugin.name.clone(), build, next, factories: HashMap::new() })
     }
 
+    /// JSON Schema of its config.
+    pub fn schema(&self) -> &Value {
+        &self.build.schema
+    }
+
     /// A started plugin under this config: the one that another use or the last snapshot has, or a
     /// new one whose first instance has run its `init` and that has stood its smoke request.
     pub async fn factory(

@@ -54,9 +54,9 @@ impl StoredPassword {
         kind.map(StoredPassword)
     }
 
-    /// Whether it takes no longer than anything else that a request does.
-    pub fn is_cheap(&self) -> bool {
-        matches!(self.0, Kind::Sha1(_))
+    /// Whether it takes no longer for this password than anything else that a request does.
+    pub fn is_cheap(&self, password: &[u8]) -> bool {
+        password.len() > MAX_PASSWORD || matches!(self.0, Kind::Sha1(_))
     }
 
     /// Whether it is the hash of this password. None where there is no memory for that now.

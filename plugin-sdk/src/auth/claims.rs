@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Identity, Refusal};
-use crate::{HeaderName, Request, clock};
+use super::{Gate, Identity, Refusal, is_identity};
+use crate::{HeaderName, Request, Verdict, clock};
 
 /// The claims of a token.
 ///
@@ -25,7 +25,7 @@ pub struct Claims(pub Map<String, Value>);
 /// What claims have to say, and which of them say whose a request is.
 ///
 /// ```
-/// use wasmgate_sdk::{auth::{Claims, Refusal, Rules, strict_object}, testing};
+/// use wasmgate_sdk::{auth::{Claims, Gate, Refusal, Rules, strict_object}, testing};
 ///
 /// let rules = Rules { scopes: vec!["read".into()], consumer_claims: vec!["sub".into()], ..Rules::default() };
 /// let claims = |json: &str| Claims(strict_object(json.as_bytes()).unwrap());
@@ -37,7 +37,9 @@ pub struct Claims(pub Map<String, Value>);
 ///     assert_eq!(rules.check(&alice, &["api".to_string()]), Ok(()));
 ///     assert_eq!(rules.check(&alice, &["web".to_string()]), Err(Refusal::Invalid));
 ///     assert_eq!(rules.check(&claims(r#"{"exp": 1}"#), &[]), Err(Refusal::Expired));
-///     rules.announce(&alice, &exchange.request()).unwrap();
+///     let gate = Gate::new(false, None).unwrap().tells(rules.told());
+///     assert!(gate.enter(&exchange.request()).unwrap());
+///     rules.pass(&gate, &exchange.request(), &alice).unwrap();
 /// });
 /// assert_eq!(exchange.request().header_str("x-consumer-id").as_deref(), Some("alice"));
 /// ```
@@ -86,25 +88,29 @@ impl Rules {
         }
     }
 
-    /// Removes what a client itself says in the headers that tell claims. The example is that of the type.
-    pub fn forget(&self, request: &Request) -> crate::Result<()> {
-        for name in self.headers.keys() {
-            request.remove_header(name)?;
-        }
-        Ok(())
+    /// The headers that tell claims, for [`Gate::tells`]. The example is that of the type.
+    pub fn told(&self) -> Vec<HeaderName> {
+        self.headers.keys().cloned().collect()
     }
 
-    /// Tells the upstream and the plugins behind whose the request is. Errors: the claims do not say whose, or say it in a
-    /// way that no header can hold. The example is that of the type.
-    pub fn announce(&self, claims: &Claims, request: &Request) -> Result<(), Refusal> {
-        let identity = self.identity(claims).ok_or(Refusal::Invalid)?;
-        for (name, path) in &self.headers {
-            if let Some(value) = claims.text(path) {
-                request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
-            }
+    /// Lets the request pass as that of whoever the claims name, and tells the upstream and the plugins behind. Errors: the
+    /// claims do not say whose it is, or say it in a way that no header can hold; then nothing is told. The example is that of
+    /// the type.
+    pub fn pass(&self, gate: &Gate, request: &Request, claims: &Claims) -> Result<Verdict, Refusal> {
+        let told = self.headers.iter().filter_map(|(name, path)| Some((name, claims.text(path)?)));
+        let told: Vec<_> = told.collect();
+        // What no header can hold is nobody's name, and nobody's claim.
+        if told.iter().any(|(name, value)| request.set_header(name, value).is_err()) {
+            self.headers.keys().for_each(|name| _ = request.remove_header(name));
+            return Err(Refusal::Invalid);
         }
-        // What no header can hold is nobody's name.
-        identity.announce(request).map_err(|_| Refusal::Invalid)
+        let identity = self.identity(claims).ok_or(Refusal::Invalid)?;
+        let verdict = gate.pass(request, &identity).map_err(|_| Refusal::Invalid)?;
+        // What the config wants there in place of the consumer.
+        for (name, value) in told.iter().filter(|(name, _)| is_identity(name)) {
+            request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
+        }
+        Ok(verdict)
     }
 
     /// None where the claims do not say.

@@ -42,26 +42,49 @@ impl Identity {
         Identity { consumer: consumer.to_string(), ..Identity::default() }
     }
 
-    /// Tells the upstream in headers and the plugins behind in variables. Errors: as of
-    /// [`Request::set_header`] and [`Request::set_var`].
+    /// Of whom nothing is known but that requests without a credential are his. The error names the key "anonymous".
+    ///
+    /// ```
+    /// use wasmgate_sdk::auth::Identity;
+    ///
+    /// assert!(Identity::anonymous("guest")?.anonymous);
+    /// assert!(Identity::anonymous("").is_err());
+    /// # Ok::<(), wasmgate_sdk::Error>(())
+    /// ```
+    pub fn anonymous(name: &str) -> Result<Self> {
+        check_name("anonymous", name)?;
+        Ok(Identity { anonymous: true, ..Identity::of(name) })
+    }
+
+    /// Tells the upstream in headers and the plugins behind in variables, in place of what was told before. Errors: as of
+    /// [`Request::set_header`] and [`Request::set_var`]; then nobody is announced.
     ///
     /// The example is that of the type.
     pub fn announce(&self, request: &Request) -> Result<()> {
+        if request.var("consumer").is_some() {
+            forget(request)?;
+            // They cannot be removed, and an empty one says nothing.
+            for name in ["credential", "groups", "plan", "claims"] {
+                if request.var(name).is_some() {
+                    request.set_var(name, "")?;
+                }
+            }
+        }
+        let told = self.tell_upstream(request).and_then(|()| self.tell_plugins(request));
+        if told.is_err() {
+            forget(request)?;
+        }
+        told
+    }
+
+    fn tell_upstream(&self, request: &Request) -> Result<()> {
         request.set_header("x-consumer-id", &self.consumer)?;
         request.set_header("x-consumer-username", &self.consumer)?;
-        request.set_var("consumer", &self.consumer)?;
         if let Some(credential) = &self.credential {
             request.set_header("x-credential-identifier", credential)?;
-            request.set_var("credential", credential)?;
         }
         if !self.groups.is_empty() {
             request.set_header("x-consumer-groups", self.groups.join(", "))?;
-            request.set_var("groups", self.groups.join(","))?;
-        }
-        for (name, value) in [("plan", &self.plan), ("claims", &self.claims)] {
-            if let Some(value) = value {
-                request.set_var(name, value)?;
-            }
         }
         if self.anonymous {
             request.set_header("x-anonymous-consumer", "true")?;
@@ -91,6 +114,21 @@ impl Identity {
         }
         Ok(())
     }
+
+    fn tell_plugins(&self, request: &Request) -> Result<()> {
+        if !self.groups.is_empty() {
+            request.set_var("groups", self.groups.join(","))?;
+        }
+        for (name, value) in
+            [("credential", &self.credential), ("plan", &self.plan), ("claims", &self.claims)]
+        {
+            if let Some(value) = value {
+                request.set_var(name, value)?;
+            }
+        }
+        // The last one, for by it somebody is known.
+        Ok(request.set_var("consumer", &self.consumer)?)
+    }
 }
 
 /// Removes what a client itself says of whose its request is: only plugins say that. Many upstreams take `_` for `-` in
@@ -106,12 +144,52 @@ impl Identity {
 /// ```
 pub fn forget(request: &Request) -> Result<()> {
     for (name, _) in request.all_headers() {
-        let plain = name.replace('_', "-");
-        let is_identity = plain.starts_with("x-consumer-")
-            || matches!(plain.as_str(), "x-credential-identifier" | "x-anonymous-consumer");
-        if is_identity {
+        if is_identity(&name.replace('_', "-")) {
             request.remove_header(&name)?;
         }
     }
     Ok(())
+}
+
+/// Whether this header, in lower case, says whose a request is.
+///
+/// ```
+/// assert!(wasmgate_sdk::auth::is_identity("x-consumer-groups"));
+/// ```
+pub fn is_identity(name: &str) -> bool {
+    name.starts_with("x-consumer-") || matches!(name, "x-credential-identifier" | "x-anonymous-consumer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_last_one_that_is_announced_is_the_whole_of_it() {
+        let exchange = testing::Request::get("/").build();
+        let request = exchange.request();
+        let some = |text: &str| Some(text.to_string());
+        let groups = vec!["admins".to_string()];
+        let (credential, plan, claims) = (some("k1"), some("pro"), some("{}"));
+        let all = Identity { credential, plan, claims, groups, anonymous: true, ..Identity::of("alice") };
+        all.announce(&request).unwrap();
+        Identity::of("bob").announce(&request).unwrap();
+        assert_eq!(request.header_all("x-consumer-id"), [b"bob"]);
+        for name in ["x-consumer-groups", "x-credential-identifier", "x-anonymous-consumer"] {
+            assert_eq!(request.header(name), None, "{name}");
+        }
+        for name in ["credential", "groups", "plan", "claims"] {
+            assert_eq!(request.var_str(name).as_deref(), Some(""), "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_cannot_be_named_in_headers_is_not_announced() {
+        let exchange = testing::Request::get("/").build();
+        let request = exchange.request();
+        let forged = Identity { groups: vec!["a\r\nx-admin: 1".to_string()], ..Identity::of("alice") };
+        assert!(forged.announce(&request).is_err());
+        assert_eq!((request.header("x-consumer-id"), request.var("consumer")), (None, None));
+    }
 }

@@ -1,5 +1,7 @@
 //! Where a request carries a credential, and how it is taken out of it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Error, HeaderName, Request, Result, config, form_decode,
     request::{cookie_value, cookies},
@@ -25,6 +27,14 @@ pub struct Places {
     prefix: String,
     query: Option<String>,
     cookie: Option<String>,
+}
+
+/// One place of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    Header(String),
+    Query(String),
+    Cookie(String),
 }
 
 /// The name of a header or a list of names. The example is that of [`Places`].
@@ -65,13 +75,10 @@ impl Places {
     pub fn values(&self, request: &Request) -> Vec<Vec<u8>> {
         let mut found: Vec<_> = self.headers.iter().flat_map(|name| self.in_header(request, name)).collect();
         if let Some(name) = &self.query {
-            let query = request.query().unwrap_or_default();
-            let values = query.split('&').filter_map(|pair| value_of(pair, name));
-            found.extend(values.map(String::into_bytes));
+            found.extend(in_query(request, name));
         }
         if let Some(name) = &self.cookie {
-            let values = cookies(request).into_iter().filter_map(|cookie| cookie_value(&cookie, name));
-            found.extend(values);
+            found.extend(in_cookies(request, name));
         }
         found.retain(|value| !value.is_empty());
         found
@@ -94,6 +101,15 @@ impl Places {
         Ok(())
     }
 
+    /// The places in which something stands.
+    pub(super) fn carrying(&self, request: &Request) -> Vec<Place> {
+        let headers = self.headers.iter().filter(|name| !self.in_header(request, name).is_empty());
+        let query = self.query.iter().filter(|name| !in_query(request, name).is_empty());
+        let cookie = self.cookie.iter().filter(|name| !in_cookies(request, name).is_empty());
+        let headers = headers.map(|name| Place::Header(name.to_string()));
+        headers.chain(query.cloned().map(Place::Query)).chain(cookie.cloned().map(Place::Cookie)).collect()
+    }
+
     fn in_header(&self, request: &Request, name: &HeaderName) -> Vec<Vec<u8>> {
         let prefix = self.prefix.as_bytes();
         let after_prefix = |value: Vec<u8>| {
@@ -101,6 +117,17 @@ impl Places {
             front.eq_ignore_ascii_case(prefix).then(|| key.to_vec())
         };
         request.header_all(name).into_iter().filter_map(after_prefix).collect()
+    }
+}
+
+impl Place {
+    pub fn remove(&self, request: &Request) -> Result<()> {
+        match self {
+            Place::Header(name) => _ = request.remove_header(name)?,
+            Place::Query(name) => hide_in_query(request, name)?,
+            Place::Cookie(name) => hide_in_cookies(request, name)?,
+        }
+        Ok(())
     }
 }
 
@@ -124,6 +151,15 @@ impl OneOrMore {
 /// What can stand before the first `=` of a pair.
 fn is_cookie_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b','))
+}
+
+fn in_query(request: &Request, name: &str) -> Vec<Vec<u8>> {
+    let query = request.query().unwrap_or_default();
+    query.split('&').filter_map(|pair| value_of(pair, name)).map(String::into_bytes).collect()
+}
+
+fn in_cookies(request: &Request, name: &str) -> Vec<Vec<u8>> {
+    cookies(request).iter().filter_map(|cookie| cookie_value(cookie, name)).collect()
 }
 
 /// The other parameters stay as they were written.

@@ -7,7 +7,9 @@ mod tests;
 
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Duration, Error, HeaderName, LocalResponse, Phases, Plugin, Request, Result, Size,
-    Verdict, config,
+    Verdict,
+    auth::Gate,
+    config,
     http::{Answer, Failure},
     log,
     metrics::Counter,
@@ -63,6 +65,10 @@ pub struct Config {
     /// Keeps answers. Default: each request is asked about.
     #[serde(default)]
     cache: Option<Cache>,
+    /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[serde(default)]
+    #[schemars(extend("x-leaves-open" = "authentication"))]
+    any: bool,
 }
 
 #[config]
@@ -96,6 +102,8 @@ struct Cache {
 pub struct ForwardAuth {
     config: Config,
     body: Option<BodyMode>,
+    /// Where it is one of several.
+    gate: Option<Gate>,
     failures: Counter,
 }
 
@@ -143,7 +151,12 @@ impl Plugin for ForwardAuth {
         if body.is_some() && config.cache.is_some() {
             return Err(Error::msg("cache: answers that depend on bodies cannot be kept"));
         }
-        Ok(ForwardAuth { body, failures: Counter::new("failures", &[])?, config })
+        if body.is_some() && config.any {
+            return Err(Error::msg("any: bodies come only after the other plugins have decided"));
+        }
+        let gate = config.any.then(|| Gate::new(true, None)).transpose()?;
+        let gate = gate.map(|gate| gate.tells(config.upstream_headers.iter().cloned()));
+        Ok(ForwardAuth { body, gate, failures: Counter::new("failures", &[])?, config })
     }
 
     fn phases(&self) -> Phases {
@@ -154,6 +167,9 @@ impl Plugin for ForwardAuth {
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
+        if let Some(gate) = &self.gate {
+            return self.ask_as_one_of_several(gate, request);
+        }
         match self.body {
             Some(mode) => {
                 request.set_body_mode(mode)?;
@@ -197,6 +213,24 @@ impl ForwardAuth {
             Ok(answer) => self.failed(&format!("it answered with {}", answer.status)),
             Err(failure) => self.failed(&failure.to_string()),
         }
+    }
+
+    fn ask_as_one_of_several(&self, gate: &Gate, request: &Request) -> Result<Verdict> {
+        if !gate.enter(request)? {
+            return Ok(Verdict::Next);
+        }
+        match self.ask(request, Vec::new())? {
+            None => gate.pass_unnamed(request),
+            Some(refusal) if self.presents(request) => gate.refuse(request, refusal),
+            Some(refusal) => gate.missing(request, refusal),
+        }
+    }
+
+    /// Whether there is anything that the service could know somebody by.
+    fn presents(&self, request: &Request) -> bool {
+        let names = &self.config.request_headers;
+        let all = names.iter().any(|name| name == "*");
+        all || names.iter().any(|name| request.header(name).is_some())
     }
 
     fn let_pass(&self, request: &Request, answer: &Answer) -> Result<()> {

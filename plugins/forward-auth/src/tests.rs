@@ -159,6 +159,30 @@ fn a_service_that_fails_lets_nobody_pass_unless_told_to() {
 }
 
 #[test]
+fn one_of_several_refuses_nobody_by_itself() {
+    let more = r#", "any": true, "upstream_headers": ["x-user", "x-consumer-id"]"#;
+    for says in [answer(401, &[("www-authenticate", "Basic")], ""), Err(Failure::TimedOut)] {
+        let outcome =
+            service(says).send(more, asking().header("x-user", "root").header("x-consumer-id", "root"));
+        assert!(outcome.sent);
+        let request = outcome.request();
+        assert_eq!((request.header("x-user"), request.header("x-consumer-id")), (None, None));
+    }
+    let outcome =
+        service(answer(200, &[("x-user", "alice"), ("x-consumer-id", "7")], "")).send(more, asking());
+    assert_eq!(outcome.request().header_all("x-user"), [b"alice"]);
+    assert_eq!(outcome.request().header_all("x-consumer-id"), [b"7"]);
+    // Somebody before has let it pass: nobody is asked, and what that one told stays.
+    let state = r#"{"passed": true, "told": ["x-user"]}"#;
+    let service = service(answer(200, &[], ""));
+    let told = asking().header("x-user", "bob").header("x-consumer-id", "bob").var("auth/any", state);
+    let outcome = service.send(more, told);
+    assert_eq!(outcome.request().header_str("x-user").as_deref(), Some("bob"));
+    assert_eq!(outcome.request().header_str("x-consumer-id").as_deref(), Some("bob"));
+    assert!(service.asked.borrow().is_empty());
+}
+
+#[test]
 fn bodies_go_along_where_they_are_wanted() {
     let service = service(answer(200, &[], ""));
     let whole = r#", "body": {"max": "5B"}"#;
@@ -215,6 +239,10 @@ fn configs_that_cannot_be_meant_are_refused() {
             "cache: answers that depend on bodies cannot be kept",
         ),
         (r#"{"path": "/"}"#, "missing field `upstream`"),
+        (
+            r#"{"upstream": "a", "body": {"max": "1KiB"}, "any": true}"#,
+            "any: bodies come only after the other plugins have decided",
+        ),
     ] {
         let refused = Host::new().load::<ForwardAuth>(config).err().expect("refused");
         assert_eq!(refused.to_string(), fault);

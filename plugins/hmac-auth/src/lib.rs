@@ -13,7 +13,7 @@ mod tests;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Duration, Error, LocalResponse, Phases, Plugin, Request, Result, Size, Verdict,
-    auth::{self, Identity},
+    auth::{self, Gate, Identity},
     clock, config,
     crypto::{self, Hash},
     kv, log, plugin,
@@ -72,6 +72,10 @@ pub struct Config {
     /// Whether CORS preflights need a signature, too.
     #[serde(default)]
     run_on_preflight: bool,
+    /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[serde(default)]
+    #[schemars(extend("x-leaves-open" = "authentication"))]
+    any: bool,
 }
 
 #[config]
@@ -92,6 +96,7 @@ enum Scheme {
 }
 
 pub struct HmacAuth {
+    gate: Gate,
     known: Known,
     forms: Vec<Form>,
     algorithms: Vec<Algorithm>,
@@ -107,8 +112,6 @@ pub struct HmacAuth {
     scheme: Option<&'static str>,
     hide_credentials: bool,
     challenge: String,
-    anonymous: Option<Identity>,
-    run_on_preflight: bool,
 }
 
 fn both_forms() -> Vec<Form> {
@@ -154,6 +157,7 @@ impl Plugin for HmacAuth {
             config.required_components.into_iter().partition(|name| name == "content-digest");
         let scheme = if config.forms.contains(&Form::Signature) { "Signature" } else { "hmac" };
         Ok(HmacAuth {
+            gate: Gate::new(config.any, config.anonymous.as_deref())?.on_preflight(config.run_on_preflight),
             known: Known::new(config.credentials)?,
             challenge: auth::challenge(scheme, &config.realm)?,
             forms: config.forms,
@@ -170,8 +174,6 @@ impl Plugin for HmacAuth {
                 Scheme::Https => "https",
             }),
             hide_credentials: config.hide_credentials,
-            anonymous: config.anonymous.map(|name| Identity { anonymous: true, ..Identity::of(&name) }),
-            run_on_preflight: config.run_on_preflight,
         })
     }
 
@@ -182,22 +184,17 @@ impl Plugin for HmacAuth {
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        auth::forget(request)?;
-        if !self.run_on_preflight && auth::is_preflight(request) {
+        if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
-        let checked = match (self.read(request), &self.anonymous) {
-            (Ok(None), Some(anonymous)) => {
-                anonymous.announce(request)?;
-                return Ok(Verdict::Next);
-            }
-            (Ok(None), None) => return Ok(self.refuse("The request has no signature.").into()),
-            (Ok(Some(signed)), _) => self.check(request, &signed),
-            (Err(fault), _) => Err(fault),
+        let checked = match self.read(request) {
+            Ok(None) => return self.gate.missing(request, self.refuse("The request has no signature.")),
+            Ok(Some(signed)) => self.check(request, &signed),
+            Err(fault) => Err(fault),
         };
         match checked {
             Ok((identity, digests)) => self.pass(request, identity, &digests),
-            Err(fault) => Ok(self.refuse_for(fault).into()),
+            Err(fault) => self.gate.refuse(request, self.refuse_for(fault)),
         }
     }
 
@@ -230,7 +227,7 @@ impl Config {
         if self.replay && *self.clock_skew > MAX_SKEW {
             return Err(Error::msg("clock_skew: must be at most 1d, unless `replay` is false"));
         }
-        self.anonymous.as_deref().map_or(Ok(()), |name| auth::check_name("anonymous", name))
+        Ok(())
     }
 }
 
@@ -294,7 +291,7 @@ impl HmacAuth {
             request.set_body_mode(mode)?;
             request.set_var(DIGESTS, digests.to_bytes())?;
         }
-        identity.announce(request)?;
+        let verdict = self.gate.pass(request, identity)?;
         if self.hide_credentials && self.forms.contains(&Form::Signature) {
             request.remove_header("signature")?;
             request.remove_header("signature-input")?;
@@ -302,7 +299,7 @@ impl HmacAuth {
         if self.hide_credentials && self.forms.contains(&Form::Legacy) {
             legacy::hide(request)?;
         }
-        Ok(Verdict::Next)
+        Ok(verdict)
     }
 
     /// Nobody outside is told what was wrong.

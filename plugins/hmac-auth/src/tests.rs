@@ -201,6 +201,14 @@ fn nobody_and_preflights_pass_where_they_may() {
 
 /// What must never pass: changed on the way, used again, or made to be read in two ways.
 #[test]
+fn one_of_several_refuses_nobody_by_itself() {
+    let unsigned = send(r#", "any": true"#, Request::get("/"));
+    assert!(unsigned.sent && unsigned.request().var("consumer").is_none());
+    let signed = send(r#", "any": true"#, usual(""));
+    assert!(signed.sent && signed.request().var("consumer").is_some());
+}
+
+#[test]
 fn attacks_on_signatures_fail() {
     let with = |components: &[(&str, &str)]| signed(get(), components, &params(""));
     let plus = |name, value| with(&[USUAL[0], USUAL[1], (name, value)]);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use wasmgate_sdk::{
     Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
-    auth::{self, Bearer, Claims, Identity, OneOrMore, Places, Refusal, Rules},
+    auth::{Bearer, Claims, Gate, OneOrMore, Places, Refusal, Rules},
     config, plugin,
     serde_json::Value,
 };
@@ -83,6 +83,10 @@ pub struct Config {
     /// Whether CORS preflights need a token, too.
     #[serde(default)]
     run_on_preflight: bool,
+    /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[serde(default)]
+    #[schemars(extend("x-leaves-open" = "authentication"))]
+    any: bool,
 }
 
 /// A list of words, or a text with one in a line.
@@ -94,15 +98,12 @@ enum Lines {
 }
 
 pub struct Jwt {
-    places: Places,
+    gate: Gate,
     keys: Keys,
     rules: Rules,
     /// Sorted.
     revoked: Vec<String>,
     challenge: Bearer,
-    hide_credentials: bool,
-    anonymous: Option<Identity>,
-    run_on_preflight: bool,
 }
 
 fn authorization() -> OneOrMore {
@@ -138,19 +139,14 @@ impl Plugin for Jwt {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
-        let anonymous = match &config.anonymous {
-            Some(name) => {
-                auth::check_name("anonymous", name)?;
-                Some(Identity { anonymous: true, ..Identity::of(name) })
-            }
-            None => None,
-        };
         let challenge = Bearer::new(&config.realm, &config.scopes, &config.any_scope, "jwks_unavailable")?;
-        let Config { issuers, header, prefix, query, cookie, hide_credentials, run_on_preflight, .. } =
-            config;
+        let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
         Ok(Jwt {
-            places: Places::new(header, prefix, query, cookie)?,
-            keys: Keys::new(issuers)?,
+            gate: Gate::new(config.any, config.anonymous.as_deref())?
+                .on_preflight(config.run_on_preflight)
+                .credentials(places, config.hide_credentials)
+                .tells(config.headers.keys().cloned()),
+            keys: Keys::new(config.issuers)?,
             rules: Rules {
                 leeway: *config.leeway,
                 require_exp: config.require_exp,
@@ -166,33 +162,21 @@ impl Plugin for Jwt {
             },
             revoked: config.revoked.map(Lines::words).unwrap_or_default(),
             challenge,
-            hide_credentials,
-            anonymous,
-            run_on_preflight,
         })
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        auth::forget(request)?;
-        self.rules.forget(request)?;
-        if !self.run_on_preflight && auth::is_preflight(request) {
+        if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
-        let mut found = self.places.values(request);
-        found.sort_unstable();
-        found.dedup();
-        let checked = match (&found[..], &self.anonymous) {
-            ([], Some(anonymous)) => {
-                anonymous.announce(request)?;
-                return Ok(Verdict::Next);
-            }
-            ([], None) => Err(Refusal::Missing),
-            ([token], _) => self.check(token),
+        let checked = match &self.gate.presented(request)[..] {
+            [] => return self.gate.missing(request, self.challenge.answer(&Refusal::Missing)),
+            [token] => self.check(token),
             _ => Err(Refusal::Several),
         };
-        match checked {
-            Ok(claims) => self.pass(request, &claims),
-            Err(refusal) => Ok(self.challenge.answer(&refusal).into()),
+        match checked.and_then(|claims| self.rules.pass(&self.gate, request, &claims)) {
+            Ok(verdict) => Ok(verdict),
+            Err(refusal) => self.gate.refuse(request, self.challenge.answer(&refusal)),
         }
     }
 }
@@ -206,16 +190,6 @@ impl Jwt {
         }
         self.rules.check(&token.claims, issuer.audiences())?;
         Ok(token.claims)
-    }
-
-    fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
-        if let Err(refusal) = self.rules.announce(claims, request) {
-            return Ok(self.challenge.answer(&refusal).into());
-        }
-        if self.hide_credentials {
-            self.places.hide(request)?;
-        }
-        Ok(Verdict::Next)
     }
 }
 

@@ -190,6 +190,30 @@ fn claims_have_to_be_what_is_asked_for() {
 }
 
 #[test]
+fn one_of_several_refuses_nobody_by_itself() {
+    let more = r#", "any": true, "headers": {"x-role": "role"}"#;
+    for request in [Request::get("/"), bearing("x"), bearing(&with(json!({"role": "a\nb"})))] {
+        let outcome = plugin(more).send(request.header("x-consumer-id", "root").header("x-role", "root"));
+        assert!(outcome.sent);
+        for name in ["x-consumer-id", "x-role"] {
+            assert_eq!(outcome.request().header(name), None, "{name}");
+        }
+        assert_eq!(outcome.request().var("consumer"), None);
+    }
+    let outcome = plugin(more).send(bearing(&with(json!({"role": "user"}))).header("x-role", "root"));
+    assert_eq!(outcome.request().header_all("x-role"), [b"user"]);
+    assert_eq!(outcome.request().var_str("consumer").as_deref(), Some("alice"));
+}
+
+#[test]
+fn claims_may_stand_in_place_of_the_consumer_s_name() {
+    let more = r#", "headers": {"x-consumer-username": "name"}"#;
+    let outcome = plugin(more).send(bearing(&with(json!({"name": "Alice A."}))));
+    assert_eq!(outcome.request().header_str("x-consumer-username").as_deref(), Some("Alice A."));
+    assert_eq!(outcome.request().header_str("x-consumer-id").as_deref(), Some("alice"));
+}
+
+#[test]
 fn times_are_looked_at() {
     for (more, claims, expected) in [
         ("", json!({"exp": NOW + 1}), true),

@@ -7,7 +7,7 @@ mod tests;
 
 use wasmgate_sdk::{
     Error, Plugin, Request, Result, Verdict,
-    auth::{self, Identity, OneOrMore, Places},
+    auth::{self, Gate, OneOrMore, Places},
     config, plugin,
 };
 
@@ -36,6 +36,9 @@ pub struct Config {
     anonymous: Option<String>,
     /// Whether CORS preflights need a key, too.
     run_on_preflight: bool,
+    /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[schemars(extend("x-leaves-open" = "authentication"))]
+    any: bool,
 }
 
 impl Default for Config {
@@ -50,17 +53,15 @@ impl Default for Config {
             realm: "gateway".to_string(),
             anonymous: None,
             run_on_preflight: false,
+            any: false,
         }
     }
 }
 
 pub struct KeyAuth {
-    places: Places,
+    gate: Gate,
     known: Known,
     challenge: String,
-    hide_credentials: bool,
-    anonymous: Option<String>,
-    run_on_preflight: bool,
 }
 
 #[plugin]
@@ -71,52 +72,28 @@ impl Plugin for KeyAuth {
         if config.keys.is_empty() && config.anonymous.is_none() {
             return Err(Error::msg("keys: none is given, so nobody could pass"));
         }
-        if let Some(name) = &config.anonymous {
-            auth::check_name("anonymous", name)?;
-        }
+        let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
         Ok(KeyAuth {
-            places: Places::new(config.header, config.prefix, config.query, config.cookie)?,
+            gate: Gate::new(config.any, config.anonymous.as_deref())?
+                .on_preflight(config.run_on_preflight)
+                .credentials(places, config.hide_credentials),
             known: Known::new(config.keys)?,
             challenge: auth::challenge("Key", &config.realm)?,
-            hide_credentials: config.hide_credentials,
-            anonymous: config.anonymous,
-            run_on_preflight: config.run_on_preflight,
         })
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        auth::forget(request)?;
-        if !self.run_on_preflight && auth::is_preflight(request) {
+        if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
-        let mut found = self.places.values(request);
-        found.sort_unstable();
-        found.dedup();
-        match (&found[..], &self.anonymous) {
-            ([], Some(name)) => {
-                Identity { anonymous: true, ..Identity::of(name) }.announce(request)?;
-                Ok(Verdict::Next)
-            }
-            ([], None) => Ok(self.refuse("No API key found in request")),
-            ([key], _) => match self.known.find(key) {
-                Some(known) => self.pass(request, known),
-                None => Ok(self.refuse("Unauthorized")),
+        let refusal = |detail| auth::unauthenticated(&self.challenge, detail);
+        match &self.gate.presented(request)[..] {
+            [] => self.gate.missing(request, refusal("No API key found in request")),
+            [key] => match self.known.find(key) {
+                Some(known) => self.gate.pass(request, known),
+                None => self.gate.refuse(request, refusal("Unauthorized")),
             },
-            _ => Ok(self.refuse("Duplicate API key found")),
+            _ => self.gate.refuse(request, refusal("Duplicate API key found")),
         }
-    }
-}
-
-impl KeyAuth {
-    fn pass(&self, request: &Request, identity: &Identity) -> Result<Verdict> {
-        if self.hide_credentials {
-            self.places.hide(request)?;
-        }
-        identity.announce(request)?;
-        Ok(Verdict::Next)
-    }
-
-    fn refuse(&self, detail: &str) -> Verdict {
-        auth::unauthenticated(&self.challenge, detail).into()
     }
 }

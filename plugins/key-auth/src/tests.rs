@@ -215,6 +215,16 @@ fn preflights_pass_unless_told_otherwise() {
 }
 
 #[test]
+fn one_of_several_refuses_nobody_by_itself() {
+    let more = r#", "any": true"#;
+    for request in [Request::get("/"), with_key("wrong")] {
+        let outcome = send(more, request.header("x-consumer-id", "root"));
+        assert_eq!((outcome.sent, consumer(&outcome)), (true, None));
+    }
+    assert_eq!(consumer(&send(more, with_key("demo-key"))).as_deref(), Some("alice"));
+}
+
+#[test]
 fn mistakes_are_named() {
     let refusal = |config: &str| Host::new().load::<KeyAuth>(config).err().unwrap().to_string();
     let key = |key: &str| refusal(&format!(r#"{{"keys": [{key}]}}"#));

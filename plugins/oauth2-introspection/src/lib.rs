@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use wasmgate_sdk::{
     Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
-    auth::{self, Bearer, Claims, Identity, OneOrMore, Places, Refusal, Rules},
+    auth::{Bearer, Claims, Gate, Identity, OneOrMore, Places, Refusal, Rules},
     config,
     crypto::{self, Hash},
     log,
@@ -113,6 +113,10 @@ pub struct Config {
     /// Whether CORS preflights need a token, too.
     #[serde(default)]
     run_on_preflight: bool,
+    /// One of several plugins of which one has to let the request pass; auth-any stands behind them.
+    #[serde(default)]
+    #[schemars(extend("x-leaves-open" = "authentication"))]
+    any: bool,
 }
 
 /// What happens where the server does not answer.
@@ -128,16 +132,14 @@ enum OnError {
 }
 
 pub struct Introspection {
+    gate: Gate,
     endpoint: Endpoint,
-    on_error: OnError,
+    /// As whom requests pass whose tokens cannot be checked, if they do.
+    otherwise: Option<Identity>,
     issuer: Option<String>,
     audiences: Vec<String>,
-    places: Places,
     rules: Rules,
     challenge: Bearer,
-    hide_credentials: bool,
-    anonymous: Option<Identity>,
-    run_on_preflight: bool,
     failures: Counter,
 }
 
@@ -191,19 +193,25 @@ impl Plugin for Introspection {
 
     fn new(config: Config) -> Result<Self> {
         config.check()?;
-        let anonymous = |name: String| Identity { anonymous: true, ..Identity::of(&name) };
+        let endpoint = Endpoint::new(&config);
+        let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
+        let anonymous = config.anonymous.as_deref();
+        let otherwise = anonymous.filter(|_| config.on_error == OnError::Allow);
         Ok(Introspection {
+            gate: Gate::new(config.any, anonymous)?
+                .on_preflight(config.run_on_preflight)
+                .credentials(places, config.hide_credentials)
+                .tells(config.headers.keys().cloned()),
             challenge: Bearer::new(
                 &config.realm,
                 &config.scopes,
                 &config.any_scope,
                 "introspection_unavailable",
             )?,
-            endpoint: Endpoint::new(&config),
-            on_error: config.on_error,
+            endpoint,
+            otherwise: otherwise.map(Identity::anonymous).transpose()?,
             issuer: config.issuer,
             audiences: config.audiences,
-            places: Places::new(config.header, config.prefix, config.query, config.cookie)?,
             rules: Rules {
                 leeway: *config.leeway,
                 required: config.required_claims,
@@ -216,34 +224,25 @@ impl Plugin for Introspection {
                 headers: config.headers,
                 ..Rules::default()
             },
-            hide_credentials: config.hide_credentials,
-            anonymous: config.anonymous.map(anonymous),
-            run_on_preflight: config.run_on_preflight,
             failures: Counter::new("failures", &[])?,
         })
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        auth::forget(request)?;
-        self.rules.forget(request)?;
-        if !self.run_on_preflight && auth::is_preflight(request) {
+        if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
-        let mut found = self.places.values(request);
-        found.sort_unstable();
-        found.dedup();
-        let checked = match &found[..] {
-            [] => Err(Refusal::Missing),
+        let checked = match &self.gate.presented(request)[..] {
+            [] => return self.gate.missing(request, self.challenge.answer(&Refusal::Missing)),
             [token] => self.check(request, token),
             _ => Err(Refusal::Several),
         };
-        match (checked, &self.anonymous) {
-            (Ok(claims), _) => self.pass(request, &claims),
-            (Err(Refusal::Missing), Some(anonymous)) => self.pass_as(request, anonymous),
-            (Err(Refusal::Unavailable), Some(anonymous)) if self.on_error == OnError::Allow => {
-                self.pass_as(request, anonymous)
-            }
-            (Err(refusal), _) => Ok(self.refuse(&refusal)),
+        match checked.and_then(|claims| self.rules.pass(&self.gate, request, &claims)) {
+            Ok(verdict) => Ok(verdict),
+            Err(refusal) => match (&refusal, &self.otherwise) {
+                (Refusal::Unavailable, Some(anonymous)) => self.gate.pass(request, anonymous),
+                _ => self.gate.refuse(request, self.challenge.answer(&refusal)),
+            },
         }
     }
 }
@@ -258,13 +257,12 @@ impl Config {
                 return Err(Error::msg(format_args!("{key}: is empty")));
             }
         }
-        match &self.anonymous {
-            Some(name) => auth::check_name("anonymous", name),
-            None if self.on_error == OnError::Allow => {
-                Err(Error::msg("on_error: `allow` lets requests pass as `anonymous`, which is not given"))
-            }
-            None => Ok(()),
+        if self.anonymous.is_none() && self.on_error == OnError::Allow {
+            return Err(Error::msg(
+                "on_error: `allow` lets requests pass as `anonymous`, which is not given",
+            ));
         }
+        Ok(())
     }
 }
 
@@ -289,29 +287,6 @@ impl Introspection {
         }
         self.rules.check(&claims, &self.audiences)?;
         Ok(claims)
-    }
-
-    fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
-        if let Err(refusal) = self.rules.announce(claims, request) {
-            return Ok(self.refuse(&refusal));
-        }
-        self.hide(request)
-    }
-
-    fn pass_as(&self, request: &Request, anonymous: &Identity) -> Result<Verdict> {
-        anonymous.announce(request)?;
-        self.hide(request)
-    }
-
-    fn hide(&self, request: &Request) -> Result<Verdict> {
-        if self.hide_credentials {
-            self.places.hide(request)?;
-        }
-        Ok(Verdict::Next)
-    }
-
-    fn refuse(&self, refusal: &Refusal) -> Verdict {
-        self.challenge.answer(refusal).into()
     }
 }
 

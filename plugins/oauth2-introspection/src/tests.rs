@@ -339,6 +339,14 @@ fn nobody_and_preflights_pass_where_they_may() {
 }
 
 #[test]
+fn one_of_several_refuses_nobody_by_itself() {
+    let inactive = told(r#", "any": true"#, r#"{"active": false}"#);
+    assert!(inactive.sent && inactive.request().var("consumer").is_none());
+    let active = told(r#", "any": true"#, active(json!({"sub": "alice"})));
+    assert_eq!(active.request().var_str("consumer").as_deref(), Some("alice"));
+}
+
+#[test]
 fn a_token_bound_to_a_certificate_passes_with_it() {
     let thumbprint = |certificate: &[u8]| {
         let digest = Host::new().enter(|| crypto::digest(Hash::Sha256, certificate));

@@ -103,8 +103,9 @@ local function keep_arrival(key, owed)
     redis.call('SET', key, string.format('%.3f', now + owed), 'PX', math.ceil(owed / 1000) + 1)
 end
 
--- How long one takes, nanoseconds being what it is made of as in the gateway, and how long until the bucket is full again, or
--- empty: no more than it can be, wherever the time has gone.
+-- How long one takes, nanoseconds being what it is made of as in the gateway; how long the burst takes; how long until the
+-- bucket is full again, or empty: no more than it can be, wherever the time has gone; and what is less than the time since 1970
+-- can tell in a number.
 local function bucket(key, amount, per, burst, more)
     local interval = math.max(math.floor(per * 1000 / math.max(amount, 1)), 1) / 1000
     local most = interval * (burst + more)
@@ -113,36 +114,40 @@ local function bucket(key, amount, per, burst, more)
         owed = most
         keep_arrival(key, owed)
     end
-    return interval, interval * burst, owed
+    return interval, interval * burst, owed, math.min(1, interval / 2)
 end
 
 local function token_bucket(key, amount, per, burst, cost)
-    local interval, full, owed = bucket(key, amount, per, burst, 0)
+    local interval, full, owed, slack = bucket(key, amount, per, burst, 0)
     local price = interval * cost
-    if owed + price > full + 0.0005 or amount == 0 then
-        local retry = price <= full and amount > 0 and math.ceil(owed + price - full) or -1
-        return { false, math.floor((full - owed) / interval + 1e-6), math.ceil(owed), retry, 0 }
+    local function standing(allowed, owed, retry)
+        return { allowed, math.floor((full - owed + slack) / interval), math.ceil(owed), retry, 0 }
     end
-    return { true, math.floor((full - owed) / interval + 1e-6), math.ceil(owed), 0, 0 }, function()
-        if cost > 0 then keep_arrival(key, owed + price) end
-        local left = math.floor((full - owed - price) / interval + 1e-6)
-        return { true, math.max(left, 0), math.ceil(owed + price), 0, 0 }
+    if owed + price > full + slack or amount == 0 then
+        return standing(false, owed, price <= full and amount > 0 and math.ceil(owed + price - full) or -1)
+    end
+    return standing(true, owed, 0), function()
+        local after = math.min(owed + price, full)
+        if cost > 0 then keep_arrival(key, after) end
+        return standing(true, after, 0)
     end
 end
 
 local function leaky_bucket(key, amount, per, burst, cost)
-    local interval, full, owed = bucket(key, amount, per, burst, 1)
+    local interval, full, owed, slack = bucket(key, amount, per, burst, 1)
     local most, price = full + interval, interval * math.max(cost, 1)
-    local last = owed + price - interval
-    if last > full + 0.0005 or amount == 0 then
-        local retry = price - interval <= full and amount > 0 and math.ceil(last - full) or -1
-        return { false, math.floor((most - owed) / interval + 1e-6), math.ceil(owed), retry, 0 }
+    local function standing(allowed, owed, retry, delay)
+        return { allowed, math.floor((most - owed + slack) / interval), math.ceil(owed), retry, math.ceil(delay) }
     end
-    return { true, math.floor((most - owed) / interval + 1e-6), math.ceil(owed), 0, 0 }, function()
-        local after = cost > 0 and owed + price or owed
+    local last = owed + price - interval
+    if last > full + slack or amount == 0 then
+        local never = price - interval > full or amount == 0
+        return standing(false, owed, never and -1 or math.ceil(last - full), 0)
+    end
+    return standing(true, owed, 0, 0), function()
+        local after = cost > 0 and math.min(owed + price, most) or owed
         if cost > 0 then keep_arrival(key, after) end
-        local left = math.floor((most - after) / interval + 1e-6)
-        return { true, math.max(left, 0), math.ceil(after), 0, math.ceil(owed) }
+        return standing(true, after, 0, owed)
     end
 end
 

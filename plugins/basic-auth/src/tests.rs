@@ -1,0 +1,270 @@
+use std::time::Duration as Time;
+
+use wasmgate_sdk::log::Level;
+use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request};
+
+use super::*;
+
+/// Hashes of "password".
+const BCRYPT: &str = "$2y$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK";
+const ARGON2: &str = "$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHQ$FqGkmHNGCd0BRW2kBt6fPZ2pPmyGwwChL8FGUhTOSSI";
+const SHA: &str = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
+const APR1: &str = "$apr1$abcdefgh$FBwExRW4dCc8aL.OvjpIE1";
+
+const CHALLENGE: &str = "Basic realm=\"gateway\", charset=\"UTF-8\"";
+
+fn config(more: &str) -> String {
+    format!(r#"{{"users": ["alice:{BCRYPT}", "bob:{ARGON2}", "jürgen:{SHA}"] {more}}}"#)
+}
+
+fn plugin(more: &str) -> Loaded<BasicAuth> {
+    Host::new().load(&config(more)).expect("a good config")
+}
+
+fn bearing(credentials: impl AsRef<[u8]>) -> Request {
+    Request::get("/").header("authorization", format!("Basic {}", STANDARD.encode(credentials)))
+}
+
+fn consumer(outcome: &Outcome) -> Option<String> {
+    outcome.sent.then(|| outcome.request().header_str("x-consumer-id")).flatten()
+}
+
+fn assert_refused(outcome: &Outcome, detail: &str, what: &str) {
+    assert!(!outcome.sent && outcome.error.is_none(), "{what}: {:?}", outcome.error);
+    let response = outcome.response();
+    assert_eq!((response.status(), outcome.code.as_deref()), (401, Some("unauthenticated")), "{what}");
+    assert_eq!(response.header_str("www-authenticate").as_deref(), Some(CHALLENGE), "{what}");
+    assert_eq!(outcome.answer.as_ref().and_then(|answer| answer.detail.as_deref()), Some(detail), "{what}");
+    assert_eq!(outcome.request().var("consumer"), None, "{what}");
+    assert_eq!(outcome.request().header("x-consumer-id"), None, "{what}");
+}
+
+#[test]
+fn a_user_with_the_right_password_passes() {
+    let plugin = plugin("");
+    for user in ["alice", "bob", "jürgen"] {
+        let outcome = plugin.send(bearing(format!("{user}:password")).header("x-consumer-id", "root"));
+        assert_eq!(consumer(&outcome).as_deref(), Some(user));
+        let request = outcome.request();
+        assert_eq!(request.header_all("x-consumer-id").len(), 1);
+        assert_eq!(request.header_str("x-credential-identifier").as_deref(), Some(user));
+        assert_eq!(request.var_str("consumer").as_deref(), Some(user));
+        assert_eq!(request.header("authorization"), None, "hidden");
+        assert_eq!(request.header("x-consumer-groups"), None);
+    }
+    let kept = super::tests::plugin(r#", "hide_credentials": false"#).send(bearing("alice:password"));
+    assert!(kept.sent && kept.request().header("authorization").is_some());
+}
+
+#[test]
+fn the_config_says_more_of_some() {
+    let more = r#", "consumers": {"alice": {"consumer": "acme", "groups": ["a", "b"], "plan": "pro"}}"#;
+    let outcome = plugin(more).send(bearing("alice:password"));
+    assert_eq!(consumer(&outcome).as_deref(), Some("acme"));
+    let request = outcome.request();
+    for (name, value) in [("credential", "alice"), ("groups", "a,b"), ("plan", "pro")] {
+        assert_eq!(request.var_str(name).as_deref(), Some(value), "{name}");
+    }
+    let outcome = plugin(more).send(bearing("bob:password"));
+    assert_eq!((consumer(&outcome).as_deref(), outcome.request().var("plan")), (Some("bob"), None));
+}
+
+#[test]
+fn a_file_of_htpasswd_will_do() {
+    let file = format!("# users\\n\\nalice:{BCRYPT}\\r\\n carol:{APR1} \\n");
+    let host = Host::new();
+    let plugin = host.load::<BasicAuth>(&format!(r#"{{"users": "{file}"}}"#)).unwrap();
+    for user in ["alice", "carol"] {
+        assert!(plugin.send(bearing(format!("{user}:password"))).sent, "{user}");
+    }
+    assert!(!plugin.send(bearing("bob:password")).sent);
+    assert!(!plugin.send(bearing("# users:password")).sent);
+}
+
+#[test]
+fn hashes_for_import_are_told_once() {
+    let host = Host::new();
+    for _ in 0..3 {
+        host.load::<BasicAuth>(&config(r#", "consumers": {}"#)).unwrap();
+    }
+    let log = host.log();
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert_eq!(log[0].level, Level::Warn);
+    assert!(log[0].message.starts_with("1 users have hashes of the kinds {SHA} or $apr1$"));
+    assert!(!log[0].message.contains("W6ph"));
+    host.advance(Time::from_secs(3600));
+    host.load::<BasicAuth>(&config("")).unwrap();
+    assert_eq!(host.log().len(), 2);
+}
+
+#[test]
+fn a_right_password_is_known_for_a_while() {
+    let host = Host::new();
+    let plugin = host.load::<BasicAuth>(&config(r#", "cache_ttl": "5s""#)).unwrap();
+    let known =
+        |credentials: &str| host.enter(|| plugin.plugin().cache.find(credentials.as_bytes())).is_some();
+    assert!(!plugin.send(bearing("alice:wrong")).sent && !known("alice:wrong"));
+    assert!(plugin.send(bearing("alice:password")).sent && known("alice:password"));
+    assert!(plugin.send(bearing("alice:password")).sent);
+    assert!(!known("alice:wrong") && !known("bob:password"));
+    host.advance(Time::from_secs(5));
+    assert!(!known("alice:password"));
+    assert!(plugin.send(bearing("alice:password")).sent && known("alice:password"));
+    let without = host.load::<BasicAuth>(&config(r#", "cache_ttl": "0s""#)).unwrap();
+    assert!(without.send(bearing("alice:password")).sent);
+    assert_eq!(host.enter(|| without.plugin().cache.find(b"alice:password")), None);
+}
+
+#[test]
+fn an_unknown_name_gets_a_hash_of_its_own_and_never_passes() {
+    let host = Host::new();
+    let users = host.load::<BasicAuth>(&config("")).unwrap();
+    let users = &users.plugin().users;
+    host.enter(|| {
+        // Whatever hash stands in for them, all of which "password" is right for.
+        for name in 0..20 {
+            assert_eq!(users.check(format!("user{name}").as_bytes(), b"password"), Checked::Wrong);
+        }
+        assert_eq!(users.check(b"", b"password"), Checked::Wrong);
+        assert!(matches!(users.check(b"alice", b"password"), Checked::Right(_)));
+    });
+}
+
+#[test]
+fn without_credentials_one_may_be_anonymous() {
+    let missing = "The request has no user name and password.";
+    assert_refused(&plugin("").send(Request::get("/")), missing, "nothing");
+    let more = r#", "anonymous": "guest""#;
+    let outcome = plugin(more).send(Request::get("/").header("authorization", "Bearer x"));
+    assert_eq!(consumer(&outcome).as_deref(), Some("guest"));
+    assert!(!plugin(more).send(bearing("alice:wrong")).sent);
+    let nobody = Host::new().load::<BasicAuth>(r#"{"anonymous": "guest"}"#).unwrap();
+    assert!(nobody.send(Request::get("/")).sent && !nobody.send(bearing("a:b")).sent);
+}
+
+#[test]
+fn one_of_several_refuses_nobody_by_itself() {
+    let outcome = plugin(r#", "any": true"#).send(bearing("alice:wrong").header("x-consumer-id", "root"));
+    assert_eq!((outcome.sent, consumer(&outcome)), (true, None));
+    let group = auth::close(&wasmgate_request(&outcome)).err();
+    assert!(group.is_some(), "the request is over");
+}
+
+fn wasmgate_request(outcome: &Outcome) -> wasmgate_sdk::Request<'_> {
+    outcome.request()
+}
+
+#[test]
+fn preflights_pass_unless_told_otherwise() {
+    let preflight = || {
+        let request = Request::new("OPTIONS", "/").header("origin", "https://a.test");
+        request.header("access-control-request-method", "PUT")
+    };
+    assert!(plugin("").send(preflight()).sent);
+    assert!(!plugin(r#", "run_on_preflight": true"#).send(preflight()).sent);
+}
+
+/// What must never pass, whatever it says. All of it looks the same from outside.
+#[test]
+fn attacks_fail() {
+    let raw = |value: &str| Request::get("/").header("authorization", value);
+    let right = STANDARD.encode("alice:password");
+    for (what, request) in [
+        ("a wrong password", bearing("alice:Password")),
+        ("an empty password", bearing("alice:")),
+        ("an unknown user", bearing("mallory:password")),
+        ("an empty name", bearing(":password")),
+        ("nothing but a colon", bearing(":")),
+        ("another case of the name", bearing("Alice:password")),
+        ("a space behind the name", bearing("alice :password")),
+        ("a space behind the password", bearing("alice:password ")),
+        ("no colon", bearing("alicepassword")),
+        ("a colon too many", bearing("alice::password")),
+        ("the hash as the password", bearing(format!("alice:{BCRYPT}"))),
+        ("the line of the file", bearing(format!("alice:{BCRYPT}:password"))),
+        // bcrypt goes round: it would be the same password to it.
+        ("a zero byte and the password again", bearing("alice:password\0password")),
+        ("a zero byte behind the name", bearing("alice\0:password")),
+        ("a line behind the password", bearing("alice:password\n")),
+        ("two users", bearing("alice:password\r\nbob:password")),
+        ("bytes that are no text", bearing(b"alice:\xff\xfe")),
+        ("a name that is no text", bearing(b"\xff:password")),
+        ("a name composed in another way", bearing("ju\u{308}rgen:password")),
+        ("a huge password", bearing(format!("alice:{}", "p".repeat(5000)))),
+        ("a huge name", bearing(format!("{}:password", "a".repeat(5000)))),
+        ("far too much", bearing("a".repeat(100_000))),
+        ("nothing decoded", raw("Basic =")),
+        ("no base64", raw("Basic alice:password")),
+        (
+            "base64 of URLs",
+            raw(&format!("Basic {}", STANDARD.encode(b"alice:\xfb\xff").replace(['+', '/'], "-"))),
+        ),
+        ("no padding", raw("Basic YWxpY2U6cGFzc3dvcmQx".trim_end_matches('x').split_at(22).0)),
+        ("something behind it", raw(&format!("Basic {right} x"))),
+        ("two in one header", raw(&format!("Basic {right}, Basic {right}"))),
+        ("twice, once wrong", raw(&format!("Basic {right}")).header("authorization", "Basic OnB3")),
+    ] {
+        let outcome = plugin("").send(request);
+        assert_refused(&outcome, "The user name or the password is wrong.", what);
+    }
+    for (what, request) in [
+        ("another header", Request::get("/").header("proxy-authorization", format!("Basic {right}"))),
+        ("a header with _", Request::get("/").header("authorization_", format!("Basic {right}"))),
+        ("another scheme", raw(&format!("Bearer {right}"))),
+        ("no scheme", raw(&right)),
+        ("a scheme that begins so", raw(&format!("Basics {right}"))),
+        ("nothing behind the scheme", raw("Basic ")),
+        ("the name of a consumer", Request::get("/").header("x_consumer_id", "alice")),
+    ] {
+        let outcome = plugin("").send(request);
+        assert_refused(&outcome, "The request has no user name and password.", what);
+    }
+    for scheme in ["Basic", "basic", "BASIC", "Basic  "] {
+        assert!(
+            plugin("").send(raw(&format!("{scheme} {right}"))).sent,
+            "and this is what they were made of"
+        );
+    }
+}
+
+#[test]
+fn mistakes_are_named() {
+    let name = "is empty, longer than 1024 bytes or holds a control character";
+    let line = |line: &str| format!(r#"{{"users": ["a:{SHA}", "{line}"]}}"#);
+    for (config, fault) in [
+        ("null".to_string(), "users: none is given, so nobody could pass".to_string()),
+        (line("alice"), "users[1]: is not a name and a hash with a colon between them".to_string()),
+        (
+            line("alice:password"),
+            "users[1]: the hash is none of bcrypt, Argon2, {SHA} and $apr1$".to_string(),
+        ),
+        (line("alice:$2y$04$short"), "users[1]: the hash is not whole".to_string()),
+        (
+            line(&format!("alice:{}", BCRYPT.replace("$04", "$18"))),
+            "users[1]: the hash costs too much".to_string(),
+        ),
+        (line(&format!(":{SHA}")), format!("users[1]: {name}")),
+        (line(&format!("a:{BCRYPT}")), "users: `a` is there twice".to_string()),
+        (
+            r##"{"users": "# a\n\nalice"}"##.to_string(),
+            "users: line 3: is not a name and a hash with a colon between them".to_string(),
+        ),
+        (r#"{"users": 7}"#.to_string(), "users: expected a list of lines, or a text with them".to_string()),
+        (
+            config(r#", "realm": "a\"b""#),
+            "realm: holds a quote, a backslash or a control character".to_string(),
+        ),
+        (config(r#", "anonymous": """#), format!("anonymous: {name}")),
+        (config(r#", "consumers": {"alice": {"plan": ""}}"#), format!("consumers.alice.plan: {name}")),
+        (
+            config(r#", "consumers": {"alice": {"groups": ["a,b"]}}"#),
+            "consumers.alice.groups[0]: holds a comma".to_string(),
+        ),
+    ] {
+        let refused = Host::new().load::<BasicAuth>(&config).err().expect("refused");
+        assert_eq!(refused.to_string(), fault, "{config}");
+    }
+    let host = Host::new();
+    host.load::<BasicAuth>(&format!(r#"{{"users": ["a:{BCRYPT}"], "consumers": {{"b": {{}}}}}}"#)).unwrap();
+    assert_eq!(host.log()[0].message, "consumers.b: there is no such user");
+}
