@@ -46,6 +46,7 @@ fn plugin() -> impl Fn() -> Arc<Template> {
         PluginLimits::default(),
         Vec::new(),
         Vec::new(),
+        false,
         capabilities,
     );
     move || {

@@ -1,6 +1,7 @@
 //! Services behind the interfaces that plugins import: plain Rust, no WebAssembly. One of each for
 //! the whole process, shared by all workers; they survive a reload.
 
+pub mod consumers;
 pub mod counters;
 pub mod http_call;
 pub mod kept;
@@ -21,6 +22,7 @@ pub struct Capabilities {
     pub answers: kept::Kept<http_call::Answer, http_call::Failure>,
     pub shared: Arc<shared::Shared>,
     pub passwords: passwords::Passwords,
+    pub consumers: consumers::Book,
 }
 
 impl Capabilities {
@@ -32,6 +34,7 @@ impl Capabilities {
             answers: kept::Kept::new(http_call::Answer::weight),
             shared: Arc::default(),
             passwords: passwords::Passwords::default(),
+            consumers: consumers::Book::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
 
 mod check;
 mod conform;
+mod consumers;
 mod effective;
 mod expand;
 mod files;
@@ -39,6 +40,7 @@ mod unit;
 mod upstream;
 
 pub use conform::check_value;
+pub use consumers::*;
 pub use effective::effective;
 pub use expand::escape;
 pub use files::{Files, Stamp};
@@ -122,6 +124,7 @@ pub struct Config {
     /// Those with a table of their own and those that routes use.
     pub plugins: Vec<Plugin>,
     pub upstreams: Vec<Upstream>,
+    pub consumers: Consumers,
     /// A [`Match::rule`](crate::router::Match::rule) is an index here.
     pub routes: Vec<Route>,
     pub table: Arc<Table>,
@@ -314,6 +317,8 @@ pub struct Plugin {
     pub upstreams: Vec<usize>,
     /// Whether these are named, or all that there are.
     pub names_upstreams: bool,
+    /// Whether it may ask for consumers.
+    pub consumers: bool,
     /// Of uses that have none of their own.
     pub config: Option<Secret>,
     pub service: Option<Service>,

@@ -38,6 +38,7 @@ macro_rules! phase {
                     "wasmgate:plugin/random@0.1.0": crate::bindings::plugin::wasmgate::plugin::random,
                     "wasmgate:plugin/http-call@0.1.0": crate::bindings::plugin::wasmgate::plugin::http_call,
                     "wasmgate:plugin/crypto@0.1.0": crate::bindings::plugin::wasmgate::plugin::crypto,
+                    "wasmgate:plugin/consumers@0.1.0": crate::bindings::plugin::wasmgate::plugin::consumers,
                 },
             });
         }

@@ -46,6 +46,7 @@ pub mod auth;
 pub mod clock;
 #[cfg(any(feature = "testing", target_family = "wasm"))]
 mod config;
+pub mod consumers;
 pub mod counters;
 pub mod crypto;
 mod error;

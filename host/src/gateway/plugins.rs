@@ -73,7 +73,8 @@ struct Build {
 struct Identity {
     name: String,
     digest: Sha256Digest,
-    /// Limits, breaker, isolation, smoke request, the upstreams it may choose, and whose values it sees.
+    /// Limits, breaker, isolation, smoke request, the upstreams it may choose, whether it may ask for consumers, and whose
+    /// values it sees.
     settings: String,
 }
 
@@ -224,7 +225,9 @@ impl Build {
         // One of a config with faults may be missing.
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
-        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, .. } = plugin;
+        let Plugin {
+            limits, breaker, isolation, smoke, names_upstreams, consumers, proxy_wasm, node, ..
+        } = plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =
             proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
@@ -233,7 +236,7 @@ impl Build {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {consumers} {scope} {proxy_wasm:?} {vm_config:?} {node:?}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -251,14 +254,18 @@ impl Build {
                 "{file} is a native plugin: `root_id`, `vm_id`, `vm_config`, `env`, `clusters`, `reroute` and `vms_per_worker` are for proxy-wasm filters"
             ));
         }
+        if !is_native && *consumers {
+            return Err(format!("{file} is a proxy-wasm filter: `consumers` is for native plugins"));
+        }
         if !is_native && *isolation == Isolation::Request {
             return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
         }
         let (name, scope) = (names.name.into(), names.scope.into());
         // Those that it may choose are all unless some are named; to call any, they have to be.
         let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
+        let limits = limits.clone();
         let context =
-            PluginContext::new(name, scope, limits.clone(), upstreams, callable, capabilities.clone());
+            PluginContext::new(name, scope, limits, upstreams, callable, *consumers, capabilities.clone());
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;
         let schema = match schema.as_str() {

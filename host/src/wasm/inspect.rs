@@ -39,8 +39,15 @@ pub async fn report(
     let program = Program::link(engine, &compiled.code);
     let (kind, imports, exports) = outside(engine, &compiled.code);
     let name: Arc<str> = Arc::from("inspect");
-    let context =
-        PluginContext::new(name.clone(), name, PluginLimits::default(), Vec::new(), Vec::new(), capabilities);
+    let context = PluginContext::new(
+        name.clone(),
+        name,
+        PluginLimits::default(),
+        Vec::new(),
+        Vec::new(),
+        false,
+        capabilities,
+    );
     let schema = match &program {
         Ok(program) => program.schema(context).await.map_err(|failure| format!("config-schema {failure}"))?,
         Err(_) => String::new(),

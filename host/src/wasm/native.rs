@@ -98,6 +98,7 @@ impl PluginContext {
         limits: PluginLimits,
         upstreams: Vec<Arc<str>>,
         callable: Vec<Arc<str>>,
+        reads_consumers: bool,
         capabilities: Arc<Capabilities>,
     ) -> Arc<Self> {
         let log_budget = LogBudget::new(limits.log_rate);
@@ -109,6 +110,7 @@ impl PluginContext {
             allowance,
             upstreams,
             callable,
+            reads_consumers,
             capabilities,
             log_budget,
         })

@@ -55,6 +55,8 @@ pub struct PluginContext {
     pub upstreams: Vec<Arc<str>>,
     /// Upstreams that it may call.
     pub callable: Vec<Arc<str>>,
+    /// Whether it may ask for consumers.
+    pub reads_consumers: bool,
     pub capabilities: Arc<Capabilities>,
     pub log_budget: LogBudget,
 }

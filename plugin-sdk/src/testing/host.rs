@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::consumers::Consumers;
 use super::metrics::Metrics;
 use super::run::Loaded;
 use super::store::Store;
@@ -228,6 +229,7 @@ pub struct State {
     pub log_level: Level,
     pub metrics: Metrics,
     pub store: Store,
+    pub consumers: Consumers,
     /// Since the host was made; the monotonic clock.
     pub elapsed: Duration,
     log: Vec<LogLine>,
@@ -243,6 +245,7 @@ impl Default for State {
             log_level: Level::Trace,
             metrics: Metrics::default(),
             store: Store::default(),
+            consumers: Consumers::default(),
             elapsed: Duration::ZERO,
             log: Vec::new(),
             random: 0,

@@ -71,7 +71,15 @@ fn module(engine: &wasmtime::Engine) -> (Module, Vec<(String, Vec<ValType>, usiz
 fn context() -> Arc<PluginContext> {
     let limits = PluginLimits { host_bytes: 1 << 20, log_rate: 1, ..PluginLimits::default() };
     let capabilities = Arc::new(Capabilities::new(Arc::new(Metrics::default())));
-    PluginContext::new("liar".into(), "liar".into(), limits, vec!["u".into()], Vec::new(), capabilities)
+    PluginContext::new(
+        "liar".into(),
+        "liar".into(),
+        limits,
+        vec!["u".into()],
+        Vec::new(),
+        false,
+        capabilities,
+    )
 }
 
 fn state() -> Box<State> {
