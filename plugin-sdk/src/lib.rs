@@ -64,6 +64,7 @@ mod request;
 mod response;
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub mod testing;
+mod time;
 mod types;
 mod verdict;
 
@@ -78,6 +79,7 @@ pub use error::{Error, HostError, Result};
 pub use plugin::Plugin;
 pub use request::{Request, form_decode};
 pub use response::Response;
+pub use time::Time;
 pub use types::{Duration, HeaderName, Size};
 pub use verdict::{BodyMode, BodyVerdict, Client, LocalResponse, Phases, Summary, Tls, Verdict};
 

@@ -61,7 +61,7 @@ impl Rules {
             groups: groups.unwrap_or_default().into_iter().filter(|group| !group.contains(',')).collect(),
             plan: self.plan_claim.as_ref().and_then(|path| claims.text(path)),
             claims: Some(Value::Object(claims.0.clone()).to_string()),
-            anonymous: false,
+            ..Identity::default()
         })
     }
 

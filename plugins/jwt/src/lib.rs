@@ -8,12 +8,12 @@ mod refusal;
 mod tests;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmgate_sdk::{
     Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
     auth::{self, Identity, OneOrMore, Places},
-    config, plugin,
+    config, consumers, plugin,
     serde_json::Value,
 };
 
@@ -63,6 +63,9 @@ pub struct Config {
     /// Claims that name the consumer; the first that is there counts. A token without any is refused.
     #[serde(default = "consumer_claims")]
     consumer_claims: Vec<String>,
+    /// Whether the claim's consumer has to be one of the gateway's, who brings its groups and its plan.
+    #[serde(default)]
+    consumer_lookup: ConsumerLookup,
     /// Claim that lists the consumer's groups, by its path.
     #[serde(default)]
     groups_claim: Option<String>,
@@ -89,6 +92,20 @@ pub struct Config {
     run_on_preflight: bool,
 }
 
+/// How the claim names one of the gateway's consumers.
+#[config]
+#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Default, PartialEq)]
+enum ConsumerLookup {
+    /// By its name.
+    Name,
+    /// By its custom_id.
+    CustomId,
+    /// It does not: whoever it names is the consumer.
+    #[default]
+    None,
+}
+
 /// A list of words, or a text with one in a line.
 #[config]
 #[serde(untagged, expecting = "expected a list, or a text of lines")]
@@ -101,6 +118,7 @@ pub struct Jwt {
     places: Places,
     keys: Keys,
     rules: Rules,
+    consumer_lookup: ConsumerLookup,
     headers: BTreeMap<HeaderName, String>,
     challenge: Challenge,
     hide_credentials: bool,
@@ -148,6 +166,9 @@ impl Plugin for Jwt {
             }
             None => None,
         };
+        if config.consumer_lookup != ConsumerLookup::None {
+            consumers::granted().map_err(|error| missing(format_args!("consumer_lookup: {error}")))?;
+        }
         let challenge = Challenge::new(&config.realm, &config.scopes, &config.any_scope)?;
         let Config { issuers, header, prefix, query, cookie, hide_credentials, run_on_preflight, .. } =
             config;
@@ -167,6 +188,7 @@ impl Plugin for Jwt {
                 plan_claim: config.plan_claim,
                 revoked: config.revoked.map(Lines::words).unwrap_or_default(),
             },
+            consumer_lookup: config.consumer_lookup,
             headers: config.headers,
             challenge,
             hide_credentials,
@@ -209,8 +231,26 @@ impl Jwt {
         self.rules.check(token.claims, issuer)
     }
 
+    /// Whose the token is, as the gateway knows it where it has to.
+    fn identity(&self, claims: &Claims) -> Result<Identity, Refusal> {
+        let said = self.rules.identity(claims).ok_or(Refusal::Invalid)?;
+        let found = match self.consumer_lookup {
+            ConsumerLookup::None => return Ok(said),
+            ConsumerLookup::Name => consumers::named(&said.consumer),
+            ConsumerLookup::CustomId => consumers::by_custom_id(&said.consumer),
+        };
+        let known = found.map_err(|_| Refusal::ConsumersUnavailable)?.ok_or(Refusal::Invalid)?;
+        let known = Identity::from(known);
+        let mut groups = known.groups;
+        groups.extend(said.groups);
+        let mut seen = BTreeSet::new();
+        groups.retain(|group| seen.insert(group.clone()));
+        let (consumer, custom_id, plan) = (known.consumer, known.custom_id, known.plan.or(said.plan));
+        Ok(Identity { consumer, custom_id, groups, plan, ..said })
+    }
+
     fn pass(&self, request: &Request, claims: &Claims) -> Result<Verdict> {
-        let announced = self.rules.identity(claims).ok_or(Refusal::Invalid).and_then(|identity| {
+        let announced = self.identity(claims).and_then(|identity| {
             // What no header can hold is nobody's name.
             identity.announce(request).map_err(|_| Refusal::Invalid)?;
             for (name, path) in &self.headers {

@@ -17,6 +17,8 @@ pub enum Refusal {
     Insufficient,
     /// The keys cannot be had.
     Unavailable,
+    /// The gateway's consumers cannot be looked up.
+    ConsumersUnavailable,
 }
 
 pub struct Challenge {
@@ -59,6 +61,9 @@ impl Challenge {
             Refusal::Unavailable => {
                 LocalResponse::new(503).code("jwks_unavailable").detail("Tokens cannot be checked now.")
             }
+            Refusal::ConsumersUnavailable => LocalResponse::new(503)
+                .code("consumers_unavailable")
+                .detail("Consumers cannot be looked up now."),
         }
     }
 }

@@ -5,10 +5,14 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use wasmgate_sdk::{
     Error, Plugin, Request, Result, Verdict,
     auth::{self, Identity, OneOrMore, Places},
-    config, plugin,
+    config,
+    consumers::{self, Failure},
+    plugin,
 };
 
 use known::{Key, Known};
@@ -26,7 +30,10 @@ pub struct Config {
     query: Option<String>,
     /// Cookie that may carry the key, too.
     cookie: Option<String>,
-    /// The known keys.
+    /// Whether keys of the gateway's consumers are good, too. The plugin's table in the gateway's config has to say
+    /// `consumers = true` as well.
+    consumers: bool,
+    /// Further keys.
     keys: Vec<Key>,
     /// Take the key out of the request before the upstream sees it.
     hide_credentials: bool,
@@ -45,6 +52,7 @@ impl Default for Config {
             prefix: String::new(),
             query: None,
             cookie: None,
+            consumers: false,
             keys: Vec::new(),
             hide_credentials: true,
             realm: "gateway".to_string(),
@@ -56,6 +64,7 @@ impl Default for Config {
 
 pub struct KeyAuth {
     places: Places,
+    consumers: bool,
     known: Known,
     challenge: String,
     hide_credentials: bool,
@@ -68,14 +77,18 @@ impl Plugin for KeyAuth {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
-        if config.keys.is_empty() && config.anonymous.is_none() {
+        if config.keys.is_empty() && !config.consumers && config.anonymous.is_none() {
             return Err(Error::msg("keys: none is given, so nobody could pass"));
+        }
+        if config.consumers {
+            consumers::granted().map_err(|error| Error::msg(format_args!("consumers: {error}")))?;
         }
         if let Some(name) = &config.anonymous {
             auth::check_name("anonymous", name)?;
         }
         Ok(KeyAuth {
             places: Places::new(config.header, config.prefix, config.query, config.cookie)?,
+            consumers: config.consumers,
             known: Known::new(config.keys)?,
             challenge: auth::challenge("Key", &config.realm)?,
             hide_credentials: config.hide_credentials,
@@ -98,9 +111,10 @@ impl Plugin for KeyAuth {
                 Ok(Verdict::Next)
             }
             ([], None) => Ok(self.refuse("No API key found in request")),
-            ([key], _) => match self.known.find(key) {
-                Some(known) => self.pass(request, known),
-                None => Ok(self.refuse("Unauthorized")),
+            ([key], _) => match self.whose(key) {
+                Ok(Some(identity)) => self.pass(request, &identity),
+                Ok(None) => Ok(self.refuse("Unauthorized")),
+                Err(failure) => Ok(failure.answer()?.into()),
             },
             _ => Ok(self.refuse("Duplicate API key found")),
         }
@@ -108,6 +122,14 @@ impl Plugin for KeyAuth {
 }
 
 impl KeyAuth {
+    fn whose(&self, key: &[u8]) -> Result<Option<Cow<'_, Identity>>, Failure> {
+        if let Some(known) = self.known.find(key) {
+            return Ok(Some(Cow::Borrowed(known)));
+        }
+        let Some(key) = str::from_utf8(key).ok().filter(|_| self.consumers) else { return Ok(None) };
+        Ok(consumers::verify_key(key)?.map(|credential| Cow::Owned(credential.into())))
+    }
+
     fn pass(&self, request: &Request, identity: &Identity) -> Result<Verdict> {
         if self.hide_credentials {
             self.places.hide(request)?;
