@@ -8,6 +8,7 @@ mod breaker;
 mod calls;
 mod chaos;
 mod cli;
+mod consumers;
 mod crypto;
 mod dns;
 mod drain;
