@@ -212,11 +212,12 @@ async fn supervise(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let stop = Rc::new(Notify::new());
+    let capabilities = reloader.capabilities();
     let mut successor = signal(SignalKind::user_defined2()).map_err(signals)?;
     if let Some(admin) = &admin {
         admin.control(Rc::new(Control {
             reloader: reloader.clone(),
-            capabilities: reloader.capabilities(),
+            capabilities: capabilities.clone(),
             metrics,
             drain: drain.signal(),
             stop: stop.clone(),
@@ -237,6 +238,7 @@ async fn supervise(
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
         () = judge_rollouts(reloader) => {}
+        () = consumers::follow(&capabilities.consumers) => {}
         () = hand_over_on(&mut successor, reloader, admin.as_ref(), &succeeded) => {}
     }
     if let (true, Some(admin)) = (succeeded.load(Relaxed), &admin) {

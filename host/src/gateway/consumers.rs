@@ -5,12 +5,13 @@ use std::{
     fs::{self, OpenOptions},
     io,
     path::Path,
+    time::Duration,
 };
 
 use rustix::fs::{Access, access};
 
 use crate::{
-    capability::consumers::{Book, Pages},
+    capability::consumers::{Book, Pages, Refused},
     config::{Config, KeyPath, Problem, Problems},
 };
 
@@ -36,6 +37,17 @@ pub fn fault(config: &Config) -> Option<Problem> {
     let error = tried.err()?;
     let message = format!("{} cannot be used: {error}", file.display());
     Some(Problem::at_value(&config.source, &place(), message))
+}
+
+/// Learns for ever what other processes change in the store: a predecessor, while it still serves.
+pub async fn follow(book: &Book) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        ticks.tick().await;
+        if let Err(Refused::Unavailable(reason)) = book.refresh().await {
+            tracing::warn!("{reason}");
+        }
+    }
 }
 
 fn place() -> KeyPath {

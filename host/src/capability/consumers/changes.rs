@@ -1,6 +1,9 @@
 //! What an operator sees of the book, and changes in its store. Each change is told in the log, without its secret.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     Book, Pages,
@@ -10,6 +13,9 @@ use crate::{
     api_key::{self, Digest, Form},
     config::{Consumer, Term},
 };
+
+/// How long a key is still told of after its end; then it goes when its consumer gets another one.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A consumer, and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +84,14 @@ impl From<Unavailable> for Refused {
 }
 
 impl Book {
+    /// Learns what another process has changed in the store.
+    pub async fn refresh(&self) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let Some(store) = &pages.store else { return Ok(()) };
+        Ok(store.refresh().await?)
+    }
+
     /// All consumers, by name.
     pub async fn entries(&self) -> Result<Vec<Entry>, Refused> {
         let pages = self.pages.load_full();
@@ -189,7 +203,9 @@ impl Book {
         let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
         pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
         let (issued, key) = new_key(name, expires, now)?;
-        store.apply(vec![Change::Key(Arc::new(key))]).await?;
+        let mut changes = vec![Change::Key(Arc::new(key))];
+        changes.extend(long_over(&store.keys_of(name).await?, now));
+        store.apply(changes).await?;
         tracing::info!(consumer = name, key = &*issued.id, "a key was issued");
         Ok(issued)
     }
@@ -219,7 +235,9 @@ impl Book {
         let term = Term { expires: old.term.expires.into_iter().chain(grace).min(), ..old.term };
         let old = Key { term, replaced: true, ..(*old).clone() };
         let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-        store.apply(vec![Change::Key(Arc::new(key)), Change::Key(Arc::new(old))]).await?;
+        let mut changes = vec![Change::Key(Arc::new(key)), Change::Key(Arc::new(old))];
+        changes.extend(long_over(&store.keys_of(name).await?, now));
+        store.apply(changes).await?;
         tracing::info!(consumer = name, key = &*issued.id, replaces = id, "a key was issued");
         Ok(issued)
     }
@@ -273,6 +291,13 @@ fn new_key(name: &str, expires: Option<SystemTime>, now: SystemTime) -> Result<(
         replaced: false,
     };
     Ok((Issued { id: key.id.clone(), key: text, expires }, key))
+}
+
+/// Keys that nobody wants to see any more.
+fn long_over(keys: &[Arc<Key>], now: SystemTime) -> impl Iterator<Item = Change> {
+    let before = now.checked_sub(REMEMBERED);
+    let over = keys.iter().filter(move |key| before.is_some_and(|before| key.term.is_over(before)));
+    over.map(|key| Change::NoKey(key.id.clone()))
 }
 
 fn state(term: &Term, replaced: bool, now: SystemTime) -> State {

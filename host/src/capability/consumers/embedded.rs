@@ -1,20 +1,22 @@
 //! A store in this process: all of it in memory, where it is found without a lock, and in a file, which tells it to the next
-//! process. The file is open only while it is read or written, so that a successor can read it while this process still serves.
+//! process. The file is open only while it is read or written, so that a successor can read it while this process still serves;
+//! what the one writes, the other reads anew.
 
 use std::{
+    collections::HashSet,
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use papaya::HashMap;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-    backends::FileBackend,
+    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction, backends::FileBackend,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -22,7 +24,7 @@ use tokio::sync::oneshot;
 use super::store::{Change, Key, Unavailable};
 use crate::{
     api_key::Digest,
-    config::{Consumer, Term},
+    config::{Consumer, Stamp, Term},
 };
 
 /// JSON by name, and by id.
@@ -40,6 +42,8 @@ pub struct Embedded {
     consumers: HashMap<Box<str>, Arc<Consumer>>,
     custom_ids: HashMap<Box<str>, Arc<Consumer>>,
     keys: HashMap<Box<str>, Arc<Key>>,
+    /// The file as it was when it was last read or written; none where it has to be read anew.
+    seen: Mutex<Option<Stamp>>,
 }
 
 /// A key in the file; times in milliseconds since 1970.
@@ -64,10 +68,15 @@ impl Embedded {
             consumers: HashMap::new(),
             custom_ids: HashMap::new(),
             keys: HashMap::new(),
+            seen: Mutex::default(),
         };
-        let changes = database(path).and_then(|database| read(&database));
+        let changes = database(path).and_then(|database| {
+            make_tables(&database)?;
+            read(&database)
+        });
         let changes = changes.map_err(|error| format!("{} cannot be used: {error}", path.display()))?;
         changes.into_iter().for_each(|change| store.follow(change));
+        *store.seen() = Some(Stamp::of(path));
         Ok(store)
     }
 
@@ -98,11 +107,55 @@ impl Embedded {
 
     pub async fn apply(&self, changes: Vec<Change>) -> Result<(), Unavailable> {
         let (path, written) = (self.path.clone(), changes.clone());
-        beside(move || write(&path, &written))
+        let write = move || {
+            let before = Stamp::of(&path);
+            write(&path, &written)?;
+            Ok((before, Stamp::of(&path)))
+        };
+        let (before, after) = beside(write)
             .await
             .map_err(|error| Unavailable(format!("{} cannot be written: {error}", self.path.display())))?;
         changes.into_iter().for_each(|change| self.follow(change));
+        let mut seen = self.seen();
+        // What another process wrote before is still to be read.
+        *seen = seen.take().filter(|seen| *seen == before).map(|_| after);
         Ok(())
+    }
+
+    /// Reads what another process has written.
+    pub async fn refresh(&self) -> Result<(), Unavailable> {
+        let (path, now) = (self.path.clone(), Stamp::of(&self.path));
+        if self.seen().as_ref() == Some(&now) {
+            return Ok(());
+        }
+        let rows = beside(move || read(&ReadOnlyDatabase::open(path).map_err(io::Error::other)?))
+            .await
+            .map_err(|error| Unavailable(format!("{} cannot be read anew: {error}", self.path.display())))?;
+        self.become_like(rows);
+        *self.seen() = Some(now);
+        Ok(())
+    }
+
+    /// These and no others.
+    fn become_like(&self, rows: Vec<Change>) {
+        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        for row in &rows {
+            match row {
+                Change::Consumer(consumer) => _ = names.insert(consumer.name.clone()),
+                Change::Key(key) => _ = ids.insert(key.id.clone()),
+                Change::NoConsumer(_) | Change::NoKey(_) => {}
+            }
+        }
+        let keys: Vec<_> = self.keys.pin().values().map(|key| key.id.clone()).collect();
+        keys.into_iter().filter(|id| !ids.contains(id)).for_each(|id| self.follow(Change::NoKey(id)));
+        let gone = self.consumers().into_iter().filter(|consumer| !names.contains(&consumer.name));
+        gone.for_each(|consumer| self.follow(Change::NoConsumer(consumer.name.as_str().into())));
+        rows.into_iter().for_each(|row| self.follow(row));
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Stamp>> {
+        // Nothing panics while it is held.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does in memory what the file says.
@@ -133,10 +186,10 @@ impl Embedded {
 }
 
 /// On a thread: the disk may take its time.
-async fn beside(act: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+async fn beside<T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let (tell, told) = oneshot::channel();
     thread::Builder::new().name("consumers".to_owned()).spawn(move || _ = tell.send(act()))?;
-    told.await.unwrap_or_else(|_| Err(io::Error::other("writing panicked")))
+    told.await.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
 /// Opened for nobody else, neither another user nor another process.
@@ -156,13 +209,16 @@ fn database(path: &Path) -> io::Result<Database> {
     }
 }
 
-fn read(database: &Database) -> io::Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    // A new file has no tables yet.
+/// A new file has none yet.
+fn make_tables(database: &Database) -> io::Result<()> {
     let begun = database.begin_write().map_err(io::Error::other)?;
     begun.open_table(CONSUMERS).map_err(io::Error::other)?;
     begun.open_table(KEYS).map_err(io::Error::other)?;
-    begun.commit().map_err(io::Error::other)?;
+    begun.commit().map_err(io::Error::other)
+}
+
+fn read(database: &impl ReadableDatabase) -> io::Result<Vec<Change>> {
+    let mut changes = Vec::new();
     let begun = database.begin_read().map_err(io::Error::other)?;
     let consumers = begun.open_table(CONSUMERS).map_err(io::Error::other)?;
     for row in consumers.iter().map_err(io::Error::other)? {

@@ -81,6 +81,13 @@ impl Store {
         }
     }
 
+    /// Learns what others have told it, where it does not know.
+    pub async fn refresh(&self) -> Result<(), Unavailable> {
+        match self {
+            Store::Embedded(store) => store.refresh().await,
+        }
+    }
+
     /// All of them or none. They hold once this returns, here and after a restart.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<(), Unavailable> {
         match self {

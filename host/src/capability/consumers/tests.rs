@@ -236,6 +236,49 @@ async fn a_store_that_cannot_be_written_changes_nothing() {
     assert_eq!(who(&book, &issued.key, now()), None);
 }
 
+#[tokio::test]
+async fn what_another_process_changes_is_learnt() {
+    let (folder, first) = with_store();
+    let custom_id = Some("u-2".to_owned());
+    first.set(Consumer { custom_id, ..consumer("bob") }).await.unwrap();
+    let issued = first.issue("bob", None, now()).await.unwrap();
+    let kept = first.issue("bob", None, now()).await.unwrap();
+    let second = again(&folder);
+    first.revoke("bob", &issued.id).await.unwrap();
+    first.set(Consumer { groups: vec!["g".to_owned()], ..consumer("bob") }).await.unwrap();
+    let of_second = second.issue("bob", None, now()).await.unwrap();
+    assert!(who(&second, &issued.key, now()).is_some(), "it does not know yet");
+    second.refresh().await.unwrap();
+    assert_eq!(who(&second, &issued.key, now()), None);
+    assert!(who(&second, &kept.key, now()).is_some() && who(&second, &of_second.key, now()).is_some());
+    assert_eq!(second.named("bob").await.unwrap().unwrap().groups, ["g"]);
+    assert_eq!(second.by_custom_id("u-2").await, Ok(None));
+    first.refresh().await.unwrap();
+    assert!(who(&first, &of_second.key, now()).is_some());
+    first.remove("bob").await.unwrap();
+    second.refresh().await.unwrap();
+    assert_eq!((who(&second, &kept.key, now()), second.named("bob").await), (None, Ok(None)));
+    let modified = || std::fs::metadata(folder.path().join("store")).unwrap().modified().unwrap();
+    let before = modified();
+    first.refresh().await.unwrap();
+    again(&folder).refresh().await.unwrap();
+    let opened = modified();
+    second.refresh().await.unwrap();
+    first.refresh().await.unwrap();
+    assert!(before <= opened);
+    assert_eq!(opened, modified(), "who only reads changes nothing");
+}
+
+#[tokio::test]
+async fn keys_that_are_long_over_go() {
+    let (_folder, book) = with_store();
+    book.issue("alice", Some(now() + DAY), now()).await.unwrap();
+    book.issue("alice", None, now() + DAY * 30).await.unwrap();
+    assert_eq!(book.keys("alice", now()).await.unwrap().len(), 4);
+    book.issue("alice", None, now() + DAY * 31).await.unwrap();
+    assert_eq!(book.keys("alice", now()).await.unwrap().len(), 4);
+}
+
 #[test]
 fn a_file_that_is_no_store_is_told() {
     let folder = tempfile::tempdir().unwrap();
