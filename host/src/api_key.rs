@@ -153,7 +153,7 @@ mod tests {
         #[test]
         fn a_typo_is_told(at in 3..54_usize, with in "[0-9A-Za-z]") {
             let mut key = make(&mut rand::rng());
-            if at != 15 && &key[at..=at] != with {
+            if at != 15 && key[at..=at] != *with {
                 key.replace_range(at..=at, &with);
                 prop_assert_eq!(form(&key), Form::Mistyped);
             }
