@@ -2,22 +2,29 @@
 //! It runs beside the workers, on the main thread, and knows the gateway only as [`Control`].
 
 mod answer;
+mod consumers;
 mod endpoints;
 pub mod report;
 
-use std::{cell::OnceCell, convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc};
+use std::{
+    borrow::Cow, cell::OnceCell, convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use crate::{config::LogLevel, telemetry::metrics::Format};
+use crate::{capability::consumers::Book, config::LogLevel, telemetry::metrics::Format};
 use answer::{Answer, Problem};
+use consumers::IssuedKey;
 use endpoints::{Action, Endpoint};
 use report::{
     BreakerOrder, EndpointName, ForcedState, LogReport, PluginReport, Reloaded, RouteReport, Status,
@@ -61,6 +68,7 @@ pub trait Control {
     fn routes(&self) -> Vec<RouteReport>;
     fn plugins(&self) -> Vec<PluginReport>;
     fn upstreams(&self) -> Vec<UpstreamReport>;
+    fn consumers(&self) -> &Book;
     /// Takes an endpoint out of service, or lets it back in. What it is at, it finishes.
     fn drain_endpoint(&self, upstream: &str, address: &str, drained: bool) -> Result<(), Refusal>;
     /// Holds a breaker open or closed, or leaves it to itself.
@@ -123,10 +131,10 @@ async fn outcome(
     control: Option<&Rc<dyn Control>>,
     local: bool,
 ) -> Result<Answer, Problem> {
-    let (endpoint, name) = endpoint(&request)?;
+    let (endpoint, names) = endpoint(&request)?;
     let Some(control) = control else { return starting(endpoint.action) };
     admitted(&request, endpoint, control.token().as_deref(), local)?;
-    act(endpoint.action, &name, request, &**control).await
+    act(endpoint.action, &names, request, &**control).await
 }
 
 /// Before the first snapshot there is nothing to tell but that.
@@ -138,8 +146,8 @@ fn starting(action: Action) -> Result<Answer, Problem> {
     }
 }
 
-/// What the request is for, with the plugin or upstream that its path names; or why it is for nothing.
-fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, String), Problem> {
+/// What the request is for, with the names in its path; or why it is for nothing.
+fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, Vec<String>), Problem> {
     let path = request.uri().path();
     let method = match *request.method() {
         Method::HEAD => &Method::GET,
@@ -152,11 +160,21 @@ fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, String), 
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("There is {}.", paths.join(", "))));
     }
     let found = here.iter().find(|(endpoint, _)| endpoint.method == *method);
-    found.map(|(endpoint, name)| (*endpoint, (*name).to_owned())).ok_or_else(|| {
+    if let Some((endpoint, names)) = found {
+        let names: Option<_> = names.iter().map(|name| decoded(name)).collect();
+        let malformed = || Problem::new(StatusCode::BAD_REQUEST, "The path holds what is no UTF-8.");
+        return Ok((endpoint, names.ok_or_else(malformed)?));
+    }
+    Err({
         let methods: Vec<_> = here.iter().map(|(endpoint, _)| endpoint.method.as_str()).collect();
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}.", methods.join(" and ")))
             .header(header::ALLOW, methods.join(", "))
     })
+}
+
+/// A segment of a path (RFC 3986, section 2.1).
+fn decoded(segment: &str) -> Option<String> {
+    percent_decode_str(segment).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Whoever reaches this machine may look; whoever has the token may look from elsewhere, and act.
@@ -186,10 +204,13 @@ fn admitted(
 
 async fn act(
     action: Action,
-    name: &str,
+    names: &[String],
     request: Request<Incoming>,
     control: &dyn Control,
 ) -> Result<Answer, Problem> {
+    let name_at = |place: usize| names.get(place).map(String::as_str).unwrap_or_default();
+    let (name, id) = (name_at(0), name_at(1));
+    let (book, now) = (control.consumers(), SystemTime::now());
     Ok(match action {
         Action::Health => Answer::text("ok\n"),
         Action::Ready if control.is_draining() => {
@@ -245,6 +266,26 @@ async fn act(
             control.drain();
             Answer::json(&control.status())?.status(StatusCode::ACCEPTED)
         }
+        Action::Consumers => Answer::json(&consumers::all(book).await?)?,
+        Action::Consumer => Answer::json(&consumers::one(book, name).await?)?,
+        Action::SetConsumer => Answer::json(&consumers::set(book, name, body(request).await?).await?)?,
+        Action::RemoveConsumer => {
+            book.remove(name).await?;
+            Answer::none()
+        }
+        Action::Keys => Answer::json(&consumers::keys(book, name, now).await?)?,
+        Action::IssueKey => {
+            let issued = book.issue(name, consumers::end(optional_body(request).await?)?, now).await?;
+            Answer::json(&IssuedKey::from(issued))?.status(StatusCode::CREATED)
+        }
+        Action::RotateKey => {
+            let issued = book.rotate(name, id, consumers::end(optional_body(request).await?)?, now).await?;
+            Answer::json(&IssuedKey::from(issued))?.status(StatusCode::CREATED)
+        }
+        Action::RevokeKey => {
+            book.revoke(name, id).await?;
+            Answer::none()
+        }
     })
 }
 
@@ -264,8 +305,21 @@ fn flag(request: &Request<Incoming>, name: &str) -> Result<bool, Problem> {
     Ok(set)
 }
 
-async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+    parsed(&bytes(request).await?)
+}
+
+/// Nothing says nothing.
+async fn optional_body<T: DeserializeOwned + Default>(request: Request<Incoming>) -> Result<T, Problem> {
+    let bytes = bytes(request).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { parsed(&bytes) }
+}
+
+async fn bytes(request: Request<Incoming>) -> Result<Bytes, Problem> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let body = body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+    Ok(body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?.to_bytes())
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
 }

@@ -1,6 +1,7 @@
 //! Services behind the interfaces that plugins import: plain Rust, no WebAssembly. One of each for
 //! the whole process, shared by all workers; they survive a reload.
 
+pub mod consumers;
 pub mod counters;
 pub mod http_call;
 pub mod kept;
@@ -28,6 +29,7 @@ pub struct Capabilities {
     pub stores: store::Stores,
     pub passwords: passwords::Passwords,
     pub networks: networks::Networks,
+    pub consumers: consumers::Book,
 }
 
 impl Capabilities {
@@ -42,6 +44,7 @@ impl Capabilities {
             stores: store::Stores::default(),
             passwords: passwords::Passwords::default(),
             networks: networks::Networks::default(),
+            consumers: consumers::Book::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
 
 mod check;
 mod conform;
+mod consumers;
 mod effective;
 mod expand;
 mod files;
@@ -41,6 +42,7 @@ mod unit;
 mod upstream;
 
 pub use conform::check_value;
+pub use consumers::*;
 pub use effective::effective;
 pub use expand::escape;
 pub use files::{Files, Stamp};
@@ -132,6 +134,7 @@ pub struct Config {
     pub redis: Vec<Redis>,
     /// By name.
     pub secrets: BTreeMap<String, Secret>,
+    pub consumers: Consumers,
     /// A [`Match::rule`](crate::router::Match::rule) is an index here.
     pub routes: Vec<Route>,
     pub table: Arc<Table>,
@@ -335,6 +338,8 @@ pub struct Plugin {
     pub secrets: Vec<String>,
     /// Names of sets of networks that it may ask.
     pub networks: Vec<Arc<str>>,
+    /// Whether it may ask for consumers.
+    pub consumers: bool,
     /// Of uses that have none of their own.
     pub config: Option<Secret>,
     pub service: Option<Service>,

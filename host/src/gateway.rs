@@ -3,6 +3,7 @@
 
 mod admin_listener;
 mod code;
+mod consumers;
 mod control;
 mod handover;
 mod keepers;
@@ -43,6 +44,7 @@ use tokio::{
 
 use crate::{
     background::yield_to_requests,
+    capability::consumers::Pages,
     config::{self, Config, Files, Problems},
     drain::{self, Controller, Drain},
     runtime::Current,
@@ -106,6 +108,7 @@ pub fn check(path: &Path) -> Result<Config, Error> {
     let (config, problems) = config::survey(path)?;
     let mut faults = problems.list().to_vec();
     faults.extend(records::fault(&config));
+    faults.extend(consumers::fault(&config));
     let (cache, no_cache) = match load::open_cache(&config) {
         Ok(cache) => (cache, None),
         Err(fault) => (Cache::default(), Some(fault)),
@@ -129,6 +132,9 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new(&config.metrics));
     let cache = load::open_cache(&config).map_err(|fault| Problems::new(&config.source, vec![*fault]))?;
     let loader = Arc::new(Loader::new(cache, metrics.clone())?);
+    let capabilities = loader.capabilities();
+    // Plugins that start may ask. The store is read when a predecessor is about to leave it.
+    capabilities.consumers.put(Pages::without_store(&config.consumers));
     let runtime = local_runtime()?;
     let records = Records::start(&config, &metrics, None)?;
     let mut inherited = Inherited::from_environment();
@@ -159,6 +165,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let (config, Loaded { mut snapshot, plugins, disabling }) = first?;
     tell_disabled(&disabling);
     tell_networks(&config.networks, &[]);
+    capabilities.consumers.put(consumers::prepare(&config, &capabilities.consumers)?);
 
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -174,7 +181,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     listeners.carry_out(opening, &metrics);
     listeners.forget_inherited();
     thread::spawn({
-        let (capabilities, current) = (loader.capabilities(), Arc::downgrade(&current));
+        let (capabilities, current) = (capabilities.clone(), Arc::downgrade(&current));
         move || worker::sweep_counters(&capabilities, &current)
     });
     let running = Running {
@@ -208,10 +215,12 @@ async fn supervise(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let stop = Rc::new(Notify::new());
+    let capabilities = reloader.capabilities();
     let mut successor = signal(SignalKind::user_defined2()).map_err(signals)?;
     if let Some(admin) = &admin {
         admin.control(Rc::new(Control {
             reloader: reloader.clone(),
+            capabilities: capabilities.clone(),
             metrics,
             drain: drain.signal(),
             stop: stop.clone(),
@@ -232,6 +241,7 @@ async fn supervise(
         () = reload_on(&mut hangup, reloader) => {}
         () = reload_with_files(reloader) => {}
         () = judge_rollouts(reloader) => {}
+        () = consumers::follow(&capabilities.consumers) => {}
         () = hand_over_on(&mut successor, reloader, admin.as_ref(), &succeeded) => {}
     }
     if let (true, Some(admin)) = (succeeded.load(Relaxed), &admin) {

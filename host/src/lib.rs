@@ -2,6 +2,7 @@
 //! ARCHITECTURE.md tells how the modules lie above each other.
 
 pub mod admin;
+pub mod api_key;
 pub mod background;
 pub mod body;
 pub mod bucket;

@@ -41,6 +41,7 @@ macro_rules! phase {
                     "wasmgate:plugin/rate-limits@0.1.0": crate::bindings::plugin::wasmgate::plugin::rate_limits,
                     "wasmgate:plugin/secrets@0.1.0": crate::bindings::plugin::wasmgate::plugin::secrets,
                     "wasmgate:plugin/networks@0.1.0": crate::bindings::plugin::wasmgate::plugin::networks,
+                    "wasmgate:plugin/consumers@0.1.0": crate::bindings::plugin::wasmgate::plugin::consumers,
                 },
             });
         }

@@ -46,6 +46,7 @@ pub mod auth;
 pub mod clock;
 #[cfg(any(feature = "testing", target_family = "wasm"))]
 mod config;
+pub mod consumers;
 pub mod counters;
 pub mod crypto;
 mod error;
@@ -66,6 +67,7 @@ mod response;
 pub mod secrets;
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub mod testing;
+mod time;
 mod types;
 mod verdict;
 
@@ -80,6 +82,7 @@ pub use error::{Error, HostError, Result};
 pub use plugin::Plugin;
 pub use request::{Request, form_decode};
 pub use response::Response;
+pub use time::Time;
 pub use types::{Duration, HeaderName, Size};
 pub use verdict::{BodyMode, BodyVerdict, Client, LocalResponse, Phases, Summary, Tls, Verdict};
 

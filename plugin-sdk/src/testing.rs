@@ -1,7 +1,7 @@
 //! A fake host for the feature `testing`: runs a plugin natively through its phases, in the
 //! gateway's order and with the gateway's refusals.
 //!
-//! Counters, key-value, metrics, log and cryptography work; the clock stands still until the test moves it and
+//! Counters, key-value, metrics, log, cryptography and consumers work; the clock stands still until the test moves it and
 //! randomness repeats itself, so that a test gives the same result each time.
 //!
 //! ```
@@ -34,6 +34,7 @@
 //! # }
 //! ```
 
+mod consumers;
 mod exchange;
 mod fields;
 mod host;

@@ -11,6 +11,7 @@ mod breaker;
 mod calls;
 mod chaos;
 mod cli;
+mod consumers;
 mod crypto;
 mod dns;
 mod drain;

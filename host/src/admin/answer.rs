@@ -36,6 +36,11 @@ impl Answer {
         Answer { status: StatusCode::OK, media_type, body, header: None }
     }
 
+    /// 204.
+    pub fn none() -> Answer {
+        Answer::text("").status(StatusCode::NO_CONTENT)
+    }
+
     pub fn text(body: &str) -> Answer {
         Answer::of("text/plain", body.to_owned())
     }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     answer::Problem,
+    consumers::{ConsumerOrder, ConsumerReport, IssuedKey, KeyOrder, KeyReport},
     report::{
         BreakerOrder, EndpointName, LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport,
     },
@@ -39,6 +40,14 @@ pub enum Action {
     Promote,
     RollBack,
     Drain,
+    Consumers,
+    Consumer,
+    SetConsumer,
+    RemoveConsumer,
+    Keys,
+    IssueKey,
+    RotateKey,
+    RevokeKey,
 }
 
 pub fn all() -> &'static [Endpoint] {
@@ -118,18 +127,63 @@ pub fn all() -> &'static [Endpoint] {
             action: Action::Drain,
             summary: "End as SIGTERM does: no new connections, requests in flight finish",
         },
+        get("/consumers", Action::Consumers, "Consumers of the config and of the store"),
+        get("/consumers/{name}", Action::Consumer, "One consumer"),
+        Endpoint {
+            method: Method::PUT,
+            path: "/consumers/{name}",
+            action: Action::SetConsumer,
+            summary: "Set a consumer of the store, all of it",
+        },
+        Endpoint {
+            method: Method::DELETE,
+            path: "/consumers/{name}",
+            action: Action::RemoveConsumer,
+            summary: "Remove a consumer of the store with its keys, which are no good from then on",
+        },
+        get("/consumers/{name}/keys", Action::Keys, "A consumer's API keys, without what is secret"),
+        Endpoint {
+            method: Method::POST,
+            path: "/consumers/{name}/keys",
+            action: Action::IssueKey,
+            summary: "Make an API key for a consumer; the key is shown this once",
+        },
+        Endpoint {
+            method: Method::POST,
+            path: "/consumers/{name}/keys/{id}/rotate",
+            action: Action::RotateKey,
+            summary: "Make an API key in the place of another one, which is good for `consumers.grace` yet",
+        },
+        Endpoint {
+            method: Method::DELETE,
+            path: "/consumers/{name}/keys/{id}",
+            action: Action::RevokeKey,
+            summary: "Revoke an API key of the store; it is no good from then on",
+        },
     ];
     ALL
 }
 
 impl Endpoint {
-    /// The plugin or upstream in the path, or nothing, where the path is this one.
-    pub fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let Some((before, after)) = self.path.split_once("{name}") else {
-            return (self.path == path).then_some("");
-        };
-        let name = path.strip_prefix(before)?.strip_suffix(after)?;
-        (!name.is_empty() && !name.contains('/')).then_some(name)
+    /// What stands in the place of each name in braces, in their order, where the path is this one.
+    pub fn matches<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
+        let (mut own, mut given) = (self.path.split('/'), path.split('/'));
+        let mut names = Vec::new();
+        loop {
+            match (own.next(), given.next()) {
+                (None, None) => return Some(names),
+                (Some(segment), Some(name)) if segment.starts_with('{') && !name.is_empty() => {
+                    names.push(name)
+                }
+                (Some(segment), Some(given)) if segment == given => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// The names in braces.
+    fn parameters(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
     }
 
     pub fn changes(&self) -> bool {
@@ -192,11 +246,19 @@ impl Schemas {
             Action::Reload | Action::RollOut | Action::Promote => ("200", self.json::<Reloaded>()),
             Action::RollBack => ("200", self.json::<Vec<PluginReport>>()),
             Action::Drain => ("202", self.json::<Status>()),
+            Action::Consumers => ("200", self.json::<Vec<ConsumerReport>>()),
+            Action::Consumer | Action::SetConsumer => ("200", self.json::<ConsumerReport>()),
+            Action::Keys => ("200", self.json::<Vec<KeyReport>>()),
+            Action::IssueKey | Action::RotateKey => ("201", self.json::<IssuedKey>()),
+            Action::RemoveConsumer | Action::RevokeKey => ("204", Value::Null),
         };
         let mut operation = json!({
             "summary": endpoint.summary,
             "responses": {
-                status: { "description": "Done", "content": content },
+                status: match content {
+                    Value::Null => json!({ "description": "Done" }),
+                    content => json!({ "description": "Done", "content": content }),
+                },
                 "default": {
                     "description": "Problem details (RFC 9457)",
                     "content": { "application/problem+json": { "schema": self.0.subschema_for::<Problem>() } },
@@ -223,9 +285,18 @@ impl Schemas {
                 "content": { "application/json": { "schema": { "type": "object" } } },
             });
         }
-        if endpoint.path.contains("{name}") {
-            operation["parameters"] =
-                json!([{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }]);
+        if endpoint.action == Action::SetConsumer {
+            operation["requestBody"] = json!({ "required": true, "content": self.json::<ConsumerOrder>() });
+        }
+        if matches!(endpoint.action, Action::IssueKey | Action::RotateKey) {
+            operation["requestBody"] = json!({ "required": false, "content": self.json::<KeyOrder>() });
+        }
+        let parameters: Vec<_> = endpoint
+            .parameters()
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
         }
         if endpoint.action == Action::Reload {
             operation["parameters"] = json!([{

@@ -3,6 +3,7 @@
 //!
 //! A value that is at fault is replaced by any other of its type: the fault keeps the result from being used.
 
+mod consumers;
 mod endpoint;
 mod networks;
 mod plugin;
@@ -22,6 +23,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use ipnet::IpNet;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     AccessLog, AccessLogFormat, Address, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits,
@@ -32,6 +34,7 @@ use super::{
     unit,
 };
 use crate::{bucket::Rate, pace::Pace, router::Table};
+use consumers::Taken;
 use upstream::Surroundings;
 
 /// `problems` are those that reading the source has found. What is at fault has a default in the config.
@@ -65,26 +68,36 @@ struct Check<'a> {
     /// Names that may be referred to, also those of malformed sections.
     listeners: Vec<String>,
     upstreams: Vec<String>,
+    plans: Vec<String>,
     plugins: Vec<Plugin>,
     /// Sets of networks that were read before.
     known: &'a [Networks],
-    /// Files that were read beside the config: endpoints, certificates, keys.
+    /// Of consumers so far.
+    taken: Taken,
+    /// Files that were read beside the config: endpoints, certificates, keys, consumers.
     read_files: Files,
     /// Plugins that are in the plugin directory, as far as was looked.
     present: BTreeSet<String>,
 }
 
 impl<'a> Check<'a> {
-    fn new(source: Source, mut problems: Vec<Problem>, base: &'a Path, known: &'a [Networks]) -> Self {
+    fn new(source: Source, problems: Vec<Problem>, base: &'a Path, known: &'a [Networks]) -> Self {
+        Check { known, ..Check::against(source, problems, base, &raw::schema()) }
+    }
+
+    /// Of a document with this schema.
+    fn against(source: Source, mut problems: Vec<Problem>, base: &'a Path, schema: &Value) -> Self {
         let unread: BTreeSet<KeyPath> = problems.iter().map(|p| p.path.clone()).collect();
-        let form = check_value(&source, &KeyPath::root(), &raw::schema());
+        let form = check_value(&source, &KeyPath::root(), schema);
         problems.extend(form.into_iter().filter(|p| !unread.contains(&p.path)));
         Check {
             malformed: problems.iter().map(|p| p.path.clone()).collect(),
             listeners: listener_names(&source),
             upstreams: names(&source, "upstream"),
+            plans: names(&source, "plan"),
             plugins: Vec::new(),
-            known,
+            known: &[],
+            taken: Taken::default(),
             read_files: Files::default(),
             present: BTreeSet::new(),
             source,
@@ -126,6 +139,7 @@ impl<'a> Check<'a> {
         let defaults = self.plugin_defaults(&plugins);
         self.declared_plugins(file.plugin, &defaults);
         let (routes, rules) = self.routes(file.route, &limits, &defaults);
+        let consumers = self.consumers(file.consumers, file.plan, file.consumer);
         let (table, files) = (self.table(rules).unwrap_or_default(), self.files());
         let problems = Problems::new(&self.source, self.problems).with_files(&files);
         let config = Config {
@@ -145,6 +159,7 @@ impl<'a> Check<'a> {
             upstreams,
             redis,
             secrets,
+            consumers,
             routes,
             table: table.into(),
             files,
@@ -534,7 +549,7 @@ fn collector(text: &str, protocol: OtlpProtocol) -> Result<String, String> {
 /// Without a name a listener is called by its address.
 fn listener_names(source: &Source) -> Vec<String> {
     let listeners = source.value().get("listener").and_then(|value| value.as_array());
-    let name = |listener: &serde_json::Value| {
+    let name = |listener: &Value| {
         let name = listener.get("name").or(listener.get("address"))?;
         name.as_str().map(str::to_owned)
     };

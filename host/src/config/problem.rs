@@ -1,6 +1,6 @@
 //! What is wrong with a document, and how a person reads it. It knows no rule of the config.
 
-use std::{error::Error, fmt, ops::Range};
+use std::{error::Error, fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -18,6 +18,15 @@ pub struct Problem {
     pub help: Option<String>,
     /// Another place that explains the fault, and what it is.
     pub also: Option<(Range<usize>, String)>,
+    /// Where it stands, if that is not the document that the others are of.
+    pub document: Option<Arc<Document>>,
+}
+
+/// A document that another one names.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Document {
+    pub name: String,
+    pub text: String,
 }
 
 impl Problem {
@@ -33,7 +42,7 @@ impl Problem {
 
     pub fn new(path: KeyPath, span: Option<Range<usize>>, message: impl Into<String>) -> Self {
         let message = message.into();
-        Problem { path, span, message, help: None, also: None }
+        Problem { path, span, message, help: None, also: None, document: None }
     }
 
     pub fn help(mut self, help: impl Into<String>) -> Self {
@@ -45,9 +54,14 @@ impl Problem {
         self.also = Some((span, what.into()));
         self
     }
+
+    pub fn within(mut self, document: &Arc<Document>) -> Self {
+        self.document = Some(document.clone());
+        self
+    }
 }
 
-/// All faults of one document, in order of position. `Display` shows each with its line of the document.
+/// All faults of one document and of those that it names, in order of position. `Display` shows each with its line of the document.
 pub struct Problems {
     name: String,
     text: String,
@@ -62,7 +76,8 @@ impl Problems {
 
     /// `name` is what the document is called in messages, usually its path.
     pub fn of_text(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
-        list.sort_by_key(|p| p.span.as_ref().map(|span| span.start));
+        let place = |p: &Problem| (p.document.clone(), p.span.as_ref().map(|span| span.start));
+        list.sort_by_cached_key(place);
         list.dedup();
         Problems { name: name.to_owned(), text: text.to_owned(), list, files: Files::default() }
     }
@@ -86,10 +101,17 @@ impl Problems {
         self.list.iter().map(|problem| self.headline(problem))
     }
 
+    /// Name and text of what the problem stands in.
+    fn document<'a>(&'a self, problem: &'a Problem) -> (&'a str, &'a str) {
+        let document = problem.document.as_ref();
+        document.map_or((&self.name, &self.text), |document| (&document.name, &document.text))
+    }
+
     fn headline(&self, problem: &Problem) -> String {
-        let mut line = self.name.clone();
+        let (name, text) = self.document(problem);
+        let mut line = name.to_owned();
         if let Some(span) = &problem.span {
-            let (row, column) = position(&self.text, span.start);
+            let (row, column) = position(text, span.start);
             line += &format!(":{row}:{column}");
         }
         line += ": error: ";
@@ -101,10 +123,11 @@ impl Problems {
 
     fn excerpt(&self, problem: &Problem) -> Option<String> {
         let span = problem.span.clone()?;
-        let mark = AnnotationKind::Primary.span(first_line(&self.text, span));
-        let mut snippet = Snippet::source(&self.text).annotation(mark);
+        let (_, text) = self.document(problem);
+        let mark = AnnotationKind::Primary.span(first_line(text, span));
+        let mut snippet = Snippet::source(text).annotation(mark);
         if let Some((span, what)) = &problem.also {
-            let mark = AnnotationKind::Context.span(first_line(&self.text, span.clone()));
+            let mark = AnnotationKind::Context.span(first_line(text, span.clone()));
             snippet = snippet.annotation(mark.label(what));
         }
         let mut group = Group::with_level(Level::ERROR).element(snippet);

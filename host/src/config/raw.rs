@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod consumers;
 mod redis;
 mod route;
 mod schema;
@@ -22,9 +23,10 @@ use super::{
     OtlpProtocol, Service,
 };
 
+pub use consumers::*;
 pub use redis::*;
 pub use route::*;
-pub use schema::schema;
+pub use schema::{consumer_file_schema, schema};
 pub use section::Section;
 pub use tls::*;
 pub use upstream::*;
@@ -81,6 +83,12 @@ pub struct File {
     pub plugin: Section<BTreeMap<String, Section<Plugin>>>,
     /// Services that requests go to, by name.
     pub upstream: Section<BTreeMap<String, Section<Upstream>>>,
+    /// What consumers may do, by name.
+    pub plan: Section<BTreeMap<String, Section<Plan>>>,
+    /// Where consumers are besides this file.
+    pub consumers: Section<Consumers>,
+    /// Whose requests are known by credentials, by name: from 1 to 255 bytes without control characters.
+    pub consumer: Section<BTreeMap<String, Section<Consumer>>>,
     /// What happens to which requests: at least one `[[route]]`. The most specific one that matches wins, wherever
     /// it stands in the file.
     #[schemars(length(min = 1))]
@@ -412,6 +420,8 @@ pub struct Plugin {
     pub secrets: Option<Vec<String>>,
     /// Sets of `[networks.NAME]` that it may ask whether an address is in them; for native plugins. Default: none.
     pub networks: Vec<String>,
+    /// It may ask for consumers and plans, and whose a credential is.
+    pub consumers: bool,
     /// The configuration of uses that have none of their own. Default: none.
     pub config: Option<Payload>,
     /// It runs without a route as well, with `config`: for timers, queues and calls of its own. Default: only where

@@ -25,6 +25,7 @@ use crate::{
             UseReport, VersionReport,
         },
     },
+    capability::{Capabilities, consumers::Book},
     config::{self, LogLevel},
     drain::Signal,
     plugin::rollout::Version,
@@ -42,6 +43,7 @@ use crate::{
 
 pub struct Control {
     pub reloader: Rc<Reloader>,
+    pub capabilities: Arc<Capabilities>,
     pub metrics: Arc<Metrics>,
     pub drain: Signal,
     /// Told when an operator wants the gateway to end.
@@ -203,6 +205,10 @@ impl admin::Control for Control {
             }
         };
         self.reloader.snapshot().upstreams.iter().map(report).collect()
+    }
+
+    fn consumers(&self) -> &Book {
+        &self.capabilities.consumers
     }
 
     fn drain_endpoint(&self, upstream: &str, address: &str, drained: bool) -> Result<(), Refusal> {

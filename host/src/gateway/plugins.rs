@@ -73,7 +73,8 @@ struct Build {
 struct Identity {
     name: String,
     digest: Sha256Digest,
-    /// Limits, breaker, isolation, smoke request, the upstreams it may choose, and whose values it sees.
+    /// Limits, breaker, isolation, smoke request, the upstreams it may choose, whether it may ask for consumers, and whose
+    /// values it sees.
     settings: String,
 }
 
@@ -232,6 +233,7 @@ impl Build {
         let granted = config.networks.iter().filter(|networks| plugin.networks.contains(&networks.name));
         let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, networks, .. } =
             plugin;
+        let consumers = plugin.consumers;
         let store = plugin.store.as_ref().and_then(|store| {
             let redis = workshop.capabilities.stores.get(config.redis.get(store.redis)?);
             Some(Store { redis, on_error: store.on_error })
@@ -248,7 +250,7 @@ impl Build {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {store_identity:?} {secret_texts:?} {networks:?}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {store_identity:?} {secret_texts:?} {networks:?} {consumers}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -266,6 +268,9 @@ impl Build {
                 "{file} is a native plugin: `root_id`, `vm_id`, `vm_config`, `env`, `clusters`, `reroute` and `vms_per_worker` are for proxy-wasm filters"
             ));
         }
+        if !is_native && consumers {
+            return Err(format!("{file} is a proxy-wasm filter: `consumers` is for native plugins"));
+        }
         if !is_native && *isolation == Isolation::Request {
             return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
         }
@@ -277,7 +282,7 @@ impl Build {
         let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
         let networks =
             granted.map(|granted| capabilities.networks.place(&granted.name, &granted.set)).collect();
-        let grants = Grants { upstreams, callable, store, secrets, networks };
+        let grants = Grants { upstreams, callable, store, secrets, networks, consumers };
         let context = PluginContext::new(name, scope, limits.clone(), grants, capabilities.clone());
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;

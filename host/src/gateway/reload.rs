@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Error,
+    Error, consumers,
     handover::{self, Handed},
     keepers::Keepers,
     listeners::Listeners,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     background::yield_to_requests,
+    capability::Capabilities,
     config::{self, Config, Files, Networks, Overlay},
     plugin::rollout::Rollout,
     runtime::Current,
@@ -116,6 +117,10 @@ impl Reloader {
     /// The files that what runs, or what should, is made of.
     pub fn files(&self) -> watch::Receiver<Files> {
         self.files.subscribe()
+    }
+
+    pub fn capabilities(&self) -> Arc<Capabilities> {
+        self.loader.capabilities()
     }
 
     pub fn config(&self) -> Arc<Config> {
@@ -231,6 +236,9 @@ impl Reloader {
         let opening = running.listeners.prepare(&config)?;
         let before = Some((&*running.config, &running.records));
         let records = Records::start(&config, &self.metrics, before)?;
+        let capabilities = self.loader.capabilities();
+        let book = &capabilities.consumers;
+        let pages = consumers::prepare(&config, book)?;
         tell_what_stays(&running.config, &config);
         tell_networks(&config.networks, &running.config.networks);
 
@@ -238,7 +246,8 @@ impl Reloader {
         snapshot.entrances = opening.entrances();
         records.put_into(&mut snapshot);
         let sets = config.networks.iter().map(|networks| (&networks.name, &networks.set));
-        self.loader.capabilities().networks.replace(sets);
+        capabilities.networks.replace(sets);
+        book.put(pages);
         self.current.store(Arc::new(snapshot));
         self.keepers.follow(&self.current.load().upstreams, &config.dns);
         running.listeners.carry_out(opening, &self.metrics);

@@ -1,6 +1,7 @@
 //! The WIT interfaces that guests import: one file each, which converts, checks and delegates.
 
 mod clock;
+mod consumers;
 mod counters;
 mod crypto;
 mod http_call;
@@ -40,6 +41,9 @@ pub mod bindings {
             "wasmgate:plugin/clock.sleep": async,
             "wasmgate:plugin/crypto.verify-password": async | trappable,
             "wasmgate:plugin/crypto": trappable,
+            "wasmgate:plugin/consumers.verify-key": async,
+            "wasmgate:plugin/consumers.named": async,
+            "wasmgate:plugin/consumers.by-custom-id": async,
         },
         with: {
             "wasmgate:plugin/crypto.verification-key": wasmgate_crypto::VerificationKey,

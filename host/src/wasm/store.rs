@@ -74,6 +74,8 @@ pub struct Grants {
     pub secrets: HashMap<String, String>,
     /// Sets of addresses that it may ask.
     pub networks: Vec<Place>,
+    /// Whether it may ask for consumers.
+    pub consumers: bool,
 }
 
 impl Host {

@@ -39,7 +39,8 @@ pub struct Claims(pub Map<String, Value>);
 ///     assert_eq!(rules.check(&claims(r#"{"exp": 1}"#), &[]), Err(Refusal::Expired));
 ///     let gate = Gate::new(false, None).unwrap().tells(rules.told());
 ///     assert!(gate.enter(&exchange.request()).unwrap());
-///     rules.pass(&gate, &exchange.request(), &alice).unwrap();
+///     let identity = rules.identity(&alice).unwrap();
+///     rules.pass(&gate, &exchange.request(), &alice, &identity).unwrap();
 /// });
 /// assert_eq!(exchange.request().header_str("x-consumer-id").as_deref(), Some("alice"));
 /// ```
@@ -93,10 +94,15 @@ impl Rules {
         self.headers.keys().cloned().collect()
     }
 
-    /// Lets the request pass as that of whoever the claims name, and tells the upstream and the plugins behind. Errors: the
-    /// claims do not say whose it is, or say it in a way that no header can hold; then nothing is told. The example is that of
-    /// the type.
-    pub fn pass(&self, gate: &Gate, request: &Request, claims: &Claims) -> Result<Verdict, Refusal> {
+    /// Lets the request pass, and tells the upstream and the plugins behind whose it is, and the claims. Errors: no header can
+    /// hold them; then nothing is told. The example is that of the type.
+    pub fn pass(
+        &self,
+        gate: &Gate,
+        request: &Request,
+        claims: &Claims,
+        identity: &Identity,
+    ) -> Result<Verdict, Refusal> {
         let told = self.headers.iter().filter_map(|(name, path)| Some((name, claims.text(path)?)));
         let told: Vec<_> = told.collect();
         // What no header can hold is nobody's name, and nobody's claim.
@@ -104,8 +110,7 @@ impl Rules {
             self.headers.keys().for_each(|name| _ = request.remove_header(name));
             return Err(Refusal::Invalid);
         }
-        let identity = self.identity(claims).ok_or(Refusal::Invalid)?;
-        let verdict = gate.pass(request, &identity).map_err(|_| Refusal::Invalid)?;
+        let verdict = gate.pass(request, identity).map_err(|_| Refusal::Invalid)?;
         // What the config wants there in place of the consumer.
         for (name, value) in told.iter().filter(|(name, _)| is_identity(name)) {
             request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
@@ -113,18 +118,19 @@ impl Rules {
         Ok(verdict)
     }
 
-    /// None where the claims do not say.
-    fn identity(&self, claims: &Claims) -> Option<Identity> {
-        let consumer = self.consumer_claims.iter().find_map(|path| claims.text(path))?;
+    /// Whose the claims say the request is. Errors: they do not say. The example is that of the type.
+    pub fn identity(&self, claims: &Claims) -> Result<Identity, Refusal> {
+        let consumer = self.consumer_claims.iter().find_map(|path| claims.text(path));
+        let consumer = consumer.ok_or(Refusal::Invalid)?;
         let groups = self.groups_claim.as_ref().map(|path| claims.words(path)).unwrap_or_default();
-        Some(Identity {
+        Ok(Identity {
             consumer,
             credential: claims.0.get("jti").and_then(Value::as_str).map(str::to_string),
             // One with a comma would be two for whoever reads the list.
             groups: groups.into_iter().filter(|group| !group.contains(',')).collect(),
             plan: self.plan_claim.as_ref().and_then(|path| claims.text(path)),
             claims: Some(Value::Object(claims.0.clone()).to_string()),
-            anonymous: false,
+            ..Identity::default()
         })
     }
 

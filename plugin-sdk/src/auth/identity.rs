@@ -20,6 +20,8 @@ use crate::{Error, Request, Result};
 pub struct Identity {
     /// X-Consumer-ID, X-Consumer-Username and the variable "consumer".
     pub consumer: String,
+    /// What it is called elsewhere: X-Consumer-Custom-ID.
+    pub custom_id: Option<String>,
     /// What it was known by, never a secret: X-Credential-Identifier and the variable "credential".
     pub credential: Option<String>,
     /// X-Consumer-Groups, with ", " between them, and the variable "groups", with commas.
@@ -78,6 +80,9 @@ impl Identity {
     }
 
     fn tell_upstream(&self, request: &Request) -> Result<()> {
+        if let Some(id) = &self.custom_id {
+            request.set_header("x-consumer-custom-id", id)?;
+        }
         request.set_header("x-consumer-id", &self.consumer)?;
         request.set_header("x-consumer-username", &self.consumer)?;
         if let Some(credential) = &self.credential {

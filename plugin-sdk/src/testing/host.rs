@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wasmgate_networks::{Entry, NetworkSet};
 
+use super::consumers::Consumers;
 use super::metrics::Metrics;
 use super::run::Loaded;
 use super::store::Store;
@@ -265,6 +266,7 @@ pub struct State {
     pub log_level: Level,
     pub metrics: Metrics,
     pub store: Store,
+    pub consumers: Consumers,
     /// Since the host was made; the monotonic clock.
     pub elapsed: Duration,
     log: Vec<LogLine>,
@@ -282,6 +284,7 @@ impl Default for State {
             log_level: Level::Trace,
             metrics: Metrics::default(),
             store: Store::default(),
+            consumers: Consumers::default(),
             elapsed: Duration::ZERO,
             log: Vec::new(),
             random: 0,

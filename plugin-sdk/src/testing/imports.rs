@@ -7,6 +7,27 @@ pub mod exchange {
 
 pub mod crypto;
 
+pub mod consumers {
+    pub use crate::bindings::plugin::wasmgate::plugin::consumers::{Consumer, Credential, Failure, Quota};
+    use crate::testing::host::current;
+
+    pub fn verify_key(key: &str) -> Result<Option<Credential>, Failure> {
+        current(|host| host.consumers.verify_key(key))
+    }
+
+    pub fn named(name: &str) -> Result<Option<Consumer>, Failure> {
+        current(|host| host.consumers.named(name))
+    }
+
+    pub fn by_custom_id(id: &str) -> Result<Option<Consumer>, Failure> {
+        current(|host| host.consumers.by_custom_id(id))
+    }
+
+    pub fn plan(name: &str) -> Result<Option<Vec<Quota>>, Failure> {
+        current(|host| host.consumers.plan(name))
+    }
+}
+
 pub mod log {
     pub use crate::bindings::plugin::wasmgate::plugin::log::Level;
     use crate::testing::host::current;

@@ -6,12 +6,14 @@ mod keys;
 mod tests;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmgate_sdk::{
-    Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
-    auth::{Bearer, Claims, Gate, OneOrMore, Places, Refusal, Rules},
-    config, plugin,
+    Duration, Error, HeaderName, LocalResponse, Plugin, Request, Result, Verdict,
+    auth::{Bearer, Claims, Gate, Identity, OneOrMore, Places, Refusal, Rules},
+    config,
+    consumers::{self, Failure},
+    plugin,
     serde_json::Value,
 };
 
@@ -59,6 +61,9 @@ pub struct Config {
     /// Claims that name the consumer; the first that is there counts. A token without any is refused.
     #[serde(default = "consumer_claims")]
     consumer_claims: Vec<String>,
+    /// Whether the claim's consumer has to be one of the gateway's, who brings its groups and its plan.
+    #[serde(default)]
+    consumer_lookup: ConsumerLookup,
     /// Claim that lists the consumer's groups, by its path.
     #[serde(default)]
     groups_claim: Option<String>,
@@ -89,6 +94,20 @@ pub struct Config {
     any: bool,
 }
 
+/// How the claim names one of the gateway's consumers.
+#[config]
+#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Default, PartialEq)]
+enum ConsumerLookup {
+    /// By its name.
+    Name,
+    /// By its custom_id.
+    CustomId,
+    /// It does not: whoever it names is the consumer.
+    #[default]
+    None,
+}
+
 /// A list of words, or a text with one in a line.
 #[config]
 #[serde(untagged, expecting = "expected a list, or a text of lines")]
@@ -101,6 +120,7 @@ pub struct Jwt {
     gate: Gate,
     keys: Keys,
     rules: Rules,
+    consumer_lookup: ConsumerLookup,
     /// Sorted.
     revoked: Vec<String>,
     challenge: Bearer,
@@ -139,6 +159,9 @@ impl Plugin for Jwt {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
+        if config.consumer_lookup != ConsumerLookup::None {
+            consumers::granted().map_err(|error| missing(format_args!("consumer_lookup: {error}")))?;
+        }
         let challenge = Bearer::new(&config.realm, &config.scopes, &config.any_scope, "jwks_unavailable")?;
         let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
         Ok(Jwt {
@@ -160,6 +183,7 @@ impl Plugin for Jwt {
                 plan_claim: config.plan_claim,
                 headers: config.headers,
             },
+            consumer_lookup: config.consumer_lookup,
             revoked: config.revoked.map(Lines::words).unwrap_or_default(),
             challenge,
         })
@@ -169,15 +193,17 @@ impl Plugin for Jwt {
         if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
+        let told = |refusal: Refusal| self.challenge.answer(&refusal);
         let checked = match &self.gate.presented(request)[..] {
-            [] => return self.gate.missing(request, self.challenge.answer(&Refusal::Missing)),
-            [token] => self.check(token),
-            _ => Err(Refusal::Several),
+            [] => return self.gate.missing(request, told(Refusal::Missing)),
+            [token] => self.check(token).map_err(told),
+            _ => Err(told(Refusal::Several)),
         };
-        match checked.and_then(|claims| self.rules.pass(&self.gate, request, &claims)) {
-            Ok(verdict) => Ok(verdict),
-            Err(refusal) => self.gate.refuse(request, self.challenge.answer(&refusal)),
-        }
+        let passed = checked.and_then(|claims| {
+            let identity = self.identity(&claims)?;
+            self.rules.pass(&self.gate, request, &claims, &identity).map_err(told)
+        });
+        passed.or_else(|refusal| self.gate.refuse(request, refusal))
     }
 }
 
@@ -190,6 +216,25 @@ impl Jwt {
         }
         self.rules.check(&token.claims, issuer.audiences())?;
         Ok(token.claims)
+    }
+
+    /// Whose the token is, as the gateway knows it where it has to.
+    fn identity(&self, claims: &Claims) -> Result<Identity, LocalResponse> {
+        let told = |refusal: Refusal| self.challenge.answer(&refusal);
+        let said = self.rules.identity(claims).map_err(told)?;
+        let found = match self.consumer_lookup {
+            ConsumerLookup::None => return Ok(said),
+            ConsumerLookup::Name => consumers::named(&said.consumer),
+            ConsumerLookup::CustomId => consumers::by_custom_id(&said.consumer),
+        };
+        let known = found.map_err(Failure::answer)?.ok_or_else(|| told(Refusal::Invalid))?;
+        let known = Identity::from(known);
+        let mut groups = known.groups;
+        groups.extend(said.groups);
+        let mut seen = BTreeSet::new();
+        groups.retain(|group| seen.insert(group.clone()));
+        let (consumer, custom_id, plan) = (known.consumer, known.custom_id, known.plan.or(said.plan));
+        Ok(Identity { consumer, custom_id, groups, plan, ..said })
     }
 }
 

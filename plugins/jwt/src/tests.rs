@@ -3,6 +3,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use wasmgate_sdk::consumers::Consumer;
 use wasmgate_sdk::crypto::{Hash, hmac};
 use wasmgate_sdk::http::{Answer, Failure};
 use wasmgate_sdk::serde_json::{self, json};
@@ -97,6 +98,64 @@ fn a_valid_token_passes_and_says_whose_it_is() {
     }
     let claims: Value = serde_json::from_str(&request.var_str("claims").expect("the claims")).expect("JSON");
     assert_eq!(claims["iss"], "https://idp.test");
+}
+
+fn with_consumers(more: &str) -> (Host, Loaded<Jwt>) {
+    let alice = Consumer {
+        custom_id: Some("u-1".to_string()),
+        groups: vec!["staff".to_string()],
+        plan: Some("pro".to_string()),
+        ..Consumer::new("alice")
+    };
+    let host = Host::new().consumer(alice).consumer(Consumer::new("bob"));
+    let config = format!(r#"{{"issuers": [{{"secret": "{SECRET}", "algorithms": ["HS256"]}}] {more}}}"#);
+    let plugin = host.load(&config).expect("a good config");
+    (host, plugin)
+}
+
+#[test]
+fn a_consumer_that_is_looked_up_brings_groups_and_plan() {
+    let claims = r#", "groups_claim": "roles", "plan_claim": "plan""#;
+    let (host, plugin) = with_consumers(&format!(r#", "consumer_lookup": "name" {claims}"#));
+    let outcome =
+        plugin.send(bearing(&with(json!({"roles": ["admin", "staff"], "plan": "free", "jti": "t1"}))));
+    let request = outcome.request();
+    for (name, value) in
+        [("consumer", "alice"), ("groups", "staff,admin"), ("plan", "pro"), ("credential", "t1")]
+    {
+        assert_eq!(request.var_str(name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(request.header_str("x-consumer-custom-id").as_deref(), Some("u-1"));
+    let outcome = plugin.send(bearing(&with(json!({"sub": "bob", "plan": "free"}))));
+    assert_eq!(outcome.request().var_str("plan").as_deref(), Some("free"), "the consumer has none");
+    host.revoke("alice");
+    assert_eq!(refusal(&plugin.send(bearing(&token(good())))).0, 401);
+
+    let (_host, plugin) = with_consumers(r#", "consumer_lookup": "custom_id""#);
+    let outcome = plugin.send(bearing(&with(json!({"sub": "u-1"}))));
+    assert_eq!(outcome.request().var_str("consumer").as_deref(), Some("alice"));
+}
+
+#[test]
+fn who_is_no_consumer_is_refused_as_any_bad_token_is() {
+    let bad = refusal(&send("", "nonsense"));
+    let (host, plugin) = with_consumers(r#", "consumer_lookup": "name""#);
+    for sub in ["eve", "u-1", "ALICE", "alice ", "Alice", "alice\u{0}", "", &"x".repeat(8192)] {
+        assert_eq!(refusal(&plugin.send(bearing(&with(json!({"sub": sub}))))), bad, "{sub:.20}");
+    }
+    for claims in [json!({"sub": ["alice", "bob"]}), json!({"sub": {"name": "alice"}}), json!({"sub": null})]
+    {
+        assert_eq!(refusal(&plugin.send(bearing(&with(claims)))), bad);
+    }
+    let (_host, by_id) = with_consumers(r#", "consumer_lookup": "custom_id""#);
+    assert_eq!(refusal(&by_id.send(bearing(&token(good())))), bad, "a name is no custom_id");
+    let host = host.consumers_fail(consumers::Failure::Unavailable);
+    let outcome = plugin.send(bearing(&token(good())));
+    assert_eq!((outcome.response().status(), outcome.code.as_deref()), (503, Some("consumers_unavailable")));
+    host.consumers_fail(consumers::Failure::NotGranted);
+    let config = format!(r#"{{"issuers": [{{"secret": "{SECRET}"}}], "consumer_lookup": "name"}}"#);
+    let refused = Host::new().load::<Jwt>(&config).err().unwrap().to_string();
+    assert!(refused.starts_with("consumer_lookup: the plugin may not ask"), "{refused}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use wasmgate_sdk::{Error, Result, auth::Identity, config};
+use wasmgate_sdk::{Error, Result, Time, auth::Identity, clock, config};
 
 #[config]
 pub struct Key {
@@ -19,40 +19,74 @@ pub struct Key {
     /// Groups of the consumer, for X-Consumer-Groups.
     #[serde(default)]
     groups: Vec<String>,
+    /// From when on it is good. Default: it is.
+    not_before: Option<Time>,
+    /// From when on it is no longer good. Default: it stays good.
+    expires: Option<Time>,
 }
 
 /// The keys by the first bytes of their digests; the rest is compared in constant time.
-pub struct Known(BTreeMap<u64, (Sha, Identity)>);
+pub struct Known(BTreeMap<u64, Entry>);
 
 type Sha = [u8; 32];
+
+struct Entry {
+    digest: Sha,
+    identity: Identity,
+    not_before: Option<Time>,
+    expires: Option<Time>,
+}
 
 impl Known {
     pub fn new(keys: Vec<Key>) -> Result<Self> {
         let mut known = BTreeMap::new();
         for (place, key) in keys.into_iter().enumerate() {
             let digest = digest(&key.sha256);
-            let identity = key.identity();
-            identity.check().map_err(|error| Error::msg(format_args!("keys[{place}].{error}")))?;
             let digest = digest
                 .ok_or_else(|| Error::msg(format_args!("keys[{place}].sha256: is not 64 hex digits")))?;
-            if known.insert(first(&digest), (digest, identity)).is_some() {
+            let entry = key.entry(digest);
+            entry.check().map_err(|error| Error::msg(format_args!("keys[{place}].{error}")))?;
+            if known.insert(first(&digest), entry).is_some() {
                 return Err(Error::msg(format_args!("keys[{place}].sha256: is there already")));
             }
         }
         Ok(Known(known))
     }
 
+    /// Whose key it is, if it is good now.
     pub fn find(&self, key: &[u8]) -> Option<&Identity> {
+        if self.0.is_empty() {
+            return None;
+        }
         let digest: Sha = Sha256::digest(key).into();
-        let (known, identity) = self.0.get(&first(&digest))?;
-        bool::from(known.ct_eq(&digest)).then_some(identity)
+        let entry = self.0.get(&first(&digest))?;
+        (bool::from(entry.digest.ct_eq(&digest)) && entry.is_good()).then_some(&entry.identity)
     }
 }
 
 impl Key {
-    fn identity(self) -> Identity {
-        let Key { consumer, plan, id: credential, groups, .. } = self;
-        Identity { consumer, plan, credential, groups, ..Identity::default() }
+    fn entry(self, digest: Sha) -> Entry {
+        let Key { consumer, plan, id: credential, groups, not_before, expires, .. } = self;
+        let identity = Identity { consumer, plan, credential, groups, ..Identity::default() };
+        Entry { digest, identity, not_before, expires }
+    }
+}
+
+impl Entry {
+    fn check(&self) -> Result<()> {
+        self.identity.check()?;
+        match (self.not_before, self.expires) {
+            (Some(begin), Some(end)) if end <= begin => Err(Error::msg("expires: is not after not_before")),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        if (self.not_before, self.expires) == (None, None) {
+            return true;
+        }
+        let now = clock::now();
+        self.not_before.is_none_or(|begin| *begin <= now) && self.expires.is_none_or(|end| *end > now)
     }
 }
 

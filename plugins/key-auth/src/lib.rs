@@ -5,10 +5,14 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use wasmgate_sdk::{
     Error, Plugin, Request, Result, Verdict,
-    auth::{self, Gate, OneOrMore, Places},
-    config, plugin,
+    auth::{self, Gate, Identity, OneOrMore, Places},
+    config,
+    consumers::{self, Failure},
+    plugin,
 };
 
 use known::{Key, Known};
@@ -26,7 +30,10 @@ pub struct Config {
     query: Option<String>,
     /// Cookie that may carry the key, too.
     cookie: Option<String>,
-    /// The known keys.
+    /// Whether keys of the gateway's consumers are good, too. The plugin's table in the gateway's config has to say
+    /// `consumers = true` as well.
+    consumers: bool,
+    /// Further keys.
     keys: Vec<Key>,
     /// Take the key out of the request before the upstream sees it.
     hide_credentials: bool,
@@ -48,6 +55,7 @@ impl Default for Config {
             prefix: String::new(),
             query: None,
             cookie: None,
+            consumers: false,
             keys: Vec::new(),
             hide_credentials: true,
             realm: "gateway".to_string(),
@@ -60,6 +68,7 @@ impl Default for Config {
 
 pub struct KeyAuth {
     gate: Gate,
+    consumers: bool,
     known: Known,
     challenge: String,
 }
@@ -69,14 +78,18 @@ impl Plugin for KeyAuth {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
-        if config.keys.is_empty() && config.anonymous.is_none() {
+        if config.keys.is_empty() && !config.consumers && config.anonymous.is_none() {
             return Err(Error::msg("keys: none is given, so nobody could pass"));
+        }
+        if config.consumers {
+            consumers::granted().map_err(|error| Error::msg(format_args!("consumers: {error}")))?;
         }
         let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
         Ok(KeyAuth {
             gate: Gate::new(config.any, config.anonymous.as_deref())?
                 .on_preflight(config.run_on_preflight)
                 .credentials(places, config.hide_credentials),
+            consumers: config.consumers,
             known: Known::new(config.keys)?,
             challenge: auth::challenge("Key", &config.realm)?,
         })
@@ -89,11 +102,22 @@ impl Plugin for KeyAuth {
         let refusal = |detail| auth::unauthenticated(&self.challenge, detail);
         match &self.gate.presented(request)[..] {
             [] => self.gate.missing(request, refusal("No API key found in request")),
-            [key] => match self.known.find(key) {
-                Some(known) => self.gate.pass(request, known),
-                None => self.gate.refuse(request, refusal("Unauthorized")),
+            [key] => match self.whose(key) {
+                Ok(Some(identity)) => self.gate.pass(request, &identity),
+                Ok(None) => self.gate.refuse(request, refusal("Unauthorized")),
+                Err(failure) => self.gate.refuse(request, failure.answer()),
             },
             _ => self.gate.refuse(request, refusal("Duplicate API key found")),
         }
+    }
+}
+
+impl KeyAuth {
+    fn whose(&self, key: &[u8]) -> Result<Option<Cow<'_, Identity>>, Failure> {
+        if let Some(known) = self.known.find(key) {
+            return Ok(Some(Cow::Borrowed(known)));
+        }
+        let Some(key) = str::from_utf8(key).ok().filter(|_| self.consumers) else { return Ok(None) };
+        Ok(consumers::verify_key(key)?.map(|credential| Cow::Owned(credential.into())))
     }
 }

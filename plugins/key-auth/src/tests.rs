@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use wasmgate_sdk::consumers::Consumer;
 use wasmgate_sdk::testing::{Host, Outcome, Request};
 
 use super::*;
@@ -214,6 +217,120 @@ fn preflights_pass_unless_told_otherwise() {
     assert!(!send(r#", "run_on_preflight": true"#, preflight()).sent);
 }
 
+/// A key of the gateway's form.
+const OWN: &str = "wg_bobsdemokey1_ThisKeyIsOnlyForTheReadmeOfIt0002B2kgt";
+
+fn carol() -> Host {
+    let carol = Consumer {
+        custom_id: Some("u-3".to_string()),
+        groups: vec!["staff".to_string()],
+        plan: Some("pro".to_string()),
+        ..Consumer::new("carol")
+    };
+    Host::new().consumer(carol).key("bobsdemokey1", OWN, "carol").key("k2", "second-of-carol", "carol")
+}
+
+#[test]
+fn keys_of_the_gateways_consumers_pass() {
+    let host = carol();
+    let plugin = host.load::<KeyAuth>(&config(r#", "consumers": true"#)).unwrap();
+    let outcome = plugin.send(with_key(OWN));
+    assert_eq!(consumer(&outcome).as_deref(), Some("carol"));
+    let request = outcome.request();
+    for (name, value) in [
+        ("x-consumer-custom-id", "u-3"),
+        ("x-consumer-groups", "staff"),
+        ("x-credential-identifier", "bobsdemokey1"),
+    ] {
+        assert_eq!(request.header_str(name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(request.var_str("plan").as_deref(), Some("pro"));
+    assert_eq!(consumer(&plugin.send(with_key("second-of-carol"))).as_deref(), Some("carol"));
+    assert_eq!(consumer(&plugin.send(with_key("demo-key"))).as_deref(), Some("alice"), "the config's");
+    host.revoke(OWN);
+    assert_eq!(detail(&plugin.send(with_key(OWN))), Some("Unauthorized"));
+    assert!(plugin.send(with_key("second-of-carol")).sent);
+    host.revoke("carol");
+    assert_eq!(detail(&plugin.send(with_key("second-of-carol"))), Some("Unauthorized"));
+    let none = carol().load::<KeyAuth>(&config("")).unwrap();
+    assert_eq!(detail(&none.send(with_key(OWN))), Some("Unauthorized"), "not asked for");
+}
+
+#[test]
+fn without_an_answer_nobody_is_refused_or_let_in() {
+    let host = carol();
+    let plugin = host.load::<KeyAuth>(&config(r#", "consumers": true"#)).unwrap();
+    let host = host.consumers_fail(Failure::Unavailable);
+    let outcome = plugin.send(with_key(OWN));
+    assert_eq!((outcome.sent, outcome.response().status()), (false, 503));
+    assert_eq!(outcome.code.as_deref(), Some("consumers_unavailable"));
+    assert!(plugin.send(with_key("demo-key")).sent, "known without asking");
+    assert_eq!(plugin.send(Request::get("/")).response().status(), 401);
+    host.consumers_fail(Failure::NotGranted);
+    let outcome = plugin.send(with_key(OWN));
+    assert_eq!((outcome.sent, outcome.response().status()), (false, 503));
+    let refused = Host::new().load::<KeyAuth>(r#"{"consumers": true}"#).err().unwrap().to_string();
+    assert!(refused.starts_with("consumers: the plugin may not ask for consumers"), "{refused}");
+}
+
+#[test]
+fn attacks_fail() {
+    let plugin = carol().load::<KeyAuth>(&config(r#", "consumers": true"#)).unwrap();
+    let changed = |from: &str, to: &str| with_key(&OWN.replace(from, to));
+    let huge = "x".repeat(1 << 20);
+    for (attack, request, expected) in [
+        ("the key twice, once wrong", with_key(OWN).header("x-api-key", "a"), "Duplicate API key found"),
+        ("two good keys", with_key(OWN).header("X-API-KEY", "demo-key"), "Duplicate API key found"),
+        ("several in one field", with_key(&format!("{OWN}, demo-key")), "Unauthorized"),
+        ("another case", with_key(&OWN.to_ascii_uppercase()), "Unauthorized"),
+        ("another case of the prefix", changed("wg_", "WG_"), "Unauthorized"),
+        ("the id alone", with_key("bobsdemokey1"), "Unauthorized"),
+        ("the id and no secret", with_key(&OWN[..16]), "Unauthorized"),
+        ("without its checksum", with_key(&OWN[..48]), "Unauthorized"),
+        ("with a byte behind it", with_key(&format!("{OWN}\t")), "Unauthorized"),
+        ("another secret", changed("ThisKey", "ThatKey"), "Unauthorized"),
+        ("the digest of a key", with_key(DEMO), "Unauthorized"),
+        ("its digest as the config has it", with_key(&format!("sha256:{DEMO}")), "Unauthorized"),
+        ("a name", with_key("carol"), "Unauthorized"),
+        ("no text", with_key("").header("x-api-key", b"\xff\xfe"), "Unauthorized"),
+        ("a huge one", with_key(&huge), "Unauthorized"),
+        (
+            "elsewhere",
+            Request::get(&format!("/?key={OWN}")).header("cookie", OWN),
+            "No API key found in request",
+        ),
+        (
+            "an identity without a key",
+            Request::get("/").header("x-consumer-id", "carol"),
+            "No API key found in request",
+        ),
+    ] {
+        let outcome = plugin.send(request);
+        assert!(!outcome.sent, "{attack}");
+        assert_eq!((outcome.response().status(), detail(&outcome)), (401, Some(expected)), "{attack}");
+        assert_eq!(outcome.request().var("consumer"), None, "{attack}");
+    }
+}
+
+#[test]
+fn keys_of_the_config_have_a_beginning_and_an_end() {
+    let host = Host::new();
+    let keys = format!(
+        r#"{{"keys": [
+            {{"sha256": "{DEMO}", "consumer": "alice", "expires": "2026-01-01T01:00:00Z"}},
+            {{"sha256": "{SECOND}", "consumer": "alice", "not_before": "2026-01-01T00:30:00Z"}}
+        ]}}"#
+    );
+    let plugin = host.load::<KeyAuth>(&keys).unwrap();
+    let good = || ["demo-key", "second"].map(|key| plugin.send(with_key(key)).sent);
+    assert_eq!(good(), [true, false]);
+    host.advance(Duration::from_secs(1800));
+    assert_eq!(good(), [true, true], "both, to change from one to the other");
+    host.advance(Duration::from_secs(1800));
+    assert_eq!(good(), [false, true]);
+    assert_eq!(detail(&plugin.send(with_key("demo-key"))), Some("Unauthorized"));
+}
+
 #[test]
 fn one_of_several_refuses_nobody_by_itself() {
     let more = r#", "any": true"#;
@@ -241,6 +358,14 @@ fn mistakes_are_named() {
         (r#""consumer": "a", "id": """#, format!("keys[0].id: {name}")),
         (r#""consumer": "a", "groups": ["a", ""]"#, format!("keys[0].groups[1]: {name}")),
         (r#""consumer": "a", "groups": ["a,b"]"#, "keys[0].groups[0]: holds a comma".to_string()),
+        (
+            r#""consumer": "a", "not_before": "2026-01-02T00:00:00Z", "expires": "2026-01-01T00:00:00Z""#,
+            "keys[0].expires: is not after not_before".to_string(),
+        ),
+        (
+            r#""consumer": "a", "expires": "soon""#,
+            "keys[0].expires: \"soon\" is not a time such as \"2027-01-01T00:00:00Z\"".to_string(),
+        ),
     ] {
         assert_eq!(key(&format!(r#"{{"sha256": "{DEMO}", {more}}}"#)), expected);
     }

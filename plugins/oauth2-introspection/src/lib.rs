@@ -237,7 +237,11 @@ impl Plugin for Introspection {
             [token] => self.check(request, token),
             _ => Err(Refusal::Several),
         };
-        match checked.and_then(|claims| self.rules.pass(&self.gate, request, &claims)) {
+        let passed = checked.and_then(|claims| {
+            let identity = self.rules.identity(&claims)?;
+            self.rules.pass(&self.gate, request, &claims, &identity)
+        });
+        match passed {
             Ok(verdict) => Ok(verdict),
             Err(refusal) => match (&refusal, &self.otherwise) {
                 (Refusal::Unavailable, Some(anonymous)) => self.gate.pass(request, anonymous),

@@ -122,7 +122,7 @@ impl By {
     fn value(&self, request: &Request) -> Option<(&'static str, String)> {
         Some(match self {
             By::Ip => return None,
-            By::Var(name) => (prefix(name), request.var_str(name)?),
+            By::Var(name) => (prefix(name), request.var_str(name).filter(|value| !value.is_empty())?),
             By::Header(name) => ("header:", hex(&request.header(name)?)),
             By::Cookie(name) => ("cookie:", hex(request.cookie(name)?.as_bytes())),
             By::Claim(path) => ("claim:", claim(request, path)?),

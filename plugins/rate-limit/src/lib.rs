@@ -4,6 +4,7 @@
 
 mod key;
 mod limit;
+mod plans;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use wasmgate_sdk::{
 
 use key::{Key, Words};
 use limit::{Defaults, Limit};
+use plans::ConsumerPlans;
 use standing::{Standing, policy, seconds_up};
 
 /// How many requests, of whom, and how the client is told. At least one of `limit`, `limits` and `plans`.
@@ -39,6 +41,9 @@ pub struct Config {
     scope: Scope,
     /// Limits in place of the others for the plans of consumers, by the variable "plan".
     plans: BTreeMap<String, Plan>,
+    /// Whether the limits of the consumer's plan (`[plan.NAME]` of the gateway's config, which `consumers = true` of the plugin's
+    /// table lets it see) are in place of the others, each for the consumer.
+    consumer_plans: bool,
     /// Leading bits of an IPv6 address that are one client, at most 128.
     ipv6_prefix: u8,
     /// Headers of every answer.
@@ -62,6 +67,7 @@ impl Default for Config {
             key: Words::One("ip".to_string()),
             scope: Scope::default(),
             plans: BTreeMap::new(),
+            consumer_plans: false,
             ipv6_prefix: 64,
             headers: Headers::default(),
             cost: 1,
@@ -127,6 +133,7 @@ pub struct RateLimit {
     count_preflight: bool,
     limits: Vec<Counted>,
     plans: BTreeMap<String, Vec<Counted>>,
+    consumer_plans: Option<ConsumerPlans>,
     allowed: Counter,
     limited: Counter,
     would_limit: Counter,
@@ -161,7 +168,11 @@ impl Plugin for RateLimit {
             Ok((plan.clone(), limits))
         });
         let plans = plans.collect::<Result<BTreeMap<_, _>>>()?;
-        if limits.is_empty() && plans.is_empty() {
+        let consumer_plans = match config.consumer_plans {
+            true => Some(ConsumerPlans::new(config.algorithm, config.cost)?),
+            false => None,
+        };
+        if limits.is_empty() && plans.is_empty() && consumer_plans.is_none() {
             return Err(Error::msg("limit: neither limit nor limits nor plans is given"));
         }
         Ok(RateLimit {
@@ -172,6 +183,7 @@ impl Plugin for RateLimit {
             count_preflight: config.count_preflight,
             limits,
             plans,
+            consumer_plans,
             allowed: Counter::new("allowed", &[])?,
             limited: Counter::new("limited", &[])?,
             would_limit: Counter::new("would_limit", &[])?,
@@ -189,7 +201,15 @@ impl Plugin for RateLimit {
         if !self.count_preflight && auth::is_preflight(request) {
             return Ok(Verdict::Next);
         }
-        let limits = self.limits(request);
+        let of_plan;
+        let mut limits = self.limits(request);
+        if let Some(plans) = &self.consumer_plans {
+            match plans.limits(request) {
+                Ok(found) => of_plan = found,
+                Err(failure) => return Ok(failure.answer().into()),
+            }
+            limits = of_plan.as_deref().unwrap_or(limits);
+        }
         if limits.is_empty() {
             return Ok(Verdict::Next);
         }

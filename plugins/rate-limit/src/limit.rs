@@ -39,6 +39,10 @@ const LONGEST_PER_MS: u128 = 366 * 24 * 60 * 60 * 1000;
 const MOST_IN_LOG: u32 = 10_000;
 
 impl Limit {
+    pub fn of(rate: u32, per: Duration) -> Self {
+        Limit { name: None, rate, per, burst: None, algorithm: None, key: None, cost: None }
+    }
+
     /// What the host is asked for. `at` is where it stands in the config.
     pub fn check(&self, at: &str, or: Defaults) -> Result<rate_limits::Limit> {
         let wrong = |what: &str| Err(Error::msg(format_args!("{at}{what}")));

@@ -1,5 +1,6 @@
 use std::time::Duration as Time;
 
+use wasmgate_sdk::consumers::{Failure, Quota};
 use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request};
 
 use super::*;
@@ -195,6 +196,35 @@ fn plans_have_limits_of_their_own() {
     for request in [get("192.0.2.1").var("plan", "free"), get("192.0.2.1")] {
         assert_eq!(header(&plugin.send(request), "x-ratelimit-limit").as_deref(), Some("2"));
     }
+}
+
+#[test]
+fn the_plans_of_consumers_are_the_gateway_s() {
+    let quota = |rate, seconds| Quota { rate, per: Time::from_secs(seconds) };
+    let host = Host::new().plan("free", &[quota(60, 60), quota(2, 86400)]).plan("endless", &[]);
+    let config =
+        r#"{"consumer_plans": true, "algorithm": "fixed-window", "limit": {"rate": 1, "per": "1s"}}"#;
+    let plugin = host.load::<RateLimit>(config).unwrap();
+    let of = |consumer: &str, plan: &str| get("192.0.2.1").var("consumer", consumer).var("plan", plan);
+    let first = plugin.send(of("alice", "free"));
+    assert_eq!(
+        header(&first, "ratelimit-policy").as_deref(),
+        Some("\"minute\";q=60;w=60, \"day\";q=2;w=86400")
+    );
+    assert!(plugin.send(of("alice", "free")).sent && !plugin.send(of("alice", "free")).sent);
+    assert!(plugin.send(of("bob", "free")).sent, "each for himself");
+    for _ in 0..9 {
+        assert!(plugin.send(of("carol", "endless")).sent);
+    }
+    for request in [of("dave", "gone"), get("192.0.2.1")] {
+        assert_eq!(header(&plugin.send(request), "ratelimit-policy").as_deref(), Some("\"default\";q=1;w=1"));
+    }
+    let host = host.consumers_fail(Failure::Unavailable);
+    let refused = plugin.send(of("alice", "free"));
+    assert_eq!((refused.response().status(), refused.code.as_deref()), (503, Some("consumers_unavailable")));
+    drop(host);
+    let refused = Host::new().load::<RateLimit>(config).err().unwrap().to_string();
+    assert!(refused.starts_with("consumer_plans: the plugin may not ask"), "{refused}");
 }
 
 #[test]

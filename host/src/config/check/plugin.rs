@@ -71,6 +71,7 @@ impl Check<'_> {
             limits: self.plugin_limits(&path.key("limits"), &raw.limits, &defaults.limits),
             breaker: self.breaker(&path.key("breaker"), &raw.breaker),
             names_upstreams: raw.upstreams.is_some(),
+            consumers: raw.consumers,
             upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
             store: self.store(&path, &raw),
             secrets: self.granted_secrets(&path, &raw),

@@ -1,14 +1,23 @@
 //! The JSON Schema of the file, made from its types.
 
-use schemars::{Schema, generate::SchemaSettings, transform::RecursiveTransform};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Value, json};
 
-use super::File;
+use super::{ConsumerFile, File};
 
 /// The JSON Schema of the file.
 pub fn schema() -> Value {
+    of::<File>()
+}
+
+/// That of a file of consumers.
+pub fn consumer_file_schema() -> Value {
+    of::<ConsumerFile>()
+}
+
+fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(drop_null));
-    settings.into_generator().into_root_schema_for::<File>().to_value()
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// TOML has no null: what is optional is left out. The defaults of a whole table are those of its keys.

@@ -1,0 +1,178 @@
+//! Consumers and their keys, as an operator sees and orders them. No answer has a secret but the one that made it.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::answer::Problem;
+use crate::{
+    capability::consumers::{Book, Entry, Issued, KeyFacts, Origin, Refused, State},
+    config::Consumer,
+    telemetry::access_log::timestamp,
+};
+
+/// A consumer.
+#[derive(Serialize, JsonSchema)]
+pub struct ConsumerReport {
+    name: String,
+    /// Where it stands: "config" (or the file of consumers that the config names) or "store".
+    origin: &'static str,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    custom_id: Option<String>,
+    groups: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// What a consumer is to be. What is left out is empty.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerOrder {
+    /// What it is called elsewhere; no other consumer is called so.
+    custom_id: Option<String>,
+    /// Without commas.
+    #[serde(default)]
+    groups: Vec<String>,
+    /// A plan of the config.
+    plan: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// An API key.
+#[derive(Serialize, JsonSchema)]
+pub struct KeyReport {
+    id: String,
+    /// Where it stands: "config" or "store".
+    origin: &'static str,
+    /// None for those of the config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+    /// "active", "replaced" (good for a while yet), "not_yet", "expired" or "disabled".
+    state: &'static str,
+}
+
+/// How a key is to be.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyOrder {
+    /// From when on it is no longer good (RFC 3339, UTC). Default: a new key stays good; one in the place of another one is good for
+    /// as long as that was made for.
+    expires: Option<String>,
+}
+
+/// A new key.
+#[derive(Serialize, JsonSchema)]
+pub struct IssuedKey {
+    id: String,
+    /// The key itself. It is not kept, and so not shown again.
+    key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+}
+
+pub async fn all(book: &Book) -> Result<Vec<ConsumerReport>, Refused> {
+    Ok(book.entries().await?.into_iter().map(ConsumerReport::from).collect())
+}
+
+pub async fn one(book: &Book, name: &str) -> Result<ConsumerReport, Refused> {
+    book.entry(name).await.map(ConsumerReport::from)
+}
+
+pub async fn set(book: &Book, name: &str, order: ConsumerOrder) -> Result<ConsumerReport, Refused> {
+    let ConsumerOrder { custom_id, groups, plan, metadata } = order;
+    book.set(Consumer { name: name.to_owned(), custom_id, groups, plan, metadata }).await?;
+    one(book, name).await
+}
+
+pub async fn keys(book: &Book, name: &str, now: SystemTime) -> Result<Vec<KeyReport>, Refused> {
+    Ok(book.keys(name, now).await?.into_iter().map(KeyReport::from).collect())
+}
+
+/// The end that was ordered.
+pub fn end(order: KeyOrder) -> Result<Option<SystemTime>, Problem> {
+    let Some(text) = order.expires else { return Ok(None) };
+    let end = humantime::parse_rfc3339(&text);
+    end.map(Some).map_err(|_| {
+        let detail = "`expires` is a time such as \"2027-01-01T00:00:00Z\".";
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
+}
+
+impl From<Entry> for ConsumerReport {
+    fn from(Entry { consumer, origin }: Entry) -> Self {
+        let Consumer { name, custom_id, groups, plan, metadata } = (*consumer).clone();
+        ConsumerReport { name, origin: word(origin), custom_id, groups, plan, metadata }
+    }
+}
+
+impl From<KeyFacts> for KeyReport {
+    fn from(facts: KeyFacts) -> Self {
+        KeyReport {
+            id: facts.id.as_ref().to_owned(),
+            origin: word(facts.origin),
+            created: facts.created.map(timestamp),
+            not_before: facts.term.not_before.map(timestamp),
+            expires: facts.term.expires.map(timestamp),
+            state: match facts.state {
+                State::Active => "active",
+                State::Replaced => "replaced",
+                State::NotYet => "not_yet",
+                State::Expired => "expired",
+                State::Disabled => "disabled",
+            },
+        }
+    }
+}
+
+impl From<Issued> for IssuedKey {
+    fn from(Issued { id, key, expires }: Issued) -> Self {
+        IssuedKey { id: id.as_ref().to_owned(), key, expires: expires.map(timestamp) }
+    }
+}
+
+fn word(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Config => "config",
+        Origin::Store => "store",
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let (status, detail) = match refused {
+            Refused::NoStore => (
+                StatusCode::CONFLICT,
+                "There is no store of consumers: the config names none in `consumers.store`.",
+            ),
+            Refused::UnknownConsumer => (StatusCode::NOT_FOUND, "There is no consumer of this name."),
+            Refused::UnknownKey => (StatusCode::NOT_FOUND, "The consumer has no key of this id."),
+            Refused::UnknownPlan => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "The config has no plan of this name.")
+            }
+            Refused::OfConfig => (StatusCode::CONFLICT, "This stands in the config, and is changed there."),
+            Refused::TakenCustomId => (StatusCode::CONFLICT, "Another consumer has this custom_id."),
+            Refused::Expired => (StatusCode::CONFLICT, "The key has expired: make a new one."),
+            Refused::Replaced => {
+                (StatusCode::CONFLICT, "Another key has taken the place of this one already.")
+            }
+            Refused::Faulty(faults) => {
+                return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("This cannot be: {faults}."));
+            }
+            Refused::Unavailable(reason) => {
+                return Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("Nothing was changed: {reason}."),
+                );
+            }
+        };
+        Problem::new(status, detail)
+    }
+}

@@ -1,0 +1,310 @@
+//! What an operator sees of the book, and changes in its store. Each change is told in the log, without its secret.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Book, Pages,
+    store::{Change, Key, Store, Unavailable},
+};
+use crate::{
+    api_key::{self, Digest, Form},
+    config::{Consumer, Term},
+};
+
+/// How long a key is still told of after its end; then it goes when its consumer gets another one.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A consumer, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub consumer: Arc<Consumer>,
+    pub origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Config,
+    Store,
+}
+
+/// What is told of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyFacts {
+    pub id: Arc<str>,
+    pub origin: Origin,
+    /// None for the config's.
+    pub created: Option<SystemTime>,
+    pub term: Term,
+    pub state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Active,
+    /// Good for a while yet: another one has taken its place.
+    Replaced,
+    NotYet,
+    Expired,
+    Disabled,
+}
+
+/// A new key. Nothing else knows it.
+pub struct Issued {
+    pub id: Arc<str>,
+    pub key: String,
+    pub expires: Option<SystemTime>,
+}
+
+/// Why something was not changed.
+#[derive(Debug, PartialEq)]
+pub enum Refused {
+    NoStore,
+    UnknownConsumer,
+    UnknownKey,
+    UnknownPlan,
+    /// It stands in the config.
+    OfConfig,
+    TakenCustomId,
+    /// The key has expired.
+    Expired,
+    /// Another key has taken its place already.
+    Replaced,
+    /// What is wrong with what was given.
+    Faulty(String),
+    Unavailable(String),
+}
+
+impl From<Unavailable> for Refused {
+    fn from(Unavailable(reason): Unavailable) -> Self {
+        Refused::Unavailable(reason)
+    }
+}
+
+impl Book {
+    /// Learns what another process has changed in the store.
+    pub async fn refresh(&self) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let Some(store) = &pages.store else { return Ok(()) };
+        Ok(store.refresh().await?)
+    }
+
+    /// All consumers, by name.
+    pub async fn entries(&self) -> Result<Vec<Entry>, Refused> {
+        let pages = self.pages.load_full();
+        let declared = pages.declared.consumers();
+        let entry = |consumer: &Arc<Consumer>| Entry { consumer: consumer.clone(), origin: Origin::Config };
+        let mut entries: Vec<_> = declared.map(entry).collect();
+        if let Some(store) = &pages.store {
+            let stored = store.consumers().await?.into_iter();
+            let stored = stored.filter(|consumer| pages.declared.named(&consumer.name).is_none());
+            entries.extend(stored.map(|consumer| Entry { consumer, origin: Origin::Store }));
+        }
+        entries.sort_by(|a, b| a.consumer.name.cmp(&b.consumer.name));
+        Ok(entries)
+    }
+
+    pub async fn entry(&self, name: &str) -> Result<Entry, Refused> {
+        let pages = self.pages.load_full();
+        let consumer = pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+        let origin = match pages.declared.named(name) {
+            Some(_) => Origin::Config,
+            None => Origin::Store,
+        };
+        Ok(Entry { consumer, origin })
+    }
+
+    /// In the place of the one with its name, if there is one.
+    pub async fn set(&self, consumer: Consumer) -> Result<(), Refused> {
+        let faults = consumer.faults().into_iter().map(|(path, fault)| format!("{path} {fault}"));
+        let faults: Vec<_> = faults.map(|fault| fault.trim_start().to_owned()).collect();
+        if !faults.is_empty() {
+            return Err(Refused::Faulty(faults.join("; ")));
+        }
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let store = pages.writable(&consumer.name)?;
+        if consumer.plan.as_deref().is_some_and(|plan| pages.declared.plan(plan).is_none()) {
+            return Err(Refused::UnknownPlan);
+        }
+        if let Some(id) = &consumer.custom_id {
+            let stored = store.by_custom_id(id).await?;
+            let is_another = stored.is_some_and(|other| other.name != consumer.name);
+            if is_another || pages.declared.by_custom_id(id).is_some() {
+                return Err(Refused::TakenCustomId);
+            }
+        }
+        let mut changes = Vec::new();
+        if store.named(&consumer.name).await?.is_none() {
+            // Keys of one with this name that the config had were not issued to this one.
+            let left = store.keys_of(&consumer.name).await?;
+            changes.extend(left.iter().map(|key| Change::NoKey(key.id.clone())));
+        }
+        let name = consumer.name.clone();
+        changes.push(Change::Consumer(Arc::new(consumer)));
+        store.apply(changes).await?;
+        tracing::info!(consumer = name, "a consumer was set");
+        Ok(())
+    }
+
+    /// With its keys.
+    pub async fn remove(&self, name: &str) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let store = pages.writable(name)?;
+        let keys = store.keys_of(name).await?;
+        if keys.is_empty() && store.named(name).await?.is_none() {
+            return Err(Refused::UnknownConsumer);
+        }
+        let keys = keys.iter().map(|key| Change::NoKey(key.id.clone()));
+        store.apply(keys.chain([Change::NoConsumer(name.into())]).collect()).await?;
+        tracing::info!(consumer = name, "a consumer was removed");
+        Ok(())
+    }
+
+    /// The config's first, then the oldest.
+    pub async fn keys(&self, name: &str, now: SystemTime) -> Result<Vec<KeyFacts>, Refused> {
+        let pages = self.pages.load_full();
+        pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+        let declared = pages.declared.keys_of(name).map(|key| KeyFacts {
+            id: key.id.clone(),
+            origin: Origin::Config,
+            created: None,
+            term: key.term,
+            state: if key.enabled { state(&key.term, false, now) } else { State::Disabled },
+        });
+        let mut keys: Vec<_> = declared.collect();
+        if let Some(store) = &pages.store {
+            let stored = store.keys_of(name).await?;
+            keys.extend(stored.iter().map(|key| KeyFacts {
+                id: key.id.clone(),
+                origin: Origin::Store,
+                created: Some(key.created),
+                term: key.term,
+                state: state(&key.term, key.replaced, now),
+            }));
+        }
+        keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(keys)
+    }
+
+    /// A new key for a consumer, of the config or of the store.
+    pub async fn issue(
+        &self,
+        name: &str,
+        expires: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Result<Issued, Refused> {
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
+        pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+        let (issued, key) = new_key(name, expires, now)?;
+        let mut changes = vec![Change::Key(Arc::new(key))];
+        changes.extend(long_over(&store.keys_of(name).await?, now));
+        store.apply(changes).await?;
+        tracing::info!(consumer = name, key = &*issued.id, "a key was issued");
+        Ok(issued)
+    }
+
+    /// A new key in the place of this one, which is still good for a while. Without an end of its own the new one is good for as
+    /// long as the old one was made for.
+    pub async fn rotate(
+        &self,
+        name: &str,
+        id: &str,
+        expires: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Result<Issued, Refused> {
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let old = pages.stored_key(name, id).await?;
+        if old.term.is_over(now) {
+            return Err(Refused::Expired);
+        }
+        if old.replaced {
+            return Err(Refused::Replaced);
+        }
+        let life = old.term.expires.and_then(|end| end.duration_since(old.created).ok());
+        let expires = expires.or_else(|| now.checked_add(life?));
+        let (issued, key) = new_key(name, expires, now)?;
+        let grace = now.checked_add(pages.grace);
+        let term = Term { expires: old.term.expires.into_iter().chain(grace).min(), ..old.term };
+        let old = Key { term, replaced: true, ..(*old).clone() };
+        let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
+        let mut changes = vec![Change::Key(Arc::new(key)), Change::Key(Arc::new(old))];
+        changes.extend(long_over(&store.keys_of(name).await?, now));
+        store.apply(changes).await?;
+        tracing::info!(consumer = name, key = &*issued.id, replaces = id, "a key was issued");
+        Ok(issued)
+    }
+
+    pub async fn revoke(&self, name: &str, id: &str) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
+        let pages = self.pages.load_full();
+        let key = pages.stored_key(name, id).await?;
+        let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
+        store.apply(vec![Change::NoKey(key.id.clone())]).await?;
+        tracing::info!(consumer = name, key = id, "a key was revoked");
+        Ok(())
+    }
+}
+
+impl Pages {
+    /// The store, where it and not the config has the word about this consumer.
+    fn writable(&self, name: &str) -> Result<&Store, Refused> {
+        match (self.declared.named(name), &self.store) {
+            (Some(_), _) => Err(Refused::OfConfig),
+            (None, Some(store)) => Ok(store),
+            (None, None) => Err(Refused::NoStore),
+        }
+    }
+
+    async fn stored_key(&self, name: &str, id: &str) -> Result<Arc<Key>, Refused> {
+        if self.declared.keys_of(name).any(|key| *key.id == *id) {
+            return Err(Refused::OfConfig);
+        }
+        let store = self.store.as_ref().ok_or(Refused::NoStore)?;
+        let key = store.key(id).await?.filter(|key| *key.consumer == *name);
+        key.ok_or(Refused::UnknownKey)
+    }
+}
+
+fn new_key(name: &str, expires: Option<SystemTime>, now: SystemTime) -> Result<(Issued, Key), Refused> {
+    let term = Term { not_before: None, expires };
+    if term.is_over(now) {
+        return Err(Refused::Faulty("expires is over".to_owned()));
+    }
+    let text = api_key::make(&mut rand::rng());
+    let Form::Own(id) = api_key::form(&text) else {
+        return Err(Refused::Unavailable("the key that was made is none".to_owned()));
+    };
+    let key = Key {
+        id: id.into(),
+        consumer: name.into(),
+        digest: Digest::of(&text),
+        created: now,
+        term,
+        replaced: false,
+    };
+    Ok((Issued { id: key.id.clone(), key: text, expires }, key))
+}
+
+/// Keys that nobody wants to see any more.
+fn long_over(keys: &[Arc<Key>], now: SystemTime) -> impl Iterator<Item = Change> {
+    let before = now.checked_sub(REMEMBERED);
+    let over = keys.iter().filter(move |key| before.is_some_and(|before| key.term.is_over(before)));
+    over.map(|key| Change::NoKey(key.id.clone()))
+}
+
+fn state(term: &Term, replaced: bool, now: SystemTime) -> State {
+    match () {
+        () if term.is_over(now) => State::Expired,
+        () if !term.includes(now) => State::NotYet,
+        () if replaced => State::Replaced,
+        () => State::Active,
+    }
+}

@@ -1,0 +1,293 @@
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+
+use futures_util::FutureExt;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{Credential, Declared, Term};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + DAY * 20_000
+}
+
+fn consumer(name: &str) -> Consumer {
+    Consumer { name: name.to_owned(), ..Consumer::default() }
+}
+
+fn credential(id: &str, key: &str) -> Credential {
+    Credential { id: id.to_owned(), digest: Digest::of(key), term: Term::default(), enabled: true }
+}
+
+/// Alice with the keys "alice-key" and, turned off, "old-key", and the plan free.
+fn config(store: Option<PathBuf>) -> Consumers {
+    let alice =
+        Consumer { custom_id: Some("u-1".to_owned()), plan: Some("free".to_owned()), ..consumer("alice") };
+    let old = Credential { enabled: false, ..credential("k0", "old-key") };
+    let minute = Quota { rate: 60, per: Duration::from_secs(60) };
+    Consumers {
+        plans: BTreeMap::from([("free".to_owned(), Arc::from([minute]))]),
+        declared: vec![Declared {
+            consumer: Arc::new(alice),
+            credentials: vec![credential("k1", "alice-key"), old],
+        }],
+        store,
+        grace: DAY,
+    }
+}
+
+fn without_store() -> Book {
+    let book = Book::default();
+    book.put(book.prepare(&config(None)).unwrap());
+    book
+}
+
+/// With a store in a folder.
+fn with_store() -> (TempDir, Book) {
+    let folder = tempfile::tempdir().unwrap();
+    let book = again(&folder);
+    (folder, book)
+}
+
+/// As another process would read it.
+fn again(folder: &TempDir) -> Book {
+    let book = Book::default();
+    book.put(book.prepare(&config(Some(folder.path().join("store")))).unwrap());
+    book
+}
+
+fn who(book: &Book, key: &str, now: SystemTime) -> Option<String> {
+    // What is in memory is there at once.
+    let found = book.verify(key, now).now_or_never().unwrap().unwrap();
+    found.map(|found| format!("{} {}", found.id, found.consumer.name))
+}
+
+#[test]
+fn keys_of_the_config_are_found_by_their_digest() {
+    let book = without_store();
+    assert_eq!(who(&book, "alice-key", now()).as_deref(), Some("k1 alice"));
+    let own = crate::api_key::make(&mut rand::rng());
+    for wrong in ["", "alice-ke", "alice-key ", "ALICE-KEY", "old-key", "k1", &own, &"x".repeat(1 << 20)] {
+        assert_eq!(who(&book, wrong, now()), None, "{wrong:.20}");
+    }
+    assert_eq!(book.plan("free").unwrap()[0].rate, 60);
+    assert!(book.plan("none").is_none());
+    assert!(book.by_custom_id("u-1").now_or_never().unwrap().unwrap().is_some());
+    assert!(book.by_custom_id("alice").now_or_never().unwrap().unwrap().is_none());
+}
+
+#[test]
+fn what_the_config_no_longer_says_is_no_good() {
+    let book = without_store();
+    let mut changed = config(None);
+    changed.declared[0].credentials[0].term.expires = Some(now());
+    book.put(book.prepare(&changed).unwrap());
+    assert_eq!(who(&book, "alice-key", now()), None);
+    assert_eq!(who(&book, "alice-key", now() - Duration::from_secs(1)).as_deref(), Some("k1 alice"));
+    book.put(book.prepare(&Consumers::default()).unwrap());
+    assert_eq!(who(&book, "alice-key", now() - DAY), None);
+}
+
+#[tokio::test]
+async fn a_key_is_issued_used_rotated_and_revoked() {
+    let (folder, book) = with_store();
+    book.set(Consumer { groups: vec!["g".to_owned()], ..consumer("bob") }).await.unwrap();
+    let first = book.issue("bob", Some(now() + DAY * 10), now()).await.unwrap();
+    assert_eq!(who(&book, &first.key, now()), Some(format!("{} bob", first.id)));
+    assert_eq!(who(&book, &first.key, now() + DAY * 10), None, "expired");
+    let end = if first.key.ends_with('0') { "1" } else { "0" };
+    assert_eq!(who(&book, &format!("{}{end}", &first.key[..53]), now()), None, "mistyped");
+    let forged = crate::api_key::complete(first.key[..16].to_owned() + &"0".repeat(32));
+    assert_eq!(crate::api_key::form(&forged), Form::Own(&first.id));
+    assert_eq!(who(&book, &forged, now()), None, "another secret");
+
+    let second = book.rotate("bob", &first.id, None, now() + DAY).await.unwrap();
+    assert_eq!(second.expires, Some(now() + DAY * 11), "as long as the first was made for");
+    for (at, good) in [(1, true), (2, false)] {
+        assert_eq!(who(&book, &first.key, now() + DAY * at).is_some(), good, "{at}");
+        assert!(who(&book, &second.key, now() + DAY * at).is_some());
+    }
+    let refused = book.rotate("bob", &first.id, None, now() + DAY).await.err();
+    assert_eq!(refused, Some(Refused::Replaced));
+    let refused = book.rotate("bob", &first.id, None, now() + DAY * 2).await.err();
+    assert_eq!(refused, Some(Refused::Expired));
+    let states = |at| {
+        let keys = book.keys("bob", now() + at).now_or_never().unwrap().unwrap();
+        keys.iter().map(|key| key.state).collect::<Vec<_>>()
+    };
+    assert_eq!(states(DAY), [State::Replaced, State::Active]);
+    assert_eq!(states(DAY * 2), [State::Expired, State::Active]);
+
+    assert_eq!(book.revoke("alice", &second.id).await, Err(Refused::UnknownKey), "not hers");
+    book.revoke("bob", &second.id).await.unwrap();
+    assert_eq!(who(&book, &second.key, now() + DAY), None);
+    assert_eq!(who(&again(&folder), &second.key, now() + DAY), None);
+    assert!(who(&again(&folder), &first.key, now() + DAY).is_some(), "in its grace");
+}
+
+#[tokio::test]
+async fn the_next_process_knows_all_of_it() {
+    let (folder, book) = with_store();
+    let bob = Consumer {
+        custom_id: Some("u-2".to_owned()),
+        groups: vec!["a".to_owned(), "b".to_owned()],
+        plan: Some("free".to_owned()),
+        metadata: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        ..consumer("bob")
+    };
+    book.set(bob.clone()).await.unwrap();
+    let issued = book.issue("bob", None, now()).await.unwrap();
+    let next = again(&folder);
+    assert_eq!(who(&next, &issued.key, now()), Some(format!("{} bob", issued.id)));
+    assert_eq!(*next.by_custom_id("u-2").await.unwrap().unwrap(), bob);
+    assert_eq!(next.keys("bob", now()).await.unwrap(), book.keys("bob", now()).await.unwrap());
+    let file = folder.path().join("store");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let bytes = std::fs::read(&file).unwrap();
+    let secret = &issued.key.as_bytes()[16..48];
+    assert!(!bytes.windows(secret.len()).any(|window| window == secret), "only its digest is kept");
+}
+
+#[tokio::test]
+async fn the_config_has_the_word_about_its_consumers() {
+    let (folder, book) = with_store();
+    assert_eq!(book.set(consumer("alice")).await, Err(Refused::OfConfig));
+    assert_eq!(book.remove("alice").await, Err(Refused::OfConfig));
+    assert_eq!(book.revoke("alice", "k1").await, Err(Refused::OfConfig));
+    assert_eq!(book.rotate("alice", "k1", None, now()).await.err(), Some(Refused::OfConfig));
+    let issued = book.issue("alice", None, now()).await.unwrap();
+    let found = book.verify(&issued.key, now()).await.unwrap().unwrap();
+    assert_eq!(found.consumer.plan.as_deref(), Some("free"));
+    book.set(consumer("bob")).await.unwrap();
+
+    // Bob comes into the config, and Alice goes.
+    let mut changed = config(Some(folder.path().join("store")));
+    let bob = Consumer { groups: vec!["config".to_owned()], ..consumer("bob") };
+    changed.declared[0] = Declared { consumer: Arc::new(bob), credentials: Vec::new() };
+    let of_bob = book.issue("bob", None, now()).await.unwrap();
+    book.put(book.prepare(&changed).unwrap());
+    let found = book.verify(&of_bob.key, now()).await.unwrap().unwrap();
+    assert_eq!(found.consumer.groups, ["config"]);
+    assert_eq!(who(&book, &issued.key, now()), None, "her key rests");
+    assert_eq!(book.entries().await.unwrap().len(), 1);
+    // Another Alice does not get the first one's keys.
+    book.set(consumer("alice")).await.unwrap();
+    assert_eq!(who(&book, &issued.key, now()), None);
+    assert_eq!(book.keys("alice", now()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_removed_consumer_leaves_nothing() {
+    let (_folder, book) = with_store();
+    book.set(Consumer { custom_id: Some("u-2".to_owned()), ..consumer("bob") }).await.unwrap();
+    let issued = book.issue("bob", None, now()).await.unwrap();
+    book.set(Consumer { custom_id: Some("u-3".to_owned()), ..consumer("bob") }).await.unwrap();
+    assert!(who(&book, &issued.key, now()).is_some(), "it is the same one");
+    assert_eq!(book.by_custom_id("u-2").await, Ok(None));
+    book.remove("bob").await.unwrap();
+    assert_eq!(who(&book, &issued.key, now()), None);
+    assert_eq!((book.named("bob").await, book.by_custom_id("u-3").await), (Ok(None), Ok(None)));
+    assert_eq!(book.remove("bob").await, Err(Refused::UnknownConsumer));
+    book.set(consumer("bob")).await.unwrap();
+    assert_eq!(who(&book, &issued.key, now()), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused() {
+    let (_folder, book) = with_store();
+    let with = |custom_id: Option<&str>, plan: Option<&str>, group: &str| Consumer {
+        custom_id: custom_id.map(str::to_owned),
+        plan: plan.map(str::to_owned),
+        groups: vec![group.to_owned()],
+        ..consumer("bob")
+    };
+    let comma = "groups[0] holds a comma, which stands between groups";
+    assert_eq!(book.set(with(None, None, "a,b")).await, Err(Refused::Faulty(comma.to_owned())));
+    assert_eq!(book.set(with(None, Some("none"), "a")).await, Err(Refused::UnknownPlan));
+    assert_eq!(book.set(with(Some("u-1"), None, "a")).await, Err(Refused::TakenCustomId));
+    book.set(with(Some("u-2"), None, "a")).await.unwrap();
+    book.set(with(Some("u-2"), None, "b")).await.unwrap();
+    let eve = Consumer { name: "eve".to_owned(), ..with(Some("u-2"), None, "a") };
+    assert_eq!(book.set(eve).await, Err(Refused::TakenCustomId));
+    assert_eq!(book.issue("eve", None, now()).await.err(), Some(Refused::UnknownConsumer));
+    let over = Refused::Faulty("expires is over".to_owned());
+    assert_eq!(book.issue("bob", Some(now()), now()).await.err(), Some(over));
+    let book = without_store();
+    assert_eq!(book.set(consumer("bob")).await, Err(Refused::NoStore));
+    assert_eq!(book.issue("alice", None, now()).await.err(), Some(Refused::NoStore));
+    assert_eq!(book.revoke("alice", "x").await, Err(Refused::NoStore));
+    let states: Vec<_> = book.keys("alice", now()).await.unwrap().iter().map(|key| key.state).collect();
+    assert_eq!(states, [State::Disabled, State::Active]);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_changes_nothing() {
+    let (folder, book) = with_store();
+    book.set(consumer("bob")).await.unwrap();
+    let issued = book.issue("bob", None, now()).await.unwrap();
+    // Another process is at it for longer than anybody waits.
+    let held = redb::Database::open(folder.path().join("store")).unwrap();
+    assert!(matches!(book.revoke("bob", &issued.id).await, Err(Refused::Unavailable(_))));
+    assert!(matches!(book.issue("bob", None, now()).await, Err(Refused::Unavailable(_))));
+    assert!(who(&book, &issued.key, now()).is_some());
+    drop(held);
+    book.revoke("bob", &issued.id).await.unwrap();
+    assert_eq!(who(&book, &issued.key, now()), None);
+}
+
+#[tokio::test]
+async fn what_another_process_changes_is_learnt() {
+    let (folder, first) = with_store();
+    let custom_id = Some("u-2".to_owned());
+    first.set(Consumer { custom_id, ..consumer("bob") }).await.unwrap();
+    let issued = first.issue("bob", None, now()).await.unwrap();
+    let kept = first.issue("bob", None, now()).await.unwrap();
+    let second = again(&folder);
+    first.revoke("bob", &issued.id).await.unwrap();
+    first.set(Consumer { groups: vec!["g".to_owned()], ..consumer("bob") }).await.unwrap();
+    let of_second = second.issue("bob", None, now()).await.unwrap();
+    assert!(who(&second, &issued.key, now()).is_some(), "it does not know yet");
+    second.refresh().await.unwrap();
+    assert_eq!(who(&second, &issued.key, now()), None);
+    assert!(who(&second, &kept.key, now()).is_some() && who(&second, &of_second.key, now()).is_some());
+    assert_eq!(second.named("bob").await.unwrap().unwrap().groups, ["g"]);
+    assert_eq!(second.by_custom_id("u-2").await, Ok(None));
+    first.refresh().await.unwrap();
+    assert!(who(&first, &of_second.key, now()).is_some());
+    first.remove("bob").await.unwrap();
+    second.refresh().await.unwrap();
+    assert_eq!((who(&second, &kept.key, now()), second.named("bob").await), (None, Ok(None)));
+    let modified = || std::fs::metadata(folder.path().join("store")).unwrap().modified().unwrap();
+    let before = modified();
+    first.refresh().await.unwrap();
+    again(&folder).refresh().await.unwrap();
+    let opened = modified();
+    second.refresh().await.unwrap();
+    first.refresh().await.unwrap();
+    assert!(before <= opened);
+    assert_eq!(opened, modified(), "who only reads changes nothing");
+}
+
+#[tokio::test]
+async fn keys_that_are_long_over_go() {
+    let (_folder, book) = with_store();
+    book.issue("alice", Some(now() + DAY), now()).await.unwrap();
+    book.issue("alice", None, now() + DAY * 30).await.unwrap();
+    assert_eq!(book.keys("alice", now()).await.unwrap().len(), 4);
+    book.issue("alice", None, now() + DAY * 31).await.unwrap();
+    assert_eq!(book.keys("alice", now()).await.unwrap().len(), 4);
+}
+
+#[test]
+fn a_file_that_is_no_store_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    std::fs::write(&path, "no store").unwrap();
+    let book = Book::default();
+    let fault = book.prepare(&config(Some(path.clone()))).err().unwrap();
+    assert!(fault.starts_with(&format!("{} cannot be used: ", path.display())), "{fault}");
+    let nowhere = folder.path().join("no/store");
+    assert!(book.prepare(&config(Some(nowhere))).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"no store");
+}

@@ -1,0 +1,346 @@
+//! Consumers, their credentials and plans: those of the config, and those of the file that it names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use serde::Deserialize;
+
+use super::{Check, DURATION, KeyPath, Section, raw};
+use crate::{
+    api_key::{self, Digest, Form},
+    config::{
+        Source,
+        consumers::{Consumer, Consumers, Credential, Declared, Quota, Term, name_fault},
+        problem::Document,
+        unit,
+    },
+};
+
+const TIME: &str = "a time such as \"2027-01-01T00:00:00Z\"";
+const HASH: &str = "\"sha256:\" and 64 hexadecimal digits";
+
+/// What no two consumers, or credentials, have alike, in whichever file they stand.
+#[derive(Default)]
+pub(super) struct Taken {
+    names: BTreeSet<String>,
+    custom_ids: BTreeSet<String>,
+    ids: BTreeSet<String>,
+    digests: BTreeSet<Digest>,
+}
+
+impl Check<'_> {
+    pub(super) fn consumers(
+        &mut self,
+        settings: Section<raw::Consumers>,
+        plans: Section<BTreeMap<String, Section<raw::Plan>>>,
+        declared: Section<BTreeMap<String, Section<raw::Consumer>>>,
+    ) -> Consumers {
+        let root = KeyPath::root();
+        let path = root.key("consumers");
+        let settings = self.or_default(&path, settings);
+        let grace = self.parsed(&path.key("grace"), &settings.grace.0, DURATION, unit::duration);
+        let plans = self.plans(plans);
+        let mut declared = self.declared(declared);
+        if let Some(file) = &settings.file {
+            declared.extend(self.consumer_file(&path.key("file"), file));
+        }
+        let store = settings.store.map(|store| self.file_path(&store));
+        Consumers { plans, declared, store, grace: grace.unwrap_or_default() }
+    }
+
+    fn plans(
+        &mut self,
+        section: Section<BTreeMap<String, Section<raw::Plan>>>,
+    ) -> BTreeMap<String, Arc<[Quota]>> {
+        let path = KeyPath::root().key("plan");
+        let mut plans = BTreeMap::new();
+        for (name, section) in self.or_default(&path, section) {
+            let path = path.key(&name);
+            if let Some(fault) = name_fault(&name) {
+                self.fault(&path, format!("the name of this plan {fault}"));
+            }
+            let Some(raw) = self.section(&path, section) else { continue };
+            let limits = path.key("limits");
+            let quotas = raw.limits.iter().enumerate();
+            let quotas = quotas.map(|(place, quota)| Quota {
+                rate: quota.rate,
+                per: self.duration(&limits.index(place), "per", &quota.per),
+            });
+            plans.insert(name, quotas.collect());
+        }
+        plans
+    }
+
+    fn declared(&mut self, section: Section<BTreeMap<String, Section<raw::Consumer>>>) -> Vec<Declared> {
+        let path = KeyPath::root().key("consumer");
+        let mut declared = Vec::new();
+        for (name, section) in self.or_default(&path, section) {
+            let path = path.key(&name);
+            if !self.taken.names.insert(name.clone()) {
+                self.fault(&path, "the config itself has a consumer of this name");
+            }
+            let Some(raw) = self.section(&path, section) else { continue };
+            declared.push(self.consumer(&path, name, raw));
+        }
+        declared
+    }
+
+    /// What is wrong in the file is located there.
+    fn consumer_file(&mut self, path: &KeyPath, name: &str) -> Vec<Declared> {
+        let file = self.file_path(name);
+        self.read_files.note(file.clone());
+        let name = file.display().to_string();
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) => {
+                let shown = if self.source.is_hidden(path) { "(hidden)" } else { &name };
+                self.fault(path, format!("{shown} cannot be read: {error}"));
+                return Vec::new();
+            }
+        };
+        let base = file.parent().unwrap_or(Path::new(""));
+        let (source, problems) = Source::parse(&text, &name, base);
+        let document = Arc::new(Document { name, text });
+        if source.value().is_null() {
+            self.problems.extend(problems.into_iter().map(|problem| problem.within(&document)));
+            return Vec::new();
+        }
+        let mut inner = Check::against(source, problems, base, &raw::consumer_file_schema());
+        inner.plans = self.plans.clone();
+        inner.taken = std::mem::take(&mut self.taken);
+        let parsed = raw::ConsumerFile::deserialize(inner.source.value());
+        let parsed = Section(parsed.map_err(|error| error.to_string()));
+        let parsed = inner.section(&KeyPath::root(), parsed);
+        let declared = parsed.map(|parsed| inner.declared(parsed.consumer)).unwrap_or_default();
+        self.taken = inner.taken;
+        self.read_files.extend(inner.source.files());
+        self.problems.extend(inner.problems.into_iter().map(|problem| problem.within(&document)));
+        declared
+    }
+
+    fn consumer(&mut self, path: &KeyPath, name: String, raw: raw::Consumer) -> Declared {
+        let raw::Consumer { custom_id, groups, plan, metadata, credential } = raw;
+        if let Some(plan) = &plan {
+            let known = self.plans.clone();
+            self.reference("plan", &known, &path.key("plan"), plan);
+        }
+        if let Some(id) = &custom_id
+            && !self.taken.custom_ids.insert(id.clone())
+        {
+            self.fault(&path.key("custom_id"), "another consumer has this custom_id");
+        }
+        let consumer = Consumer { name, custom_id, groups, plan, metadata };
+        for (place, fault) in consumer.faults() {
+            let place = path.steps().iter().chain(place.steps()).cloned().collect();
+            self.fault(&place, fault);
+        }
+        let credentials = credential.into_iter().enumerate();
+        let credentials = credentials.filter_map(|(place, section)| {
+            let path = path.key("credential").index(place);
+            let raw = self.section(&path, section)?;
+            self.credential(&path, raw)
+        });
+        let credentials = credentials.collect();
+        Declared { consumer: Arc::new(consumer), credentials }
+    }
+
+    fn credential(&mut self, path: &KeyPath, raw: raw::Credential) -> Option<Credential> {
+        let raw::CredentialKind::Key = raw.kind;
+        let (digest, id) = match (&raw.key, &raw.hash) {
+            (Some(key), None) => self.key(&path.key("key"), key)?,
+            (None, Some(text)) => {
+                let digest = |text: &str| {
+                    let digest = text.strip_prefix("sha256:").and_then(Digest::from_hex);
+                    digest.ok_or_else(|| format!("expected {HASH}"))
+                };
+                (self.parsed(&path.key("hash"), text, HASH, digest)?, None)
+            }
+            _ => {
+                self.fault(path, "expected exactly one of `key` and `hash`");
+                return None;
+            }
+        };
+        let is_new = self.taken.digests.insert(digest);
+        if !is_new {
+            self.fault(path, "another credential has the same key");
+        }
+        let id = raw.id.or(id).unwrap_or_else(|| digest.hex().chars().take(12).collect());
+        if let Some(fault) = name_fault(&id) {
+            self.fault(&path.key("id"), fault);
+        }
+        if !self.taken.ids.insert(id.clone()) && is_new {
+            self.fault(&path.key("id"), "another credential has this id");
+        }
+        let mut time = |key, text: Option<String>| self.time(&path.key(key), &text?);
+        let term =
+            Term { not_before: time("not_before", raw.not_before), expires: time("expires", raw.expires) };
+        if let (Some(begin), Some(end)) = (term.not_before, term.expires)
+            && end <= begin
+        {
+            self.fault(&path.key("expires"), "is not after `not_before`");
+        }
+        Some(Credential { id, digest, term, enabled: raw.enabled })
+    }
+
+    /// Its digest, and the id that is in it.
+    fn key(&mut self, path: &KeyPath, key: &str) -> Option<(Digest, Option<String>)> {
+        let fault = match (self.source.is_hidden(path), api_key::form(key)) {
+            (false, _) => {
+                "a key is a secret: take it from `${env:NAME}` or `${file:PATH}`, or give its `hash`"
+            }
+            (true, Form::Mistyped) => "this key of the gateway's is mistyped: its checksum is another one",
+            (true, _) if key.is_empty() || key.len() > api_key::LONGEST => "a key has from 1 to 4096 bytes",
+            (true, Form::Own(id)) => return Some((Digest::of(key), Some(id.to_owned()))),
+            (true, Form::Other) => return Some((Digest::of(key), None)),
+        };
+        self.fault(path, fault);
+        None
+    }
+
+    fn time(&mut self, path: &KeyPath, text: &str) -> Option<SystemTime> {
+        self.parsed(path, text, TIME, |text| {
+            humantime::parse_rfc3339(text).map_err(|_| format!("expected {TIME}, found {text:?}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use crate::config::{self, Config, Problems};
+
+    const MAIN: &str = r#"
+[[listener]]
+address = ":1"
+[consumers]
+file = "consumers.toml"
+[plan.free]
+limits = [{ rate = 60, per = "1m" }, { rate = 1000, per = "24h" }]
+[consumer.alice]
+custom_id = "u-1"
+[[consumer.alice.credential]]
+kind = "key"
+key = "${file:alice.key}"
+[plugin.none]
+on_load_error = "disable-route"
+[[route]]
+name = "all"
+plugins = ["none"]
+"#;
+
+    fn load(more: &str, file: &str) -> Result<Config, Problems> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("alice.key"), "alice-key\n").unwrap();
+        fs::write(folder.path().join("consumers.toml"), file).unwrap();
+        config::parse(&format!("{MAIN}{more}"), "main.toml", folder.path())
+    }
+
+    /// What is wrong, a line each, by the names of the files.
+    fn faults(more: &str, file: &str) -> Vec<String> {
+        let lines: Vec<_> = match load(more, file) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.lines().collect(),
+        };
+        let name = |line: String| match line.split_once("consumers.toml:") {
+            Some((_, rest)) => format!("consumers.toml:{rest}"),
+            None => line,
+        };
+        lines.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn both_files_make_one_book() {
+        let file = "[consumer.bob]\nplan = \"free\"\ngroups = [\"a\"]\nmetadata = { tier = \"1\" }\n[[consumer.bob.credential]]\nkind = \"key\"\nid = \"k9\"\nhash = \"sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855\"\nexpires = 2027-01-01T00:00:00Z\nenabled = false\n";
+        let config = load("", file).unwrap();
+        let consumers = &config.consumers;
+        assert_eq!(consumers.plans["free"][1].per.as_secs(), 86_400);
+        let [alice, bob] = &consumers.declared[..] else { panic!("{:?}", consumers.declared) };
+        assert_eq!(alice.credentials[0].id, "72ee9d4355cc", "the digest's start");
+        assert_eq!((bob.consumer.plan.as_deref(), &*bob.consumer.metadata["tier"]), (Some("free"), "1"));
+        assert_eq!((bob.credentials[0].id.as_str(), bob.credentials[0].enabled), ("k9", false));
+        assert!(bob.credentials[0].term.expires.is_some());
+        let files: Vec<_> = config.files().iter().filter_map(|(file, _)| file.file_name()).collect();
+        assert!(files.contains(&Path::new("consumers.toml").as_os_str()), "{files:?}");
+    }
+
+    #[test]
+    fn faults_of_the_file_are_located_there() {
+        let file = "[consumer.bob]\nplan = \"fre\"\ngroup = []\n[consumer.alice]\n";
+        let found = faults("", file);
+        assert_eq!(
+            found,
+            [
+                "consumers.toml:2:8: error: consumer.bob.plan: unknown plan `fre`, did you mean `free`?",
+                "consumers.toml:3:1: error: consumer.bob.group: unknown key `group`, did you mean `groups`?",
+                "consumers.toml:4:1: error: consumer.alice: the config itself has a consumer of this name",
+            ]
+        );
+        let shown = load("", file).unwrap_err().to_string();
+        assert!(shown.contains("2 | plan = \"fre\""), "{shown}");
+        assert_eq!(faults("", "[consumer.bob\n").len(), 1);
+        assert!(faults("", "[consumer.bob\n")[0].starts_with("consumers.toml:1:"));
+        let both = faults("[consumer.eve]\nplan = \"none\"\n", "[plan.x]\n");
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert!(both[0].starts_with("main.toml:") && both[1].starts_with("consumers.toml:1:"), "{both:?}");
+    }
+
+    #[test]
+    fn nothing_is_there_twice_whichever_file_it_stands_in() {
+        let key = "[[consumer.bob.credential]]\nkind = \"key\"\n";
+        for (file, told) in [
+            ("[consumer.bob]\ncustom_id = \"u-1\"\n".to_owned(), "another consumer has this custom_id"),
+            (format!("{key}key = \"${{file:alice.key}}\"\n"), "another credential has the same key"),
+            (
+                format!("{key}id = \"72ee9d4355cc\"\nhash = \"sha256:{}\"\n", "0".repeat(64)),
+                "another credential has this id",
+            ),
+        ] {
+            let found = faults("", &file);
+            assert!(found.iter().any(|line| line.contains(told)), "{told}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_no_secret_where_everybody_reads_it() {
+        let credential = |text: &str| {
+            let found = faults("", &format!("[[consumer.bob.credential]]\nkind = \"key\"\n{text}\n"));
+            let [only] = &found[..] else { panic!("{text}: {found:?}") };
+            only.split_once("error: ").unwrap().1.to_owned()
+        };
+        let place = "consumer.bob.credential[0]";
+        assert!(credential("key = \"abc\"").contains("a key is a secret"));
+        assert!(!credential("key = \"abc\"").contains("abc"));
+        let neither = format!("{place}: expected exactly one of `key` and `hash`");
+        assert_eq!(credential(""), neither);
+        let both = format!("key = \"${{file:alice.key}}\"\nhash = \"sha256:{}\"", "0".repeat(64));
+        assert_eq!(credential(&both), neither);
+        assert!(credential("hash = \"sha256:00\"").starts_with(&format!("{place}.hash: ")));
+        let hash = format!("hash = \"sha256:{}\"\n", "0".repeat(64));
+        let wrong = format!("{hash}expires = \"tomorrow\"");
+        assert_eq!(
+            credential(&wrong),
+            format!("{place}.expires: expected a time such as \"2027-01-01T00:00:00Z\", found \"tomorrow\"")
+        );
+        let order =
+            format!("{hash}not_before = \"2027-01-01T00:00:00Z\"\nexpires = \"2026-01-01T00:00:00Z\"");
+        assert_eq!(credential(&order), format!("{place}.expires: is not after `not_before`"));
+        assert!(credential(&format!("{hash}kind2 = 1")).contains("unknown key"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_told_where_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("alice.key"), "alice-key\n").unwrap();
+        let problems = config::parse(MAIN, "main.toml", folder.path()).unwrap_err();
+        let lines: Vec<_> = problems.lines().collect();
+        let [only] = &lines[..] else { panic!("{lines:?}") };
+        assert!(only.starts_with("main.toml:5:8: error: consumers.file: "), "{only}");
+        assert!(problems.files().iter().any(|(file, _)| file.ends_with("consumers.toml")));
+    }
+}

@@ -1,0 +1,111 @@
+//! Consumers, their credentials and plans, as they are written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DurationText, Section};
+
+/// What consumers may do.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Plan {
+    /// So many requests in a time, and all of these hold: plugins keep them, such as rate-limit. Default: no limits.
+    #[schemars(extend("examples" = [[{ "rate": 60, "per": "1m" }, { "rate": 1000, "per": "24h" }]]))]
+    pub limits: Vec<Quota>,
+}
+
+/// So many requests in a time.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Quota {
+    #[schemars(range(min = 1))]
+    pub rate: u32,
+    pub per: DurationText,
+}
+
+/// Where consumers are besides this file.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Consumers {
+    /// A TOML file with further tables `[consumer.NAME]`; relative to this file. A change of it is noticed like one of this
+    /// file. Default: none.
+    #[schemars(length(min = 1), extend("examples" = ["consumers.toml"]))]
+    pub file: Option<String>,
+    /// The file of the store that the admin interface keeps consumers and keys in; relative to this file. It is made
+    /// where there is none. A consumer of this file with the same name comes before one of the store. Default: there is no
+    /// store, and the admin interface changes no consumers.
+    #[schemars(length(min = 1), extend("examples" = ["consumers.redb"]))]
+    pub store: Option<String>,
+    /// How long a key of the store is still good when another one takes its place. "0s" ends it at once.
+    pub grace: DurationText,
+}
+
+/// Whose requests are known by credentials.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Consumer {
+    /// What it is called elsewhere, such as the `sub` of its tokens; no other consumer is called so. Default: nothing.
+    #[schemars(length(min = 1))]
+    pub custom_id: Option<String>,
+    /// Groups that it is in, without commas.
+    pub groups: Vec<String>,
+    /// Its plan: a table `[plan.NAME]`. Default: none.
+    pub plan: Option<String>,
+    /// Anything else that plugins may want to know, by name.
+    pub metadata: BTreeMap<String, String>,
+    /// What it is known by.
+    pub credential: Vec<Section<Credential>>,
+}
+
+/// What a consumer is known by. For a key exactly one of `key` and `hash` is given.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Credential {
+    /// Of which kind it is: "key", an API key.
+    pub kind: CredentialKind,
+    /// The key. Has to come from "${env:NAME}" or "${file:PATH}"; only its SHA-256 is kept.
+    pub key: Option<String>,
+    /// The key's SHA-256: "sha256:" and 64 hexadecimal digits.
+    #[schemars(extend("pattern" = "^sha256:[0-9A-Fa-f]{64}$"))]
+    pub hash: Option<String>,
+    /// Its name, no secret: X-Credential-Identifier. Default: the id in a key of the gateway's form, or else the first 12
+    /// digits of the SHA-256.
+    #[schemars(length(min = 1))]
+    pub id: Option<String>,
+    /// From when on it is no longer good (RFC 3339, UTC). Default: it stays good.
+    #[schemars(extend("examples" = ["2027-01-01T00:00:00Z"]))]
+    pub expires: Option<String>,
+    /// From when on it is good (RFC 3339, UTC). Default: it is.
+    #[schemars(extend("examples" = ["2026-12-01T09:00:00Z"]))]
+    pub not_before: Option<String>,
+    /// Whether it is good at all.
+    #[serde(default = "super::tls::yes")]
+    pub enabled: bool,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CredentialKind {
+    /// An API key.
+    Key,
+}
+
+/// A file of consumers.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ConsumerFile {
+    /// Consumers by name.
+    #[serde(default)]
+    pub consumer: Section<BTreeMap<String, Section<Consumer>>>,
+}
+
+impl Default for Consumers {
+    fn default() -> Self {
+        Consumers { file: None, store: None, grace: "24h".into() }
+    }
+}
