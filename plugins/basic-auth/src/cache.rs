@@ -24,13 +24,20 @@ impl Cache {
         Cache { ttl, key: random::array(), known: RefCell::default() }
     }
 
+    /// Whoever comes again is known for longer: otherwise a busy user's hash would be made by all instances at once, each time
+    /// that it ends. Other users or hashes are another config, and so another instance.
     pub fn find(&self, credentials: &[u8]) -> Option<usize> {
-        let known = self.known.borrow();
+        let mut known = self.known.borrow_mut();
         if known.is_empty() {
             return None;
         }
-        let (user, end) = known.get(&self.tag(credentials))?;
-        (clock::monotonic() < *end).then_some(*user)
+        let (user, end) = known.get_mut(&self.tag(credentials))?;
+        let now = clock::monotonic();
+        if now >= *end {
+            return None;
+        }
+        *end = now + self.ttl;
+        Some(*user)
     }
 
     pub fn keep(&self, credentials: &[u8], user: usize) {
@@ -71,7 +78,15 @@ mod tests {
             }
             assert_eq!(cache.known.borrow().len(), MAX);
             assert_eq!([cache.find(b"0:x"), cache.find(b"1:x"), cache.find(b"2:x")], [None, None, Some(2)]);
-            host.advance(Duration::from_secs(61));
+            host.advance(Duration::from_secs(59));
+            assert_eq!(cache.find(b"2:x"), Some(2));
+            host.advance(Duration::from_secs(59));
+            assert_eq!(
+                [cache.find(b"2:x"), cache.find(b"3:x")],
+                [Some(2), None],
+                "whoever comes again stays"
+            );
+            host.advance(Duration::from_secs(60));
             assert_eq!(cache.find(b"2:x"), None);
             cache.keep(b"a:x", 7);
             assert_eq!(cache.known.borrow().len(), 1, "what is over goes first");

@@ -28,7 +28,7 @@ pub struct Config {
     users: Lines,
     /// What is known of users besides, by their names.
     consumers: BTreeMap<String, Consumer>,
-    /// How long a password that was right is not held against its hash again; 0s for never.
+    /// How long a password that was right is not held against its hash again, from its last use on; 0s for never.
     cache_ttl: Duration,
     /// Take the credentials out of the request before the upstream sees it.
     hide_credentials: bool,

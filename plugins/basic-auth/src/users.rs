@@ -170,7 +170,7 @@ fn warn_of_weak(users: &[User]) {
     let weak = users.iter().filter(is_weak).count();
     if weak > 0 && counters::increment(&format!("weak/{weak}"), 1, WARN_EVERY) == Ok(1) {
         log::warn!(
-            "{weak} users have hashes of the kinds {{SHA}} or $apr1$, which are quickly guessed: make new ones (htpasswd -B)"
+            "the hashes of {weak} users are {{SHA}} or $apr1$, which are quickly guessed: make new ones (htpasswd -B)"
         );
     }
 }

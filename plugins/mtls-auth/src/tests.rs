@@ -278,7 +278,7 @@ fn attacks_fail() {
         assert!(plugin.send(showing(&certificate)).sent, "and this is what they were made of");
     }
     // A name of the certificate's own choice must be one that a header can hold.
-    let names = super::tests::plugin(r#"{"consumer_from": ["subject_cn"]}"#);
+    let names = self::plugin(r#"{"consumer_from": ["subject_cn"]}"#);
     for name in ["", " ", "a\nx-admin: 1", "a\0", &"a".repeat(2000)] {
         assert_eq!(refused(&names.send(showing(&called(name)))), (403, Some("forbidden")), "{name:?}");
     }
