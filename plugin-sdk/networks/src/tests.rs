@@ -196,6 +196,24 @@ fn address(random: u64, more: u64) -> IpAddr {
     }
 }
 
+#[test]
+fn sets_of_any_size_find_what_a_list_does() {
+    let mut random = numbers(3);
+    let mut next = || random.next().unwrap_or_default();
+    for count in [31, 32, 33, 64, 1024, 1025, 2500] {
+        let networks: Vec<_> = (0..count)
+            .filter_map(|_| Network::new(address(next(), next()), 4 + (next() % 28) as u8))
+            .collect();
+        let set: NetworkSet = networks.iter().copied().collect();
+        for _ in 0..100 {
+            let near = networks[next() as usize % networks.len()].address();
+            for sought in [near, address(next(), next())] {
+                assert_eq!(set.find(sought), naive(&networks, sought), "{count} {sought}");
+            }
+        }
+    }
+}
+
 /// The bounds are loose, because tests share their machine; what it took is shown with `--nocapture`.
 #[test]
 fn a_million_entries_are_small_and_quick() {
