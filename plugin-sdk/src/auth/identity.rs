@@ -3,7 +3,7 @@
 use super::check_name;
 use crate::{Error, Request, Result};
 
-/// Whose a request is, as far as it is known.
+/// Whose a request is, as far as it is known. Variables cannot be removed: an empty one says nothing.
 ///
 /// ```
 /// use wasmgate_sdk::{auth::Identity, testing};
