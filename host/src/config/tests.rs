@@ -44,7 +44,9 @@ fn site() -> (TempDir, PathBuf) {
             fs::write(plugins.join(format!("{name}.wasm")), "").expect("written");
         }
     }
-    fs::write(base.join("secret"), format!("{SECRET}\n")).expect("written");
+    for file in ["secret", "examples/secret"] {
+        fs::write(base.join(file), format!("{SECRET}\n")).expect("written");
+    }
     (folder, base)
 }
 

@@ -1,15 +1,9 @@
 //! The book of consumers on its way from the config: its store is opened with the first config that names it, and stays
 //! open for as long as configs do.
 
-use std::{
-    fs::{self, OpenOptions},
-    io,
-    path::Path,
-    time::Duration,
-};
+use std::time::Duration;
 
-use rustix::fs::{Access, access};
-
+use super::records::writable;
 use crate::{
     capability::consumers::{Book, Pages, Refused},
     config::{Config, KeyPath, Problem, Problems},
@@ -25,16 +19,7 @@ pub fn prepare(config: &Config, book: &Book) -> Result<Pages, Problems> {
 /// Why the store could not be used, without making one or keeping the gateway that runs from it.
 pub fn fault(config: &Config) -> Option<Problem> {
     let file = config.consumers.store.as_deref()?;
-    let tried = match fs::metadata(file) {
-        Ok(_) => OpenOptions::new().read(true).write(true).open(file).map(drop),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-            access(folder.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)
-                .map_err(io::Error::from)
-        }
-        Err(error) => Err(error),
-    };
-    let error = tried.err()?;
+    let error = writable(file).err()?;
     let message = format!("{} cannot be used: {error}", file.display());
     Some(Problem::at_value(&config.source, &place(), message))
 }

@@ -65,7 +65,12 @@ impl Records {
 /// Why the file of the access log could not be written, without making one.
 pub fn fault(config: &Config) -> Option<Problem> {
     let file = config.access_log.as_ref()?.file.as_deref()?;
-    let tried = match fs::metadata(file) {
+    writable(file).err().map(|error| unwritable(config, file, &error))
+}
+
+/// Whether a file could be written, or made, without making one.
+pub fn writable(file: &Path) -> io::Result<()> {
+    match fs::metadata(file) {
         Ok(found) if found.is_file() || found.is_dir() => {
             OpenOptions::new().append(true).open(file).map(drop)
         }
@@ -77,8 +82,7 @@ pub fn fault(config: &Config) -> Option<Problem> {
             access(folder.unwrap_or(Path::new(".")), wanted).map_err(io::Error::from)
         }
         Err(error) => Err(error),
-    };
-    tried.err().map(|error| unwritable(config, file, &error))
+    }
 }
 
 fn unwritable(config: &Config, file: &Path, error: &io::Error) -> Problem {
