@@ -134,7 +134,7 @@ fn every_module_says_what_it_owns_and_has_a_name_of_the_field() {
 }
 
 /// The drivers of connections, and what looks after upstreams.
-const SPAWNING: [&str; 2] = ["upstream/pool", "upstream/keeper"];
+const SPAWNING: [&str; 3] = ["upstream/pool", "upstream/keeper", "capability/redis"];
 
 #[test]
 fn tasks_are_spawned_where_the_order_of_the_end_is_known() {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering::Relaxed},
 };
@@ -130,13 +130,13 @@ pub fn redis_sentinel(program: PathBuf, master: &Redis) -> Redis {
     sentinel
 }
 
-fn spawn(program: &PathBuf, arguments: &[String], directory: &TempDir) -> Child {
+fn spawn(program: &Path, arguments: &[String], directory: &TempDir) -> Child {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(directory.path()).stdout(Stdio::null());
     command.spawn().expect("redis-server runs")
 }
 
-fn cli(server: &PathBuf, address: SocketAddr, arguments: &[&str]) -> String {
+fn cli(server: &Path, address: SocketAddr, arguments: &[&str]) -> String {
     let mut command = Command::new(server.with_file_name("redis-cli"));
     command.args(["-h", "127.0.0.1", "-p", &address.port().to_string()]).args(arguments);
     let output = command.output().expect("redis-cli runs");

@@ -52,7 +52,7 @@ pub struct Rules {
     pub require_exp: bool,
     /// Longest time from iat to exp.
     pub max_lifetime: Option<Duration>,
-    /// What claims have to be, by their paths: a value, a list of which one has to be there, or true for any.
+    /// What claims have to be, by their paths: a value, a list of which one has to be there, or true for any but false.
     pub required: BTreeMap<String, Value>,
     /// Scopes that have to be there, all of them.
     pub scopes: Vec<String>,
@@ -77,7 +77,10 @@ impl Rules {
         self.check_audience(claims, audiences)?;
         self.check_times(claims, clock::now())?;
         let has = |(path, wanted): (&String, &Value)| {
-            claims.get(path).is_some_and(|found| *wanted == Value::Bool(true) || fits(found, wanted))
+            claims.get(path).is_some_and(|found| match wanted {
+                Value::Bool(true) => !matches!(found, Value::Bool(false) | Value::Null),
+                wanted => fits(found, wanted),
+            })
         };
         let scopes =
             self.scope_claims.iter().find_map(|name| claims.get(name)).map(words).unwrap_or_default();

@@ -97,7 +97,7 @@ impl Acl {
     fn asker(&self, request: &Request, consumer: String) -> Result<Asker> {
         let groups = text(request, "groups")?.unwrap_or_default();
         let groups = groups.split(',').map(str::trim).filter(|group| !group.is_empty());
-        let claims = match request.var("claims").filter(|_| self.reads_claims) {
+        let claims = match request.var("claims").filter(|claims| self.reads_claims && !claims.is_empty()) {
             Some(claims) => serde_json::from_slice(&claims)?,
             None => Map::new(),
         };

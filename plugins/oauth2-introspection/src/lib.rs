@@ -77,7 +77,7 @@ pub struct Config {
     /// How far clocks may differ.
     #[serde(default = "half_a_minute")]
     leeway: Duration,
-    /// What claims have to be, by their paths: a value, a list of which one has to be there, or true for any.
+    /// What claims have to be, by their paths: a value, a list of which one has to be there, or true for any but false.
     #[serde(default)]
     required_claims: BTreeMap<String, Value>,
     /// Scopes that a token has to have, all of them.

@@ -141,6 +141,7 @@ fn a_bucket_belongs_to_its_key() {
         ("route", Request::get("/a"), Request::get("/a").route("b"), false),
         ("const", Request::get("/a"), Request::get("/b").client_ip("192.0.2.9"), true),
         ("credential", get("::1").var("credential", "a"), get("::2").var("credential", "a"), true),
+        ("group", get("::1").var("groups", ""), get("192.0.2.2").var("groups", ""), false),
         ("group", get("::1").var("groups", "a,b"), get("::1").var("groups", "a"), false),
         ("cookie:s", get("::1").header("cookie", "s=1"), get("::2").header("cookie", "t=2; s=1"), true),
         ("cookie:s", get("::1").header("cookie", "s=1"), get("::1").header("cookie", "s=2"), false),

@@ -60,7 +60,8 @@ async fn the_script_counts_as_the_gateway_does() {
                 now += [0, random(S / 5), random(4 * S)][random(3) as usize];
                 let demand = demand(&key, algorithm, amount, random(4) as u32);
                 let own = state.ask(&demand.limit, demand.cost, now * 1000, true);
-                let told = link.take_at("p", &[demand.clone()], Some(now)).await.expect("it answers");
+                let told =
+                    link.take_at("p", std::slice::from_ref(&demand), Some(now)).await.expect("it answers");
                 let told = told[0];
                 let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_micros(2);
                 assert_eq!(
