@@ -10,7 +10,9 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wasmgate_tests::{Client, Load, Reserved, Response, Signal, TestGateway, eventually, fill, request};
+use wasmgate_tests::{
+    Client, Load, Reserved, Response, Signal, TestGateway, eventually, fill, request, run_in,
+};
 
 const TOKEN: &str = "a-token-for-the-tests";
 
@@ -182,7 +184,8 @@ fn a_key_ends_when_it_expires() {
     let (key, id) = gateway.issue("/consumers/alice/keys", expires);
     assert_eq!(status(&gateway, &key), 200);
     eventually!(status(&gateway, &key) == 401);
-    assert!(SystemTime::now() >= end);
+    // It was told to the millisecond.
+    assert!(SystemTime::now() + Duration::from_millis(1) >= end);
     let late = gateway.order("POST", &format!("/consumers/alice/keys/{id}/rotate"), Value::Null);
     assert_eq!(
         (late.status, json(&late)["detail"].as_str()),
@@ -372,6 +375,49 @@ fn a_token_is_its_consumers_as_long_as_there_is_one() {
     assert_eq!(told(&get("u-2")), json!(["bob", "free", null, null]));
     gateway.order("DELETE", "/consumers/bob", Value::Null);
     assert_eq!(get("u-2").status, 401);
+}
+
+#[test]
+fn a_store_comes_and_goes_with_the_config() {
+    let gateway = start(&config("127.0.0.1:0", ""));
+    let with = |consumers: &str| {
+        gateway.write_config(&config("127.0.0.1:0", consumers));
+        gateway.reload();
+    };
+    with("store = \"a.redb\"");
+    let (key, _) = gateway.issue("/consumers/alice/keys", Value::Null);
+    assert_eq!(status(&gateway, &key), 200);
+    with("store = \"a.redb\"\ngrace = \"1h\"");
+    assert_eq!(status(&gateway, &key), 200, "the same one");
+    with("store = \"nowhere/b.redb\"");
+    assert_eq!(status(&gateway, &key), 200, "what ran before runs on");
+    let told = "consumers.store: nowhere/b.redb cannot be used: No such file or directory";
+    assert!(gateway.log().contains(told), "{}", gateway.log());
+    with("");
+    assert_eq!(status(&gateway, &key), 401);
+    with("store = \"a.redb\"");
+    assert_eq!(status(&gateway, &key), 200);
+}
+
+#[test]
+fn a_file_that_is_no_store_is_told_and_left_alone() {
+    let config = config("127.0.0.1:0", "store = \"gateway.toml\"");
+    let config = config
+        .replace("${env:ALICE_KEY}", "${file:gateway.toml}")
+        .replace("${env:TOKEN}", "${file:gateway.toml}");
+    let told = TestGateway::refused(&config);
+    assert!(told.contains("error: consumers.store: gateway.toml cannot be used: "), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let plugins = wasmgate_build::target_directory().join("plugins").display().to_string();
+    let missing = config
+        .replace("store = \"gateway.toml\"", "store = \"nowhere/b.redb\"")
+        .replace("{plugins}", &plugins);
+    fs::write(&file, missing).unwrap();
+    let checked = run_in(folder.path(), &["check", "gateway.toml"]);
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.err.contains("consumers.store: nowhere/b.redb cannot be used: "), "{}", checked.err);
+    assert!(!folder.path().join("nowhere").exists());
 }
 
 /// What is answered is as the OpenAPI document has it.
