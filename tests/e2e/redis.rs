@@ -69,15 +69,17 @@ fn config(app: &TestUpstream, redis: &str, on_error: &str, limits: &str) -> Stri
 fn two_gateways_admit_the_limit_together() {
     let Some(program) = peer("redis-server") else { return };
     let (redis, app) = (Redis::start(program, &[]), TestUpstream::ok());
-    let config = config(&app, &at(&redis), "deny", LIMIT);
+    let limits = "limit = { rate = 100, per = \"24h\" }, algorithm = \"sliding-log\"";
+    let config = config(&app, &at(&redis), "deny", limits);
     let gateways = [TestGateway::start(&config), TestGateway::start(&config)];
-    let loads = gateways.iter().map(|gateway| Load::get(gateway.addr(), "/", 20_000));
+    let loads = gateways.iter().map(|gateway| Load::get(gateway.addr(), "/", 1000));
     let answers: Vec<_> = thread::scope(|scope| {
-        let loads: Vec<_> = loads.map(|load| scope.spawn(|| load.count(2500))).collect();
+        let loads: Vec<_> = loads.map(|load| scope.spawn(|| load.count(1500))).collect();
         loads.into_iter().flat_map(|load| load.join().unwrap()).collect()
     });
     let count = |status| answers.iter().filter(|answer| answer.status == status).count();
-    assert_eq!((count(200), count(429)), (1000, 4000));
+    assert!(answers.len() >= 500, "five times the limit: {}", answers.len());
+    assert_eq!((count(200), count(429)), (100, answers.len() - 100));
 }
 
 #[test]
