@@ -51,6 +51,7 @@ pub use problem::{Problem, Problems};
 pub use raw::schema;
 pub use source::Source;
 pub use template::Template;
+pub use unit::duration;
 pub use upstream::*;
 
 /// Reads, expands and checks a file.
