@@ -24,7 +24,6 @@ use tokio::net::TcpListener;
 
 use crate::{capability::consumers::Book, config::LogLevel, telemetry::metrics::Format};
 use answer::{Answer, Problem};
-use consumers::IssuedKey;
 use endpoints::{Action, Endpoint};
 use report::{
     BreakerOrder, EndpointName, ForcedState, LogReport, PluginReport, Reloaded, RouteReport, Status,
@@ -275,12 +274,12 @@ async fn act(
         }
         Action::Keys => Answer::json(&consumers::keys(book, name, now).await?)?,
         Action::IssueKey => {
-            let issued = book.issue(name, consumers::end(optional_body(request).await?)?, now).await?;
-            Answer::json(&IssuedKey::from(issued))?.status(StatusCode::CREATED)
+            let issued = consumers::issue(book, name, optional_body(request).await?, now).await?;
+            Answer::json(&issued)?.status(StatusCode::CREATED)
         }
         Action::RotateKey => {
-            let issued = book.rotate(name, id, consumers::end(optional_body(request).await?)?, now).await?;
-            Answer::json(&IssuedKey::from(issued))?.status(StatusCode::CREATED)
+            let issued = consumers::rotate(book, name, id, optional_body(request).await?, now).await?;
+            Answer::json(&issued)?.status(StatusCode::CREATED)
         }
         Action::RevokeKey => {
             book.revoke(name, id).await?;

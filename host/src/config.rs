@@ -55,6 +55,7 @@ pub use raw::schema;
 pub use redis::*;
 pub use source::Source;
 pub use template::Template;
+pub use unit::duration;
 pub use upstream::*;
 
 /// Reads, expands and checks a file.

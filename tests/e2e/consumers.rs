@@ -129,12 +129,17 @@ fn a_key_is_issued_used_rotated_and_revoked() {
     assert_eq!(told(&with_key(&gateway, &key)), json!(["b b", "free", "partners", id]));
 
     let rotated = Instant::now();
-    let (second, _) = gateway.issue(&format!("/consumers/b%20b/keys/{id}/rotate"), Value::Null);
+    let (second, second_id) = gateway.issue(&format!("/consumers/b%20b/keys/{id}/rotate"), Value::Null);
     assert_eq!([status(&gateway, &key), status(&gateway, &second)], [200, 200]);
     assert_eq!(states(&gateway, "b%20b"), json!(["replaced", "active"]));
     eventually!(status(&gateway, &key) == 401);
     assert!(rotated.elapsed() >= Duration::from_secs(1), "not before the grace is over");
     assert_eq!((status(&gateway, &second), states(&gateway, "b%20b")), (200, json!(["expired", "active"])));
+
+    let target = format!("/consumers/b%20b/keys/{second_id}/rotate");
+    let (third, _) = gateway.issue(&target, json!({ "grace": "0s" }));
+    assert_eq!([status(&gateway, &second), status(&gateway, &third)], [401, 200]);
+    let second = third;
 
     let change = json!({ "plan": "pro" });
     assert_eq!(gateway.order("PUT", "/consumers/b%20b", change).status, 200);
@@ -315,6 +320,14 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         ("PUT", "/consumers/%FF", json!({}), 400, "no UTF-8"),
         ("PUT", "/consumers/", json!({}), 404, ""),
         ("POST", "/consumers/bob/keys", json!({ "expires": "soon" }), 400, "`expires` is a time"),
+        ("POST", "/consumers/bob/keys", json!({ "grace": "1h" }), 400, "unknown field `grace`"),
+        (
+            "POST",
+            "/consumers/bob/keys/x/rotate",
+            json!({ "grace": "1d" }),
+            400,
+            "`grace`: `d` is no unit of time",
+        ),
         ("POST", "/consumers/bob/keys", json!({ "expires": "2020-01-01T00:00:00Z" }), 422, "expires is over"),
         ("PATCH", "/consumers/bob", json!({}), 405, "takes GET and PUT and DELETE"),
     ] {

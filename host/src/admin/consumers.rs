@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::Problem;
 use crate::{
-    capability::consumers::{Book, Entry, Issued, KeyFacts, Origin, Refused, State},
-    config::Consumer,
+    capability::consumers::{Book, Entry, Issued, KeyFacts, Origin, Refused, State, Terms},
+    config::{self, Consumer},
     telemetry::access_log::timestamp,
 };
 
@@ -63,9 +63,18 @@ pub struct KeyReport {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyOrder {
-    /// From when on it is no longer good (RFC 3339, UTC). Default: a new key stays good; one in the place of another one is good for
-    /// as long as that was made for.
+    /// From when on it is no longer good (RFC 3339, UTC). Default: it stays good.
     expires: Option<String>,
+}
+
+/// How one key takes the place of another one.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotationOrder {
+    /// From when on the new one is no longer good (RFC 3339, UTC). Default: it is good for as long as the old one was made for.
+    expires: Option<String>,
+    /// How long the old one is still good, such as "1h"; "0s" ends it at once. Default: `consumers.grace` of the config.
+    grace: Option<String>,
 }
 
 /// A new key.
@@ -96,11 +105,27 @@ pub async fn keys(book: &Book, name: &str, now: SystemTime) -> Result<Vec<KeyRep
     Ok(book.keys(name, now).await?.into_iter().map(KeyReport::from).collect())
 }
 
-/// The end that was ordered.
-pub fn end(order: KeyOrder) -> Result<Option<SystemTime>, Problem> {
-    let Some(text) = order.expires else { return Ok(None) };
-    let end = humantime::parse_rfc3339(&text);
-    end.map(Some).map_err(|_| {
+pub async fn issue(book: &Book, name: &str, order: KeyOrder, now: SystemTime) -> Result<IssuedKey, Problem> {
+    Ok(book.issue(name, end(order.expires)?, now).await?.into())
+}
+
+pub async fn rotate(
+    book: &Book,
+    name: &str,
+    id: &str,
+    order: RotationOrder,
+    now: SystemTime,
+) -> Result<IssuedKey, Problem> {
+    let grace = order.grace.as_deref().map(config::duration).transpose();
+    let grace =
+        grace.map_err(|reason| Problem::new(StatusCode::BAD_REQUEST, format!("`grace`: {reason}.")))?;
+    let terms = Terms { expires: end(order.expires)?, grace };
+    Ok(book.rotate(name, id, terms, now).await?.into())
+}
+
+fn end(text: Option<String>) -> Result<Option<SystemTime>, Problem> {
+    let end = text.as_deref().map(humantime::parse_rfc3339).transpose();
+    end.map_err(|_| {
         let detail = "`expires` is a time such as \"2027-01-01T00:00:00Z\".";
         Problem::new(StatusCode::BAD_REQUEST, detail)
     })

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     answer::Problem,
-    consumers::{ConsumerOrder, ConsumerReport, IssuedKey, KeyOrder, KeyReport},
+    consumers::{ConsumerOrder, ConsumerReport, IssuedKey, KeyOrder, KeyReport, RotationOrder},
     report::{
         BreakerOrder, EndpointName, LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport,
     },
@@ -152,7 +152,7 @@ pub fn all() -> &'static [Endpoint] {
             method: Method::POST,
             path: "/consumers/{name}/keys/{id}/rotate",
             action: Action::RotateKey,
-            summary: "Make an API key in the place of another one, which is good for `consumers.grace` yet",
+            summary: "Make an API key in the place of another one, which is good for a while yet",
         },
         Endpoint {
             method: Method::DELETE,
@@ -288,8 +288,11 @@ impl Schemas {
         if endpoint.action == Action::SetConsumer {
             operation["requestBody"] = json!({ "required": true, "content": self.json::<ConsumerOrder>() });
         }
-        if matches!(endpoint.action, Action::IssueKey | Action::RotateKey) {
+        if endpoint.action == Action::IssueKey {
             operation["requestBody"] = json!({ "required": false, "content": self.json::<KeyOrder>() });
+        }
+        if endpoint.action == Action::RotateKey {
+            operation["requestBody"] = json!({ "required": false, "content": self.json::<RotationOrder>() });
         }
         let parameters: Vec<_> = endpoint
             .parameters()

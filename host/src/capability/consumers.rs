@@ -22,7 +22,7 @@ use crate::{
     api_key::{Digest, Form, LONGEST, form},
     config::{Consumer, Consumers, Quota},
 };
-pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State};
+pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State, Terms};
 use declared::Declared;
 pub use embedded::Embedded;
 pub use store::{Store, Unavailable};

@@ -51,6 +51,15 @@ pub enum State {
     Disabled,
 }
 
+/// How one key takes the place of another one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// Of the new one. None: it is good for as long as the old one was made for.
+    pub expires: Option<SystemTime>,
+    /// How long the old one is good yet. None: as the config has it.
+    pub grace: Option<Duration>,
+}
+
 /// A new key. Nothing else knows it.
 pub struct Issued {
     pub id: Arc<str>,
@@ -210,13 +219,12 @@ impl Book {
         Ok(issued)
     }
 
-    /// A new key in the place of this one, which is still good for a while. Without an end of its own the new one is good for as
-    /// long as the old one was made for.
+    /// A new key in the place of this one, which is still good for a while.
     pub async fn rotate(
         &self,
         name: &str,
         id: &str,
-        expires: Option<SystemTime>,
+        terms: Terms,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
         let _turn = self.turn.lock().await;
@@ -229,9 +237,9 @@ impl Book {
             return Err(Refused::Replaced);
         }
         let life = old.term.expires.and_then(|end| end.duration_since(old.created).ok());
-        let expires = expires.or_else(|| now.checked_add(life?));
+        let expires = terms.expires.or_else(|| now.checked_add(life?));
         let (issued, key) = new_key(name, expires, now)?;
-        let grace = now.checked_add(pages.grace);
+        let grace = now.checked_add(terms.grace.unwrap_or(pages.grace));
         let term = Term { expires: old.term.expires.into_iter().chain(grace).min(), ..old.term };
         let old = Key { term, replaced: true, ..(*old).clone() };
         let store = pages.store.as_ref().ok_or(Refused::NoStore)?;

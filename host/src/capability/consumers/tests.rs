@@ -102,15 +102,15 @@ async fn a_key_is_issued_used_rotated_and_revoked() {
     assert_eq!(crate::api_key::form(&forged), Form::Own(&first.id));
     assert_eq!(who(&book, &forged, now()), None, "another secret");
 
-    let second = book.rotate("bob", &first.id, None, now() + DAY).await.unwrap();
+    let second = book.rotate("bob", &first.id, Terms::default(), now() + DAY).await.unwrap();
     assert_eq!(second.expires, Some(now() + DAY * 11), "as long as the first was made for");
     for (at, good) in [(1, true), (2, false)] {
         assert_eq!(who(&book, &first.key, now() + DAY * at).is_some(), good, "{at}");
         assert!(who(&book, &second.key, now() + DAY * at).is_some());
     }
-    let refused = book.rotate("bob", &first.id, None, now() + DAY).await.err();
+    let refused = book.rotate("bob", &first.id, Terms::default(), now() + DAY).await.err();
     assert_eq!(refused, Some(Refused::Replaced));
-    let refused = book.rotate("bob", &first.id, None, now() + DAY * 2).await.err();
+    let refused = book.rotate("bob", &first.id, Terms::default(), now() + DAY * 2).await.err();
     assert_eq!(refused, Some(Refused::Expired));
     let states = |at| {
         let keys = book.keys("bob", now() + at).now_or_never().unwrap().unwrap();
@@ -124,6 +124,17 @@ async fn a_key_is_issued_used_rotated_and_revoked() {
     assert_eq!(who(&book, &second.key, now() + DAY), None);
     assert_eq!(who(&again(&folder), &second.key, now() + DAY), None);
     assert!(who(&again(&folder), &first.key, now() + DAY).is_some(), "in its grace");
+}
+
+#[tokio::test]
+async fn a_leaked_key_is_replaced_without_a_grace() {
+    let (_folder, book) = with_store();
+    let first = book.issue("alice", None, now()).await.unwrap();
+    let terms = Terms { expires: Some(now() + DAY), grace: Some(Duration::ZERO) };
+    let second = book.rotate("alice", &first.id, terms, now()).await.unwrap();
+    assert_eq!(who(&book, &first.key, now()), None);
+    assert!(who(&book, &second.key, now()).is_some());
+    assert_eq!((second.expires, who(&book, &second.key, now() + DAY)), (Some(now() + DAY), None));
 }
 
 #[tokio::test]
@@ -155,7 +166,7 @@ async fn the_config_has_the_word_about_its_consumers() {
     assert_eq!(book.set(consumer("alice")).await, Err(Refused::OfConfig));
     assert_eq!(book.remove("alice").await, Err(Refused::OfConfig));
     assert_eq!(book.revoke("alice", "k1").await, Err(Refused::OfConfig));
-    assert_eq!(book.rotate("alice", "k1", None, now()).await.err(), Some(Refused::OfConfig));
+    assert_eq!(book.rotate("alice", "k1", Terms::default(), now()).await.err(), Some(Refused::OfConfig));
     let issued = book.issue("alice", None, now()).await.unwrap();
     let found = book.verify(&issued.key, now()).await.unwrap().unwrap();
     assert_eq!(found.consumer.plan.as_deref(), Some("free"));

@@ -40,7 +40,8 @@ pub struct Consumers {
     /// store, and the admin interface changes no consumers.
     #[schemars(length(min = 1), extend("examples" = ["consumers.redb"]))]
     pub store: Option<String>,
-    /// How long a key of the store is still good when another one takes its place. "0s" ends it at once.
+    /// How long a key of the store is still good when another one takes its place, unless the order says how long. "0s" ends
+    /// it at once.
     pub grace: DurationText,
 }
 
