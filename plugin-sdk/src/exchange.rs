@@ -40,12 +40,14 @@ methods!(Request from request {
     fn set_header(name: &str, value: &[u8]) -> Result<(), Error>;
     fn append_header(name: &str, value: &[u8]) -> Result<(), Error>;
     fn remove_header(name: &str) -> Result<bool, Error>;
+    fn remove_headers(patterns: &[&str]) -> Result<u32, Error>;
     fn set_body_mode(mode: BodyMode) -> Result<(), Error>;
     fn trailers() -> Vec<Header>;
     fn set_trailer(name: &str, value: &[u8]) -> Result<(), Error>;
     fn remove_trailer(name: &str) -> Result<bool, Error>;
     fn set_upstream(name: &str) -> Result<(), Error>;
     fn client() -> Client;
+    fn client_ip() -> String;
     fn tls() -> Option<Tls>;
     fn var(name: &str) -> Option<Vec<u8>>;
     fn set_var(name: &str, value: &[u8]) -> Result<(), Error>;

@@ -38,6 +38,28 @@ pub fn remove(map: &mut HeaderMap, name: &str) -> Result<bool, Refusal> {
     Ok(map.remove(name).is_some())
 }
 
+/// Removes those whose names fit a pattern, unless the host alone sets them; returns how many names are gone.
+pub fn remove_fitting(map: &mut HeaderMap, patterns: &[String]) -> u32 {
+    let fitting = |name: &&HeaderName| {
+        patterns.iter().any(|pattern| fits(name.as_str(), pattern)) && !is_forbidden(name)
+    };
+    // Nearly always there is none.
+    let names: Vec<HeaderName> = map.keys().filter(fitting).cloned().collect();
+    for name in &names {
+        map.remove(name);
+    }
+    u32::try_from(names.len()).unwrap_or(u32::MAX)
+}
+
+/// A pattern is a name, or the beginning of names and `*`; `_` in the name counts as `-`.
+fn fits(name: &str, pattern: &str) -> bool {
+    let beginning = pattern.strip_suffix('*');
+    let known = beginning.unwrap_or(pattern);
+    let is_long_enough = name.len() == known.len() || (beginning.is_some() && name.len() > known.len());
+    let same = |(a, b): (u8, u8)| a == b.to_ascii_lowercase() || (a == b'_' && b == b'-');
+    is_long_enough && name.bytes().zip(known.bytes()).all(same)
+}
+
 fn pair(map: &HeaderMap, name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), Refusal> {
     if name.len() + value.len() > MAX_HEADER || map.len() >= MAX_LINES {
         return Err(Refusal::TooLarge);
@@ -91,6 +113,19 @@ mod tests {
         assert_eq!(try_set("host", b"a"), Err(Refusal::Forbidden));
         assert_eq!(try_set("X-Ok", b"\xff"), Ok(()));
         assert_eq!(map["x-ok"], HeaderValue::from_bytes(b"\xff").unwrap());
+    }
+
+    #[test]
+    fn what_fits_a_pattern_goes() {
+        let names = ["x-consumer-id", "x_consumer_name", "x-consumer", "x-consumerist", "y", "host"];
+        let pairs = names.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("v")));
+        let mut map = HeaderMap::from_iter(pairs);
+        let patterns = |patterns: &[&str]| patterns.iter().map(|&p| p.to_owned()).collect::<Vec<_>>();
+        assert_eq!(remove_fitting(&mut map, &patterns(&["x-consumer-*", "z", ""])), 2);
+        assert!(!map.contains_key("x_consumer_name") && map.contains_key("x-consumerist"));
+        assert_eq!(remove_fitting(&mut map, &patterns(&["X-Consumer"])), 1);
+        assert_eq!(remove_fitting(&mut map, &patterns(&["*"])), 2);
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["host"]);
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Identity {
 }
 
 /// Removes what a client itself says of whose its request is: only plugins say that. Many upstreams take `_` for `-` in
-/// names (RFC 3875, section 4.1.18), so both go. Errors: as of [`Request::remove_header`].
+/// names (RFC 3875, section 4.1.18), so both go. Errors: as of [`Request::remove_headers`].
 ///
 /// ```
 /// use wasmgate_sdk::{auth, testing};
@@ -148,11 +148,7 @@ impl Identity {
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 pub fn forget(request: &Request) -> Result<()> {
-    for (name, _) in request.all_headers() {
-        if is_identity(&name.replace('_', "-")) {
-            request.remove_header(&name)?;
-        }
-    }
+    request.remove_headers(&["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"])?;
     Ok(())
 }
 

@@ -276,6 +276,14 @@ impl Request {
         self.read(|head| head.client.clone())
     }
 
+    pub fn client_ip(&self) -> String {
+        self.read(|head| head.client.ip.clone())
+    }
+
+    pub fn remove_headers(&self, patterns: &[&str]) -> Result<u32> {
+        Ok(self.0.borrow_mut().request()?.fields.remove_fitting(patterns))
+    }
+
     pub fn tls(&self) -> Option<Tls> {
         self.read(|head| head.tls.clone())
     }

@@ -56,6 +56,25 @@ impl Fields {
         Ok(self.0.len() < before)
     }
 
+    /// Those that a pattern fits, as the gateway has them; returns how many names are gone.
+    pub fn remove_fitting(&mut self, patterns: &[&str]) -> u32 {
+        let fits = |name: &str| {
+            let name = name.to_ascii_lowercase().replace('_', "-");
+            patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).any(|pattern| {
+                match pattern.strip_suffix('*') {
+                    Some(beginning) => name.starts_with(beginning),
+                    None => name == pattern,
+                }
+            })
+        };
+        let mut gone: Vec<String> = self.0.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        gone.retain(|name| fits(name) && check_name(name).is_ok());
+        gone.sort_unstable();
+        gone.dedup();
+        self.0.retain(|(name, _)| !gone.iter().any(|gone| name.eq_ignore_ascii_case(gone)));
+        gone.len() as u32
+    }
+
     fn values(&self, name: &str) -> impl Iterator<Item = &Vec<u8>> {
         self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }

@@ -231,7 +231,9 @@ fn claims_have_to_be_what_is_asked_for() {
         assert!(!audience(aud.clone()), "{aud}");
     }
     for (rule, claims, expected) in [
-        (r#""required_claims": {"a": true}"#, json!({"a": null}), true),
+        (r#""required_claims": {"a": true}"#, json!({"a": null}), false),
+        (r#""required_claims": {"a": true}"#, json!({"a": false}), false),
+        (r#""required_claims": {"a": true}"#, json!({"a": 0}), true),
         (r#""required_claims": {"a": true}"#, json!({}), false),
         (r#""required_claims": {"a.b": ["x", "y"]}"#, json!({"a": {"b": "y"}}), true),
         (r#""required_claims": {"a.b": ["x", "y"]}"#, json!({"a": {"b": ["z", "x"]}}), true),

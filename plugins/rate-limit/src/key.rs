@@ -58,12 +58,12 @@ impl Key {
     }
 
     /// The kind of each part stands in front, so that a header cannot name somebody's address.
-    pub fn of(&self, request: &Request) -> String {
-        let mut key = String::new();
+    /// The route stands in front of all.
+    pub fn of(&self, request: &Request, route: &str) -> String {
+        let mut key = String::with_capacity(route.len() + 32);
+        key.push_str(route);
         for part in &self.parts {
-            if !key.is_empty() {
-                key.push(' ');
-            }
+            key.push(' ');
             match part.value(request) {
                 Some((kind, value)) => {
                     key.push_str(kind);
@@ -71,7 +71,7 @@ impl Key {
                 }
                 None => {
                     key.push_str("ip:");
-                    key.push_str(&self.network(&request.client().ip));
+                    key.push_str(&self.network(request.client_ip()));
                 }
             }
         }
@@ -80,7 +80,10 @@ impl Key {
     }
 
     /// An IPv6 client has a whole network to choose addresses from.
-    fn network(&self, ip: &str) -> String {
+    fn network(&self, ip: String) -> String {
+        if !ip.contains(':') {
+            return ip;
+        }
         match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
             Ok(IpAddr::V6(v6)) => {
                 let ignored = 128 - u32::from(self.ipv6_prefix);
@@ -88,7 +91,7 @@ impl Key {
                 Ipv6Addr::from_bits(bits.checked_shl(ignored).unwrap_or(0)).to_string()
             }
             Ok(IpAddr::V4(v4)) => v4.to_string(),
-            Err(_) => ip.to_string(),
+            Err(_) => ip,
         }
     }
 }

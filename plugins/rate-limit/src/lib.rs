@@ -9,7 +9,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use wasmgate_sdk::{
     Error, HostError, LocalResponse, Phases, Plugin, Request, Response, Result, Verdict, auth, clock, config,
@@ -143,7 +143,8 @@ pub struct RateLimit {
 struct Counted {
     name: String,
     limit: rate_limits::Limit,
-    key: Key,
+    /// Limits that belong to the same have the same.
+    key: Rc<Key>,
 }
 
 #[plugin]
@@ -154,16 +155,17 @@ impl Plugin for RateLimit {
         if config.cost == 0 {
             return Err(Error::msg("cost: must be at least 1"));
         }
+        let key = Rc::new(Key::parse("key", &config.key, config.ipv6_prefix)?);
         let mut limits = Vec::new();
         if let Some(limit) = &config.limit {
-            limits.push(config.counted("limit", "default", limit)?);
+            limits.push(config.counted("limit", "default", limit, &key)?);
         }
-        limits.extend(config.all("limits", &config.limits)?);
+        limits.extend(config.all("limits", &config.limits, &key)?);
         let plans = config.plans.iter().map(|(plan, limits)| {
             let at = format!("plans.{plan}");
             let limits = match limits {
-                Plan::One(limit) => vec![config.counted(&at, "default", limit)?],
-                Plan::All(limits) => config.all(&at, limits)?,
+                Plan::One(limit) => vec![config.counted(&at, "default", limit, &key)?],
+                Plan::All(limits) => config.all(&at, limits, &key)?,
             };
             Ok((plan.clone(), limits))
         });
@@ -213,7 +215,7 @@ impl Plugin for RateLimit {
         if limits.is_empty() {
             return Ok(Verdict::Next);
         }
-        let keys: Vec<String> = limits.iter().map(|counted| self.key(request, counted)).collect();
+        let keys = self.keys(request, limits);
         let asked: Vec<_> = keys.iter().map(String::as_str).zip(limits.iter().map(|l| l.limit)).collect();
         match rate_limits::take(&asked) {
             Ok(standings) => self.decide(request, limits, &standings),
@@ -237,22 +239,21 @@ impl Plugin for RateLimit {
 }
 
 impl Config {
-    fn all(&self, at: &str, limits: &[Limit]) -> Result<Vec<Counted>> {
+    fn all(&self, at: &str, limits: &[Limit], key: &Rc<Key>) -> Result<Vec<Counted>> {
         let limits = limits.iter().enumerate();
-        limits
-            .map(|(place, limit)| self.counted(&format!("{at}[{place}]"), &format!("{place}"), limit))
-            .collect()
+        let all = limits
+            .map(|(place, limit)| self.counted(&format!("{at}[{place}]"), &format!("{place}"), limit, key));
+        all.collect()
     }
 
-    /// `at` is where it stands in the config, `name` what it is called where it does not say it.
-    fn counted(&self, at: &str, name: &str, limit: &Limit) -> Result<Counted> {
+    /// `at` is where it stands in the config, `name` what it is called and `key` whom it belongs to where it does not say it.
+    fn counted(&self, at: &str, name: &str, limit: &Limit, key: &Rc<Key>) -> Result<Counted> {
         let or = Defaults { algorithm: self.algorithm, cost: self.cost };
-        let own = limit.key.as_ref().map(|key| (format!("{at}.key"), key));
-        let (key_at, key) = own.unwrap_or(("key".to_string(), &self.key));
+        let own = |words| Key::parse(&format!("{at}.key"), words, self.ipv6_prefix).map(Rc::new);
         Ok(Counted {
             name: limit.name.clone().unwrap_or_else(|| name.to_string()),
             limit: limit.check(at, or)?,
-            key: Key::parse(&key_at, key, self.ipv6_prefix)?,
+            key: limit.key.as_ref().map_or_else(|| Ok(key.clone()), own)?,
         })
     }
 }
@@ -266,12 +267,21 @@ impl RateLimit {
         of_plan.unwrap_or(&self.limits)
     }
 
-    fn key(&self, request: &Request, counted: &Counted) -> String {
-        let key = counted.key.of(request);
-        match self.scope {
-            Scope::Route => format!("{} {key}", request.route()),
-            Scope::Global => key,
+    /// Those of the limits, in their order.
+    fn keys(&self, request: &Request, limits: &[Counted]) -> Vec<String> {
+        let route = match self.scope {
+            Scope::Route => request.route(),
+            Scope::Global => String::new(),
+        };
+        let mut keys: Vec<String> = Vec::with_capacity(limits.len());
+        for (place, counted) in limits.iter().enumerate() {
+            let same = limits[..place].iter().position(|before| Rc::ptr_eq(&before.key, &counted.key));
+            keys.push(match same {
+                Some(before) => keys[before].clone(),
+                None => counted.key.of(request, &route),
+            });
         }
+        keys
     }
 
     fn decide(

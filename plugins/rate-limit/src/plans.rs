@@ -1,5 +1,7 @@
 //! The limits of consumers' plans, as the gateway's config has them.
 
+use std::rc::Rc;
+
 use wasmgate_sdk::{
     Duration, Error, Request, Result,
     consumers::{self, Failure, Quota},
@@ -13,7 +15,11 @@ use crate::{
 };
 
 /// Asked for each request, for a reload of the config may change them.
-pub struct ConsumerPlans(Defaults);
+pub struct ConsumerPlans {
+    or: Defaults,
+    /// That of the consumer.
+    key: Rc<Key>,
+}
 
 /// What the usual times are called.
 const NAMES: [(u64, &str); 5] =
@@ -23,7 +29,8 @@ impl ConsumerPlans {
     /// The error says that the plugin may not ask.
     pub fn new(algorithm: Algorithm, cost: u32) -> Result<Self> {
         consumers::granted().map_err(|error| Error::msg(format_args!("consumer_plans: {error}")))?;
-        Ok(ConsumerPlans(Defaults { algorithm, cost }))
+        let key = Key::parse("key", &Words::One("consumer".to_string()), 64)?;
+        Ok(ConsumerPlans { or: Defaults { algorithm, cost }, key: Rc::new(key) })
     }
 
     /// None where the request is nobody's with a plan, or the config has no such plan any more.
@@ -39,8 +46,8 @@ impl ConsumerPlans {
         let name = NAMES.iter().find(|(known, _)| *known == seconds && quota.per.subsec_nanos() == 0);
         Ok(Counted {
             name: name.map_or_else(|| format!("{}s", quota.per.as_secs_f64()), |(_, name)| name.to_string()),
-            limit: Limit::of(quota.rate, Duration(quota.per)).check("plan", self.0)?,
-            key: Key::parse("key", &Words::One("consumer".to_string()), 64)?,
+            limit: Limit::of(quota.rate, Duration(quota.per)).check("plan", self.or)?,
+            key: self.key.clone(),
         })
     }
 }

@@ -99,6 +99,10 @@ impl request::Host for Host {
         self.change_request(|map| headers::remove(map, &name))
     }
 
+    fn remove_headers(&mut self, patterns: Vec<String>) -> Answer<u32> {
+        self.change_request(|map| Ok(headers::remove_fitting(map, &patterns)))
+    }
+
     fn set_body_mode(&mut self, mode: BodyMode) -> Answer<()> {
         let mode = body_mode(mode, &self.plugin.limits);
         self.change(|state| state.set_body_mode(Phase::Request, mode))
@@ -128,6 +132,10 @@ impl request::Host for Host {
             peer: state.connection.peer.to_string(),
             local: state.connection.local.to_string(),
         })
+    }
+
+    fn client_ip(&mut self) -> Result<String> {
+        Ok(self.exchange()?.client_ip.to_string())
     }
 
     fn tls(&mut self) -> Result<Option<Tls>> {
