@@ -256,4 +256,21 @@ fn keys_of_filters_are_told_from_those_of_native_plugins() {
     let text = native.replace("root_id = \"x\"", "config = \"text\"");
     let told = TestGateway::refused(&wasmgate_tests::before(&upstream.address(), &text));
     assert!(told.contains("the config of a native plugin is a table"), "{told}");
+    let redis = "[redis.r]\nendpoints = [\"127.0.0.1:1\"]\n";
+    for (key, plugin, rest) in [
+        ("isolation", "isolation = \"request\"", ""),
+        ("consumers", "consumers = true", ""),
+        ("networks", "networks = [\"n\"]", "[networks.n]\nentries = [\"192.0.2.1\"]\n"),
+        ("secrets", "secrets = [\"s\"]", "[secrets]\ns = \"t\"\n"),
+        ("store", "store = \"r\"", redis),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        place(folder.path(), &filter(TRAPS));
+        let file = folder.path().join("gateway.toml");
+        fs::write(&file, config(&upstream, plugin, &format!("{rest}{ROUTE}")))
+            .expect("the config is written");
+        let told = run(&["check", file.to_str().expect("a path in UTF-8")]);
+        let expected = format!("is a proxy-wasm filter: `{key}` is for native plugins");
+        assert!(told.err.contains(&expected) || told.out.contains(&expected), "{key}: {told:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //! one snapshot to the next as long as its bytes, settings and config are the same.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     sync::Arc,
@@ -211,6 +211,31 @@ impl Next {
     }
 }
 
+impl Workshop {
+    /// What the config grants a plugin. Of a config with faults, something may be missing.
+    fn grants(&self, config: &Config, plugin: &Plugin) -> Grants {
+        let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
+        let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
+        let networks = config.networks.iter().filter(|networks| plugin.networks.contains(&networks.name));
+        let secrets = plugin.secrets.iter().filter_map(|name| Some((name.clone(), config.secret(name)?)));
+        let store = plugin.store.as_ref().and_then(|store| {
+            let redis = self.capabilities.stores.get(config.redis.get(store.redis)?);
+            Some(Store { redis, on_error: store.on_error })
+        });
+        Grants {
+            // Those that it may choose are all unless some are named; to call any, they have to be.
+            callable: if plugin.names_upstreams { upstreams.clone() } else { Vec::new() },
+            upstreams,
+            store,
+            secrets: secrets.collect(),
+            networks: networks
+                .map(|known| self.capabilities.networks.place(&known.name, &known.set))
+                .collect(),
+            consumers: plugin.consumers,
+        }
+    }
+}
+
 /// What a version of a plugin is called, and whose counters and stored values it sees.
 #[derive(Clone, Copy)]
 struct Names<'a> {
@@ -227,30 +252,17 @@ impl Build {
         code: Code,
         known: Option<&Build>,
     ) -> Result<Build, String> {
-        // One of a config with faults may be missing.
-        let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
-        let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
-        let granted = config.networks.iter().filter(|networks| plugin.networks.contains(&networks.name));
-        let Plugin { limits, breaker, isolation, smoke, names_upstreams, proxy_wasm, node, networks, .. } =
-            plugin;
-        let consumers = plugin.consumers;
-        let store = plugin.store.as_ref().and_then(|store| {
-            let redis = workshop.capabilities.stores.get(config.redis.get(store.redis)?);
-            Some(Store { redis, on_error: store.on_error })
-        });
-        let secrets = plugin.secrets.iter().filter_map(|name| Some((name.clone(), config.secret(name)?)));
-        let secrets: HashMap<String, String> = secrets.collect();
+        let grants = workshop.grants(config, plugin);
+        let Plugin { limits, breaker, isolation, smoke, proxy_wasm, node, .. } = plugin;
         // Said in full: what is not shown elsewhere makes another plugin of it too.
         let vm_config =
             proxy_wasm.as_ref().and_then(|settings| Some(settings.vm_config.as_ref()?.0.to_string()));
-        let (scope, store_identity) = (names.scope, store.as_ref().map(Store::identity));
-        // In a fixed order.
-        let secret_texts: BTreeMap<&String, &String> = secrets.iter().collect();
+        let (scope, granted) = (names.scope, grants.identity());
         let identity = Identity {
             name: names.name.to_owned(),
             digest: code.seen.digest,
             settings: format!(
-                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {upstreams:?} {names_upstreams} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {store_identity:?} {secret_texts:?} {networks:?} {consumers}"
+                "{limits:?} {breaker:?} {isolation:?} {smoke:?} {scope} {proxy_wasm:?} {vm_config:?} {node:?} {granted}"
             ),
         };
         if let Some(known) = known.filter(|known| known.identity == identity) {
@@ -268,21 +280,17 @@ impl Build {
                 "{file} is a native plugin: `root_id`, `vm_id`, `vm_config`, `env`, `clusters`, `reroute` and `vms_per_worker` are for proxy-wasm filters"
             ));
         }
-        if !is_native && consumers {
-            return Err(format!("{file} is a proxy-wasm filter: `consumers` is for native plugins"));
-        }
-        if !is_native && *isolation == Isolation::Request {
-            return Err(format!("{file} is a proxy-wasm filter: `isolation` is for native plugins"));
-        }
-        if !is_native && !networks.is_empty() {
-            return Err(format!("{file} is a proxy-wasm filter: `networks` is for native plugins"));
+        let for_native = [
+            ("consumers", grants.consumers),
+            ("isolation", *isolation == Isolation::Request),
+            ("networks", !grants.networks.is_empty()),
+            ("secrets", !grants.secrets.is_empty()),
+            ("store", grants.store.is_some()),
+        ];
+        if let Some((key, _)) = for_native.iter().find(|(_, given)| !is_native && *given) {
+            return Err(format!("{file} is a proxy-wasm filter: `{key}` is for native plugins"));
         }
         let (name, scope) = (names.name.into(), names.scope.into());
-        // Those that it may choose are all unless some are named; to call any, they have to be.
-        let callable = if *names_upstreams { upstreams.clone() } else { Vec::new() };
-        let networks =
-            granted.map(|granted| capabilities.networks.place(&granted.name, &granted.set)).collect();
-        let grants = Grants { upstreams, callable, store, secrets, networks, consumers };
         let context = PluginContext::new(name, scope, limits.clone(), grants, capabilities.clone());
         let schema =
             program.schema(context.clone()).await.map_err(|failure| format!("config-schema {failure}"))?;

@@ -2,7 +2,7 @@
 //! call the exchange.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -71,11 +71,21 @@ pub struct Grants {
     /// Where its counters and values are; none is the memory of the process.
     pub store: Option<store::Store>,
     /// Texts by their names.
-    pub secrets: HashMap<String, String>,
+    pub secrets: BTreeMap<String, String>,
     /// Sets of addresses that it may ask.
     pub networks: Vec<Place>,
     /// Whether it may ask for consumers.
     pub consumers: bool,
+}
+
+impl Grants {
+    /// What differs where anything of it does. It has the secrets in it.
+    pub fn identity(&self) -> String {
+        let Grants { upstreams, callable, store, secrets, networks, consumers } = self;
+        let store = store.as_ref().map(store::Store::identity);
+        let networks: Vec<_> = networks.iter().map(Place::name).collect();
+        format!("{upstreams:?} {callable:?} {store:?} {secrets:?} {networks:?} {consumers}")
+    }
 }
 
 impl Host {
