@@ -164,11 +164,10 @@ fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, Vec<Strin
         let malformed = || Problem::new(StatusCode::BAD_REQUEST, "The path holds what is no UTF-8.");
         return Ok((endpoint, names.ok_or_else(malformed)?));
     }
-    Err({
-        let methods: Vec<_> = here.iter().map(|(endpoint, _)| endpoint.method.as_str()).collect();
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}.", methods.join(" and ")))
-            .header(header::ALLOW, methods.join(", "))
-    })
+    let methods: Vec<_> = here.iter().map(|(endpoint, _)| endpoint.method.as_str()).collect();
+    let problem =
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {}.", methods.join(" and ")));
+    Err(problem.header(header::ALLOW, methods.join(", ")))
 }
 
 /// A segment of a path (RFC 3986, section 2.1).

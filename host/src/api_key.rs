@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rand::{
     CryptoRng,
     distr::{Alphanumeric, SampleString},
@@ -79,14 +80,13 @@ impl Digest {
 
     /// From 64 hexadecimal digits.
     pub fn from_hex(hex: &str) -> Option<Self> {
-        let digits: Vec<u8> = hex.chars().map(|c| Some(c.to_digit(16)? as u8)).collect::<Option<_>>()?;
-        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-        bytes.try_into().ok().filter(|_| digits.len() == 64).map(Digest)
+        let bytes = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Digest)
     }
 
     /// In hexadecimal.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&self.0)
     }
 
     /// In a time that does not depend on where they differ.

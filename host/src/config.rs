@@ -336,7 +336,7 @@ pub struct Plugin {
     /// None is the memory of the process.
     pub store: Option<Store>,
     /// Names of [`Config::secrets`] that it may read.
-    pub secrets: Vec<String>,
+    pub secrets: Vec<Arc<str>>,
     /// Names of sets of networks that it may ask.
     pub networks: Vec<Arc<str>>,
     /// Whether it may ask for consumers.

@@ -6,6 +6,7 @@ mod resolver;
 
 use std::{fmt::Write as _, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs::{self, Ticketer},
@@ -163,8 +164,7 @@ fn authorities(pem: &[u8]) -> Result<RootCertStore, Wrong> {
 /// A client's certificate as X-Forwarded-Client-Cert tells it (Envoy's documentation of HTTP connection managers):
 /// `Hash=HEX;Subject="NAME";URI=URI;DNS=NAME`.
 pub fn client_header(certificate: &[u8]) -> String {
-    let mut text = String::from("Hash=");
-    Sha256::digest(certificate).iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
+    let mut text = format!("Hash={}", HEXLOWER.encode(&Sha256::digest(certificate)));
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return text };
     _ = write!(text, ";Subject={}", in_quotes(&parsed.subject().to_string()));
     for name in alternative_names(&parsed) {

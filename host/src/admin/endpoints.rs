@@ -268,31 +268,24 @@ impl Schemas {
         if endpoint.changes() {
             operation["security"] = json!([{ "token": [] }]);
         }
-        if endpoint.action == Action::SetLog {
-            operation["requestBody"] = json!({ "required": true, "content": self.json::<LogReport>() });
-        }
-        if matches!(endpoint.action, Action::DrainEndpoint | Action::RestoreEndpoint) {
-            operation["requestBody"] = json!({ "required": true, "content": self.json::<EndpointName>() });
-        }
-        if endpoint.action == Action::ForceBreaker {
-            operation["requestBody"] = json!({ "required": true, "content": self.json::<BreakerOrder>() });
+        let body = match endpoint.action {
+            Action::SetLog => Some((true, self.json::<LogReport>())),
+            Action::DrainEndpoint | Action::RestoreEndpoint => Some((true, self.json::<EndpointName>())),
+            Action::ForceBreaker => Some((true, self.json::<BreakerOrder>())),
+            Action::RollOut => {
+                Some((true, json!({ "application/json": { "schema": { "type": "object" } } })))
+            }
+            Action::SetConsumer => Some((true, self.json::<ConsumerOrder>())),
+            Action::IssueKey => Some((false, self.json::<KeyOrder>())),
+            Action::RotateKey => Some((false, self.json::<RotationOrder>())),
+            _ => None,
+        };
+        if let Some((required, content)) = body {
+            operation["requestBody"] = json!({ "required": required, "content": content });
         }
         if endpoint.action == Action::RollOut {
             let description = "As the table `plugin.NAME.rollout` of the config (see its JSON Schema); a file is relative to the config";
-            operation["requestBody"] = json!({
-                "required": true,
-                "description": description,
-                "content": { "application/json": { "schema": { "type": "object" } } },
-            });
-        }
-        if endpoint.action == Action::SetConsumer {
-            operation["requestBody"] = json!({ "required": true, "content": self.json::<ConsumerOrder>() });
-        }
-        if endpoint.action == Action::IssueKey {
-            operation["requestBody"] = json!({ "required": false, "content": self.json::<KeyOrder>() });
-        }
-        if endpoint.action == Action::RotateKey {
-            operation["requestBody"] = json!({ "required": false, "content": self.json::<RotationOrder>() });
+            operation["requestBody"]["description"] = description.into();
         }
         let parameters: Vec<_> = endpoint
             .parameters()

@@ -187,8 +187,10 @@ impl Link {
     /// What comes next is told so at once, until there is a new connection.
     fn lost(self: &Arc<Self>, error: &str) {
         self.missed.store(0, Relaxed);
-        let before = std::mem::replace(&mut *self.state(), State::Down);
-        if !matches!(before, State::Down) {
+        let mut state = self.state();
+        // In any other state there is none to lose, and whoever opens one goes on.
+        if matches!(*state, State::Up(_)) {
+            *state = State::Down;
             tracing::warn!(redis = self.redis.settings.name, error, "Redis is lost");
             self.open(None);
         }

@@ -217,7 +217,7 @@ impl Workshop {
         let upstreams = plugin.upstreams.iter().filter_map(|&place| config.upstreams.get(place));
         let upstreams: Vec<Arc<str>> = upstreams.map(|upstream| upstream.name.clone()).collect();
         let networks = config.networks.iter().filter(|networks| plugin.networks.contains(&networks.name));
-        let secrets = plugin.secrets.iter().filter_map(|name| Some((name.clone(), config.secret(name)?)));
+        let secrets = plugin.secrets.iter().filter_map(|name| Some((name.to_string(), config.secret(name)?)));
         let store = plugin.store.as_ref().and_then(|store| {
             let redis = self.capabilities.stores.get(config.redis.get(store.redis)?);
             Some(Store { redis, on_error: store.on_error })

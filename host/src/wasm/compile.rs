@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use data_encoding::HEXLOWER;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module, component::Component};
@@ -149,7 +150,7 @@ pub fn digest(bytes: &[u8]) -> Sha256Digest {
 }
 
 pub fn hex(digest: &Sha256Digest) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest)
 }
 
 /// What files consist of; other ones have other names.

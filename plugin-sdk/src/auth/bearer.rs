@@ -17,8 +17,6 @@ pub enum Refusal {
     Insufficient,
     /// What it is checked with cannot be had.
     Unavailable,
-    /// The gateway's consumers cannot be looked up.
-    ConsumersUnavailable,
 }
 
 /// What is said to those who are refused.
@@ -81,9 +79,6 @@ impl Bearer {
             Refusal::Unavailable => {
                 LocalResponse::new(503).code(self.unavailable).detail("Tokens cannot be checked now.")
             }
-            Refusal::ConsumersUnavailable => LocalResponse::new(503)
-                .code("consumers_unavailable")
-                .detail("Consumers cannot be looked up now."),
         }
     }
 }

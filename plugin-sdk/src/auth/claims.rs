@@ -37,7 +37,7 @@ pub struct Claims(pub Map<String, Value>);
 ///     assert_eq!(rules.check(&alice, &["api".to_string()]), Ok(()));
 ///     assert_eq!(rules.check(&alice, &["web".to_string()]), Err(Refusal::Invalid));
 ///     assert_eq!(rules.check(&claims(r#"{"exp": 1}"#), &[]), Err(Refusal::Expired));
-///     let gate = Gate::new(false, None).unwrap().tells(rules.told());
+///     let gate = Gate::new(false, None).unwrap().tells(rules.headers.keys().cloned());
 ///     assert!(gate.enter(&exchange.request()).unwrap());
 ///     let identity = rules.identity(&alice).unwrap();
 ///     rules.pass(&gate, &exchange.request(), &alice, &identity).unwrap();
@@ -90,11 +90,6 @@ impl Rules {
             true => Ok(()),
             false => Err(Refusal::Insufficient),
         }
-    }
-
-    /// The headers that tell claims, for [`Gate::tells`]. The example is that of the type.
-    pub fn told(&self) -> Vec<HeaderName> {
-        self.headers.keys().cloned().collect()
     }
 
     /// Lets the request pass, and tells the upstream and the plugins behind whose it is, and the claims. Errors: no header can

@@ -3,6 +3,9 @@
 use super::check_name;
 use crate::{Error, Request, Result};
 
+/// Headers that say whose a request is.
+const HEADERS: [&str; 3] = ["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"];
+
 /// Whose a request is, as far as it is known. Variables cannot be removed: an empty one says nothing.
 ///
 /// ```
@@ -148,7 +151,7 @@ impl Identity {
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 pub fn forget(request: &Request) -> Result<()> {
-    request.remove_headers(&["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"])?;
+    request.remove_headers(&HEADERS)?;
     Ok(())
 }
 
@@ -158,7 +161,10 @@ pub fn forget(request: &Request) -> Result<()> {
 /// assert!(wasmgate_sdk::auth::is_identity("x-consumer-groups"));
 /// ```
 pub fn is_identity(name: &str) -> bool {
-    name.starts_with("x-consumer-") || matches!(name, "x-credential-identifier" | "x-anonymous-consumer")
+    HEADERS.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *pattern,
+    })
 }
 
 #[cfg(test)]

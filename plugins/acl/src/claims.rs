@@ -1,17 +1,17 @@
 //! What a token says, and whether it is what a rule wants.
 
-use wasmgate_sdk::serde_json::{Map, Value};
+use wasmgate_sdk::{auth::Claims, serde_json::Value};
 
 /// Claims that are lists of words with spaces between them (RFC 8693, section 4.2).
 const SCOPES: [&str; 2] = ["scope", "scp"];
 
 /// Whether the claim of this path is one of those that are wanted, or a list that holds one.
-pub fn fit(claims: &Map<String, Value>, path: &str, wanted: &Value) -> bool {
+pub fn fit(claims: &Claims, path: &str, wanted: &Value) -> bool {
     let is_wanted = |value: &Value| match wanted {
         Value::Array(any) => any.contains(value),
         one => one == value,
     };
-    match find(claims, path) {
+    match claims.get(path) {
         None | Some(Value::Null) => false,
         Some(value) if *wanted == Value::Bool(true) => *value != Value::Bool(false),
         Some(Value::Array(list)) => list.iter().any(is_wanted),
@@ -31,14 +31,4 @@ pub fn can_fit(wanted: &Value) -> bool {
         Value::Null | Value::Object(_) => false,
         _ => true,
     }
-}
-
-/// By its name, or by its path: names with dots between them.
-fn find<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(value) = claims.get(path) {
-        return Some(value);
-    }
-    let mut names = path.split('.');
-    let first = claims.get(names.next()?)?;
-    names.try_fold(first, |value, name| value.as_object()?.get(name))
 }

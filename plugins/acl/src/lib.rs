@@ -7,7 +7,9 @@ mod rule;
 mod tests;
 
 use wasmgate_sdk::{
-    Error, LocalResponse, Plugin, Request, Result, Verdict, auth, config, plugin,
+    Error, LocalResponse, Plugin, Request, Result, Verdict,
+    auth::{self, Claims},
+    config, plugin,
     serde_json::{self, Map},
 };
 
@@ -98,8 +100,8 @@ impl Acl {
         let groups = text(request, "groups")?.unwrap_or_default();
         let groups = groups.split(',').map(str::trim).filter(|group| !group.is_empty());
         let claims = match request.var("claims").filter(|claims| self.reads_claims && !claims.is_empty()) {
-            Some(claims) => serde_json::from_slice(&claims)?,
-            None => Map::new(),
+            Some(claims) => Claims(serde_json::from_slice(&claims)?),
+            None => Claims(Map::new()),
         };
         Ok(Asker {
             consumer,

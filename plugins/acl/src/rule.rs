@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wasmgate_sdk::{
-    Error, Result, config,
-    serde_json::{Map, Value},
-};
+use wasmgate_sdk::{Error, Result, auth::Claims, config, serde_json::Value};
 
 use crate::{
     claims,
@@ -36,7 +33,7 @@ pub struct Asker {
     pub consumer: String,
     pub groups: Vec<String>,
     pub plan: Option<String>,
-    pub claims: Map<String, Value>,
+    pub claims: Claims,
     pub method: String,
     pub path: Path,
 }

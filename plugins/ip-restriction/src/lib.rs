@@ -102,10 +102,9 @@ impl Plugin for IpRestriction {
 
 impl IpRestriction {
     fn address(&self, request: &Request) -> Result<IpAddr> {
-        let client = request.client();
         let address = match self.source {
-            Source::Client => client.ip.parse()?,
-            Source::Peer => client.peer.parse::<SocketAddr>()?.ip(),
+            Source::Client => request.client_ip().parse()?,
+            Source::Peer => request.client().peer.parse::<SocketAddr>()?.ip(),
         };
         Ok(address.to_canonical())
     }

@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use wasmgate_sdk::{
-    Error, HeaderName, Request, Result, config,
-    serde_json::{self, Value},
-};
+use wasmgate_sdk::{Error, HeaderName, Request, Result, auth::Claims, config, serde_json};
 
 /// The host bounds its keys; what is longer shares a limit.
 const MAX: usize = 700;
@@ -30,7 +27,7 @@ enum By {
     Var(&'static str),
     Header(HeaderName),
     Cookie(String),
-    Claim(Vec<String>),
+    Claim(String),
     Route,
     Path,
     Const,
@@ -114,9 +111,7 @@ impl By {
                 By::Header(HeaderName::new(name).map_err(|error| Error::msg(format_args!("{at}: {error}")))?)
             }
             Some(("cookie", name)) if !name.is_empty() => By::Cookie(name.to_string()),
-            Some(("claim", path)) if !path.is_empty() => {
-                By::Claim(path.split('.').map(str::to_string).collect())
-            }
+            Some(("claim", path)) if !path.is_empty() => By::Claim(path.to_string()),
             Some(_) => return Err(wrong()),
         })
     }
@@ -151,9 +146,9 @@ fn prefix(var: &str) -> &'static str {
 }
 
 /// Of the claims that an auth plugin has left; one that is no text counts as it is written.
-fn claim(request: &Request, path: &[String]) -> Option<String> {
-    let claims: Value = serde_json::from_slice(&request.var("claims")?).ok()?;
-    let found = path.iter().try_fold(&claims, |value, name| value.get(name))?;
+fn claim(request: &Request, path: &str) -> Option<String> {
+    let claims = Claims(serde_json::from_slice(&request.var("claims")?).ok()?);
+    let found = claims.get(path)?;
     Some(hex(found.as_str().map_or_else(|| found.to_string(), str::to_string).as_bytes()))
 }
 

@@ -76,14 +76,4 @@ impl Check<'_> {
             self.fault(path, reason);
         }
     }
-
-    /// Those that a plugin may ask.
-    pub(super) fn granted_networks(&mut self, path: &KeyPath, names: &[String]) -> Vec<Arc<str>> {
-        let sets = self.source.value().get("networks").and_then(|sets| sets.as_object());
-        let known: Vec<String> = sets.into_iter().flat_map(|sets| sets.keys().cloned()).collect();
-        for (i, name) in names.iter().enumerate() {
-            self.reference("set of networks", &known, &path.index(i), name);
-        }
-        names.iter().map(|name| name.as_str().into()).collect()
-    }
 }

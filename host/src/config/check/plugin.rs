@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use http::{Method, uri::PathAndQuery};
 
 use super::{
-    Check, KeyPath, Problem, Section, TARGET, raw, target,
+    Check, KeyPath, Problem, Section, TARGET, names, raw, target,
     upstream::{KEY, key},
 };
 use crate::config::{
@@ -74,8 +74,8 @@ impl Check<'_> {
             consumers: raw.consumers,
             upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
             store: self.store(&path, &raw),
-            secrets: self.granted_secrets(&path, &raw),
-            networks: self.granted_networks(&path.key("networks"), &raw.networks),
+            secrets: self.granted("secret", "secrets", &path, raw.secrets.as_deref().unwrap_or_default()),
+            networks: self.granted("set of networks", "networks", &path, &raw.networks),
             config: raw.config.take().map(|payload| Secret(payload.0)),
             service: raw.service,
             proxy_wasm: self.proxy_wasm(&path, raw),
@@ -205,6 +205,15 @@ impl Check<'_> {
             self.fault(&path.key("backoff"), "`backoff` is longer than `max_backoff`");
         }
         breaker
+    }
+
+    /// What a plugin's key `table` names of the config's table of the same name.
+    fn granted(&mut self, what: &str, table: &str, path: &KeyPath, given: &[String]) -> Vec<Arc<str>> {
+        let known = names(&self.source, table);
+        for (place, name) in given.iter().enumerate() {
+            self.reference(what, &known, &path.key(table).index(place), name);
+        }
+        given.iter().map(|name| name.as_str().into()).collect()
     }
 
     fn allowed_upstreams(&mut self, path: &KeyPath, names: Option<Vec<String>>) -> Vec<usize> {

@@ -71,10 +71,10 @@ impl Check<'_> {
             None => None,
             Some(certificate) => {
                 let path = path.key("certificate");
-                // So that what is wrong with them is told here.
-                self.identity(&path, certificate)?;
-                let cert = self.read(&path.key("cert"), &certificate.cert)?;
-                Some((cert, self.read(&path.key("key"), &certificate.key)?))
+                let (cert, key) = self.identity_files(&path, certificate)?;
+                // The client of Redis reads them itself; what is wrong with them is told here.
+                self.identity_of(&path, &cert, &key)?;
+                Some((cert, key))
             }
         };
         Some(RedisTls { ca, identity })
@@ -91,17 +91,5 @@ impl Check<'_> {
         let known = names(&self.source, "redis");
         let redis = self.reference("redis", &known, &path.key("store"), name);
         Some(Store { redis, on_error: raw.on_error.unwrap_or_default() })
-    }
-
-    /// Names and values of the secrets that it is granted.
-    pub(super) fn granted_secrets(&mut self, path: &KeyPath, raw: &raw::Plugin) -> Vec<String> {
-        let known = names(&self.source, "secrets");
-        let names = raw.secrets.iter().flatten().enumerate();
-        names
-            .map(|(place, name)| {
-                self.reference("secret", &known, &path.key("secrets").index(place), name);
-                name.clone()
-            })
-            .collect()
     }
 }

@@ -61,15 +61,28 @@ impl Check<'_> {
     }
 
     pub(super) fn identity(&mut self, path: &KeyPath, raw: &raw::Certificate) -> Option<Identity> {
+        let (cert, key) = self.identity_files(path, raw)?;
+        self.identity_of(path, &cert, &key)
+    }
+
+    /// What the two files hold.
+    pub(super) fn identity_files(
+        &mut self,
+        path: &KeyPath,
+        raw: &raw::Certificate,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
         let cert = self.read(&path.key("cert"), &raw.cert);
         let key = self.read(&path.key("key"), &raw.key);
-        let identity = Identity::read(&cert?, &key?);
-        identity
-            .map_err(|fault| match fault {
-                Fault::Certificate(text) => self.fault(&path.key("cert"), text),
-                Fault::Key(text) => self.fault(&path.key("key"), text),
-            })
-            .ok()
+        cert.zip(key)
+    }
+
+    pub(super) fn identity_of(&mut self, path: &KeyPath, cert: &[u8], key: &[u8]) -> Option<Identity> {
+        match Identity::read(cert, key) {
+            Ok(identity) => return Some(identity),
+            Err(Fault::Certificate(text)) => self.fault(&path.key("cert"), text),
+            Err(Fault::Key(text)) => self.fault(&path.key("key"), text),
+        }
+        None
     }
 
     fn clients(&mut self, path: &KeyPath, raw: raw::ClientCertificates) -> Option<Clients> {

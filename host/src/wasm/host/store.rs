@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Host {
-    /// Asks the plugin's store with what its keys stand under, and where there is none, or it gives no answer and the config has it so, the memory of the
-    /// process. `nothing` is what one gets where nothing is counted or kept.
+    /// Asks the plugin's store with what its keys stand under, and where there is none, or it gives no answer and the config
+    /// has it so, the memory of the process. `nothing` is what one gets where nothing is counted or kept.
     pub async fn kept<T>(
         &mut self,
         shared: impl AsyncFnOnce(&Arc<Link>, &str) -> Result<T, Unavailable>,
