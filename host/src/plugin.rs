@@ -6,6 +6,7 @@ pub mod chain;
 mod difference;
 pub mod exchange;
 pub mod headers;
+mod identity;
 pub mod interrupt;
 pub mod rollout;
 pub mod services;
@@ -22,6 +23,7 @@ use crate::{
     telemetry::numbers::{PHASES, PluginNumbers},
 };
 use exchange::Exchange;
+pub use identity::Identity;
 use services::Services;
 
 /// One configured plugin on one worker. Only the phases it names are called.

@@ -27,7 +27,7 @@ use crate::{
     plugin::{
         LocalResponse,
         chain::Outcome,
-        exchange::{Connection, Exchange, Phase, ResponseHead},
+        exchange::{Connection, Exchange, ResponseHead},
     },
     snapshot::View,
     upstream::answer,
@@ -155,7 +155,7 @@ async fn local_answer(journey: &Rc<Journey>, error: ProxyError) -> Body {
 async fn response_phase(journey: Rc<Journey>, mut body: Body) -> Result<Response<Outgoing>, Closed> {
     let chain = journey.chain();
     let mut exchange = journey.exchange().await;
-    exchange.phase = Phase::Response;
+    exchange.begin_response();
     exchange.ends = !body::has_body(&exchange, &body);
     let write = |exchange: &mut Exchange, local: Box<LocalResponse>| {
         body = journey.write_local(exchange, *local);

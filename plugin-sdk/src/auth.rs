@@ -17,23 +17,7 @@ pub use identity::{Identity, forget, is_identity};
 pub use json::strict_object;
 pub use places::{OneOrMore, Places};
 
-use crate::{Error, LocalResponse, Request, Result};
-
-/// Whether a browser asks beforehand whether it may send a request, and so without credentials (Fetch standard,
-/// CORS-preflight request).
-///
-/// ```
-/// use wasmgate_sdk::{auth, testing::Request};
-///
-/// let asked = Request::new("OPTIONS", "/").header("origin", "https://a.test");
-/// let exchange = asked.header("access-control-request-method", "PUT").build();
-/// assert!(auth::is_preflight(&exchange.request()));
-/// ```
-pub fn is_preflight(request: &Request) -> bool {
-    request.method() == "OPTIONS"
-        && request.header("origin").is_some()
-        && request.header("access-control-request-method").is_some()
-}
+use crate::{Error, LocalResponse, Result};
 
 /// The value of WWW-Authenticate for a scheme (RFC 9110, section 11.6.1). Errors: the realm cannot stand in quotes.
 ///

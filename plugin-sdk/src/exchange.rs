@@ -1,5 +1,6 @@
 //! The contract's request and response as values with methods: the fake host has others in their place.
 
+use crate::bindings::plugin::wasmgate::plugin::request::Identity;
 use crate::bindings::plugin::wasmgate::plugin::{request, response};
 use crate::host::types::{BodyMode, Client, Error, Header, Tls};
 
@@ -41,6 +42,9 @@ methods!(Request from request {
     fn append_header(name: &str, value: &[u8]) -> Result<(), Error>;
     fn remove_header(name: &str) -> Result<bool, Error>;
     fn remove_headers(patterns: &[&str]) -> Result<u32, Error>;
+    fn set_answer_headers(headers: &[(&str, &[u8])]) -> Result<(), Error>;
+    fn answer_header(name: &str) -> Option<Vec<u8>>;
+    fn identify(identity: Identity<'_>) -> Result<(), Error>;
     fn set_body_mode(mode: BodyMode) -> Result<(), Error>;
     fn trailers() -> Vec<Header>;
     fn set_trailer(name: &str, value: &[u8]) -> Result<(), Error>;
@@ -48,6 +52,7 @@ methods!(Request from request {
     fn set_upstream(name: &str) -> Result<(), Error>;
     fn client() -> Client;
     fn client_ip() -> String;
+    fn is_preflight() -> bool;
     fn tls() -> Option<Tls>;
     fn var(name: &str) -> Option<Vec<u8>>;
     fn set_var(name: &str, value: &[u8]) -> Result<(), Error>;

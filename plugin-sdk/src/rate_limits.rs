@@ -66,6 +66,26 @@ pub struct Limit {
     pub cost: u32,
 }
 
+/// Whose a limit is: a text by itself, or with what the gateway puts in front of it.
+///
+/// ```
+/// use wasmgate_sdk::rate_limits::Key;
+///
+/// // Each IPv4 address and each /64 of IPv6 has its own, on each route.
+/// let client = Key { route: true, client: Some(64), text: "" };
+/// assert_eq!(Key::from("alice"), Key { text: "alice", ..Key::default() });
+/// # let _ = client;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Key<'a> {
+    /// The name of the matched route is part of it.
+    pub route: bool,
+    /// The client's address is part of it, and of an IPv6 address so many bits: 0 to 128.
+    pub client: Option<u8>,
+    /// The rest. All together are at most 1024 bytes.
+    pub text: &'a str,
+}
+
 /// Where a key stands with a limit.
 ///
 /// ```
@@ -99,7 +119,7 @@ pub struct Standing {
 /// anything but the cost are kept apart.
 ///
 /// Errors: `InvalidValue` (a number out of bounds, the same limit and key twice, more than 32), `TooLarge` (a key above 1024
-/// bytes), `Exhausted` (too many keys).
+/// bytes), `Exhausted` (too many keys), `Immutable` (a key with route or client, outside of a phase).
 ///
 /// ```
 /// use std::time::Duration;
@@ -120,16 +140,40 @@ pub struct Standing {
 /// assert_eq!((refused[1].allowed, refused[1].remaining), (true, 99));
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
-pub fn take(limits: &[(&str, Limit)]) -> Result<Vec<Standing>, HostError> {
-    let limits: Vec<_> = limits.iter().map(|(key, limit)| limit.of(key)).collect();
+pub fn take<'k>(limits: &[(impl Into<Key<'k>> + Copy, Limit)]) -> Result<Vec<Standing>, HostError> {
+    let limits: Vec<_> = limits.iter().map(|(key, limit)| limit.of((*key).into())).collect();
     Ok(rate_limits::take(&limits)?.into_iter().map(Into::into).collect())
 }
 
+/// Takes from a single limit, which costs less. Errors: as of [`take`].
+///
+/// ```
+/// use std::time::Duration;
+/// use wasmgate_sdk::{rate_limits::{self, Algorithm, Limit}, testing};
+///
+/// let (algorithm, per) = (Algorithm::TokenBucket, Duration::from_secs(1));
+/// let limit = Limit { algorithm, amount: 1, per, burst: 1, cost: 1 };
+/// let host = testing::Host::new();
+/// assert!(host.enter(|| rate_limits::take_one("alice", &limit))?.allowed);
+/// assert!(!host.enter(|| rate_limits::take_one("alice", &limit))?.allowed);
+/// # Ok::<(), wasmgate_sdk::Error>(())
+/// ```
+pub fn take_one<'k>(key: impl Into<Key<'k>>, limit: &Limit) -> Result<Standing, HostError> {
+    Ok(rate_limits::take_one(limit.of(key.into()))?.into())
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(text: &'a str) -> Self {
+        Key { text, ..Key::default() }
+    }
+}
+
 impl Limit {
-    fn of<'a>(&self, key: &'a str) -> rate_limits::Limit<'a> {
+    fn of<'a>(&self, key: Key<'a>) -> rate_limits::Limit<'a> {
         let Limit { algorithm, amount, per, burst, cost } = *self;
-        let per_ms = u64::try_from(per.as_millis()).unwrap_or(u64::MAX);
-        rate_limits::Limit { key, algorithm: algorithm.into(), amount, per_ms, burst, cost }
+        let (algorithm, per_ms) = (algorithm.into(), u64::try_from(per.as_millis()).unwrap_or(u64::MAX));
+        let Key { route: per_route, client: per_client, text: key } = key;
+        rate_limits::Limit { key, per_route, per_client, algorithm, amount, per_ms, burst, cost }
     }
 }
 

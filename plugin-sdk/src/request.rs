@@ -1,5 +1,7 @@
 //! The request as a plugin sees it.
 
+use crate::auth::Identity;
+use crate::bindings::plugin::wasmgate::plugin::request as raw;
 use crate::headers::header_methods;
 use crate::host::exchange;
 use crate::{BodyMode, Client, HostError, Result, Tls};
@@ -248,6 +250,19 @@ impl<'a> Request<'a> {
         self.raw.client_ip()
     }
 
+    /// Whether a browser asks if it may send a request (Fetch Standard, section 3.3.2): OPTIONS with Origin and
+    /// Access-Control-Request-Method.
+    ///
+    /// ```
+    /// # use wasmgate_sdk::testing;
+    /// let preflight = testing::Request::new("OPTIONS", "/").header("origin", "https://a.test");
+    /// let exchange = preflight.header("access-control-request-method", "PUT").build();
+    /// assert!(exchange.request().is_preflight());
+    /// ```
+    pub fn is_preflight(&self) -> bool {
+        self.raw.is_preflight()
+    }
+
     /// Removes all headers whose names fit one of these: a name, or the beginning of names and `*`. `_` in a header's name counts
     /// as `-`, for many servers take it for that (RFC 3875, section 4.1.18). Framing and connection headers and Host stay. Returns
     /// how many names are gone. Errors: `Immutable`.
@@ -261,6 +276,53 @@ impl<'a> Request<'a> {
     /// ```
     pub fn remove_headers(&self, patterns: &[&str]) -> Result<u32, HostError> {
         Ok(self.raw.remove_headers(patterns)?)
+    }
+
+    /// Sets headers of the answer to this request, whoever makes it, in place of those of the same names: before the first
+    /// response phase, so that a plugin need not have one for it. All of them or none. Errors: as of
+    /// [`set_header`](Request::set_header).
+    ///
+    /// ```
+    /// fn on_request(request: &wasmgate_sdk::Request) -> wasmgate_sdk::Result<()> {
+    ///     Ok(request.set_answer_headers(&[("x-frame-options", "DENY"), ("x-content-type-options", "nosniff")])?)
+    /// }
+    /// # let exchange = wasmgate_sdk::testing::Request::get("/").build();
+    /// # on_request(&exchange.request()).unwrap();
+    /// ```
+    pub fn set_answer_headers(
+        &self,
+        headers: &[(impl AsRef<str>, impl AsRef<[u8]>)],
+    ) -> Result<(), HostError> {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        Ok(self.raw.set_answer_headers(&headers)?)
+    }
+
+    /// A header that was set so, by this plugin or one before it.
+    ///
+    /// ```
+    /// # let exchange = wasmgate_sdk::testing::Request::get("/").build();
+    /// let request = exchange.request();
+    /// request.set_answer_headers(&[("x-cache", "miss")])?;
+    /// assert_eq!(request.answer_header("x-cache").as_deref(), Some("miss"));
+    /// # Ok::<(), wasmgate_sdk::Error>(())
+    /// ```
+    pub fn answer_header(&self, name: &str) -> Option<String> {
+        String::from_utf8(self.raw.answer_header(name)?).ok()
+    }
+
+    /// The rest is [`Identity::announce`](crate::auth::Identity::announce)'s.
+    pub(crate) fn identify(&self, identity: &Identity) -> Result<(), HostError> {
+        let Identity { consumer, custom_id, credential, groups, plan, claims, anonymous } = identity;
+        let groups: Vec<_> = groups.iter().map(String::as_str).collect();
+        Ok(self.raw.identify(raw::Identity {
+            consumer,
+            custom_id: custom_id.as_deref(),
+            credential: credential.as_deref(),
+            groups: &groups,
+            plan: plan.as_deref(),
+            claims: claims.as_deref(),
+            anonymous: *anonymous,
+        })?)
     }
 
     /// Facts of the client's TLS connection; none on a plain one.

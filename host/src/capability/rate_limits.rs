@@ -74,15 +74,9 @@ impl Demand {
 impl RateLimits {
     /// Takes from all, or from none where one does not allow it.
     pub fn take(&self, plugin: &str, demands: &[Demand], now: Instant) -> Result<Vec<Standing>, Refused> {
-        let keys: Vec<_> = demands
-            .iter()
-            .map(|demand| demand.slot(plugin))
-            .collect::<Option<_>>()
-            .ok_or(Refused::KeyTooLong)?;
+        let keys = demands.iter().map(|demand| demand.slot(plugin));
+        let keys: Vec<_> = keys.collect::<Option<_>>().ok_or(Refused::KeyTooLong)?;
         let now = self.nanos(now);
-        if let ([key], [demand]) = (&keys[..], demands) {
-            return Ok(vec![self.take_one(key, demand, now)?]);
-        }
         loop {
             if let Some(standings) = self.try_take(&keys, demands, now)? {
                 return Ok(standings);
@@ -91,10 +85,11 @@ impl RateLimits {
     }
 
     /// The short way of nearly all.
-    fn take_one(&self, key: &str, demand: &Demand, now: u64) -> Result<Standing, Refused> {
-        let slots = self.slots.pin();
+    pub fn take_one(&self, plugin: &str, demand: &Demand, now: Instant) -> Result<Standing, Refused> {
+        let key = demand.slot(plugin).ok_or(Refused::KeyTooLong)?;
+        let (slots, now) = (self.slots.pin(), self.nanos(now));
         loop {
-            let mut slot = lock(self.slot(&slots, key, demand.limit)?);
+            let mut slot = lock(self.slot(&slots, &key, demand.limit)?);
             if !slot.gone {
                 slot.limit = demand.limit;
                 return Ok(slot.state.ask(&demand.limit, demand.cost, now, true));

@@ -47,6 +47,7 @@ pub fn of_exchanges(old: &Exchange, new: &Exchange) -> Vec<Difference> {
     let mut found = Vec::new();
     let (first, second) = (&old.request, &new.request);
     headers("request-headers", &first.headers, &second.headers, &mut found);
+    headers("answer-headers", &old.answer_headers, &new.answer_headers, &mut found);
     let mut unless = |same: bool, what: &'static str| {
         if !same {
             found.push(Difference { what, how: "not the same".to_owned() });

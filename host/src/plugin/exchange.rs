@@ -16,13 +16,18 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, StatusCode, Version, header,
     uri::{Authority, PathAndQuery},
 };
 
 use tokio::time::Instant;
 
-use super::{BodyMode, headers::Refusal, interrupt::Interrupt, rollout};
+use super::{
+    BodyMode,
+    headers::{Refusal, set_all},
+    interrupt::Interrupt,
+    rollout,
+};
 use crate::{grpc, telemetry::trace::Trace};
 
 pub use key::cookie;
@@ -92,6 +97,8 @@ pub struct State {
     pub versions: Vec<(u64, rollout::Version)>,
     /// Where traces are on.
     pub trace: Option<Box<Trace>>,
+    /// What plugins have the answer say, whoever makes it.
+    pub answer_headers: HeaderMap,
     vars: Vec<(Box<str>, Box<[u8]>)>,
 }
 
@@ -257,6 +264,13 @@ impl RequestHead {
     pub fn current_target(&self) -> &PathAndQuery {
         self.send_target.as_ref().unwrap_or(&self.target)
     }
+
+    /// Whether a browser asks if it may send a request (Fetch Standard, section 3.3.2).
+    pub fn is_preflight(&self) -> bool {
+        self.method == Method::OPTIONS
+            && self.headers.contains_key(header::ORIGIN)
+            && self.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
 }
 
 impl Connection {
@@ -296,6 +310,7 @@ impl State {
             failed: Vec::new(),
             versions: Vec::new(),
             trace: None,
+            answer_headers: HeaderMap::new(),
             vars: Vec::new(),
         }
     }
@@ -349,6 +364,44 @@ impl State {
             None => self.vars.push((name.into(), value.into())),
         }
         Ok(())
+    }
+
+    /// Whether there is room for these, where none means that there is to be none of the name.
+    pub(super) fn check_vars(&self, names: &[&str], values: &[Option<String>]) -> Result<(), Refusal> {
+        let too_large = |(name, value): (&&str, &Option<String>)| {
+            value.as_ref().is_some_and(|value| name.len() + value.len() > MAX_VAR)
+        };
+        if names.iter().zip(values).any(too_large) {
+            return Err(Refusal::TooLarge);
+        }
+        let others = self.vars.iter().filter(|(name, _)| !names.contains(&&**name)).count();
+        let given = values.iter().flatten().count();
+        if others + given > MAX_VARS { Err(Refusal::Exhausted) } else { Ok(()) }
+    }
+
+    /// Sets it, or takes it away.
+    pub(super) fn replace_var(&mut self, name: &str, value: Option<Vec<u8>>) {
+        let place = self.vars.iter().position(|(known, _)| **known == *name);
+        match (place, value) {
+            (Some(place), Some(value)) => self.vars[place].1 = value.into(),
+            (Some(place), None) => _ = self.vars.remove(place),
+            (None, Some(value)) => self.vars.push((name.into(), value.into())),
+            (None, None) => {}
+        }
+    }
+
+    /// Of the answer, as long as the request may be changed.
+    pub fn set_answer_headers(&mut self, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
+        self.request_mut()?;
+        set_all(&mut self.answer_headers, fields)
+    }
+
+    /// Begins the phase of the response, which says what plugins have asked for.
+    pub fn begin_response(&mut self) {
+        self.phase = Phase::Response;
+        if let Some(response) = &mut self.response {
+            response.headers.extend(std::mem::take(&mut self.answer_headers));
+        }
     }
 
     /// The request, where it may still be changed.

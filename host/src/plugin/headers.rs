@@ -27,6 +27,17 @@ pub fn set(map: &mut HeaderMap, name: &str, value: Vec<u8>) -> Result<(), Refusa
     Ok(())
 }
 
+/// All of them or none.
+pub fn set_all(map: &mut HeaderMap, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
+    if map.len() + fields.len() > MAX_LINES {
+        return Err(Refusal::TooLarge);
+    }
+    let pairs = fields.into_iter().map(|(name, value)| pair(map, &name, value));
+    let pairs: Vec<_> = pairs.collect::<Result<_, _>>()?;
+    pairs.into_iter().for_each(|(name, value)| _ = map.insert(name, value));
+    Ok(())
+}
+
 pub fn append(map: &mut HeaderMap, name: &str, value: Vec<u8>) -> Result<(), Refusal> {
     let (name, value) = pair(map, name, value)?;
     map.append(name, value);
@@ -39,9 +50,9 @@ pub fn remove(map: &mut HeaderMap, name: &str) -> Result<bool, Refusal> {
 }
 
 /// Removes those whose names fit a pattern, unless the host alone sets them; returns how many names are gone.
-pub fn remove_fitting(map: &mut HeaderMap, patterns: &[String]) -> u32 {
+pub fn remove_fitting(map: &mut HeaderMap, patterns: &[impl AsRef<str>]) -> u32 {
     let fitting = |name: &&HeaderName| {
-        patterns.iter().any(|pattern| fits(name.as_str(), pattern)) && !is_forbidden(name)
+        patterns.iter().any(|pattern| fits(name.as_str(), pattern.as_ref())) && !is_forbidden(name)
     };
     // Nearly always there is none.
     let names: Vec<HeaderName> = map.keys().filter(fitting).cloned().collect();
@@ -113,6 +124,19 @@ mod tests {
         assert_eq!(try_set("host", b"a"), Err(Refusal::Forbidden));
         assert_eq!(try_set("X-Ok", b"\xff"), Ok(()));
         assert_eq!(map["x-ok"], HeaderValue::from_bytes(b"\xff").unwrap());
+    }
+
+    #[test]
+    fn all_or_none_are_set() {
+        let mut map = HeaderMap::from_iter([(HeaderName::from_static("a"), HeaderValue::from_static("0"))]);
+        let pair = |name: &str| (name.to_owned(), b"1".to_vec());
+        assert_eq!(set_all(&mut map, vec![pair("a"), pair("host")]), Err(Refusal::Forbidden));
+        assert_eq!(map["a"], "0");
+        assert_eq!(set_all(&mut map, vec![pair("a"), pair("b")]), Ok(()));
+        assert_eq!(
+            (&map["a"], &map["b"], map.len()),
+            (&HeaderValue::from_static("1"), &HeaderValue::from_static("1"), 2)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How a plugin lets requests pass and refuses them: by itself, or as one of several of which one is enough.
 
-use super::{Identity, Places, forget, group::Notes, identity::is_identity, is_preflight, places::Place};
+use super::{Identity, Places, forget, group::Notes, identity::is_identity, places::Place};
 use crate::{Error, HeaderName, LocalResponse, Request, Result, Verdict};
 
 /// What the options `any`, `anonymous`, `run_on_preflight` and `hide_credentials` come to. With `any` a request that a plugin
@@ -127,7 +127,7 @@ impl Gate {
             notes.unproved.extend(self.carrying(request));
             notes.write(request)?;
         }
-        Ok(!notes.passed && (self.any || self.run_on_preflight || !is_preflight(request)))
+        Ok(!notes.passed && (self.any || self.run_on_preflight || !request.is_preflight()))
     }
 
     /// What stands in the places of credentials, each value once. The example is that of the type.

@@ -6,7 +6,7 @@ use crate::{Error, Request, Result};
 /// Headers that say whose a request is.
 const HEADERS: [&str; 3] = ["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"];
 
-/// Whose a request is, as far as it is known. Variables cannot be removed: an empty one says nothing.
+/// Whose a request is, as far as it is known.
 ///
 /// ```
 /// use wasmgate_sdk::{auth::Identity, testing};
@@ -61,43 +61,13 @@ impl Identity {
         Ok(Identity { anonymous: true, ..Identity::of(name) })
     }
 
-    /// Tells the upstream in headers and the plugins behind in variables, in place of what was told before. Errors: as of
-    /// [`Request::set_header`] and [`Request::set_var`]; then nobody is announced.
+    /// Tells the upstream in headers and the plugins behind in variables, in place of what was told before and of what the
+    /// client says of itself. Errors: `InvalidValue` (what no header can hold, a comma in a group), `TooLarge`, `Exhausted` (of
+    /// variables), `Immutable`; then nothing has changed.
     ///
     /// The example is that of the type.
     pub fn announce(&self, request: &Request) -> Result<()> {
-        if request.var("consumer").is_some() {
-            forget(request)?;
-            // They cannot be removed, and an empty one says nothing.
-            for name in ["credential", "groups", "plan", "claims"] {
-                if request.var(name).is_some() {
-                    request.set_var(name, "")?;
-                }
-            }
-        }
-        let told = self.tell_upstream(request).and_then(|()| self.tell_plugins(request));
-        if told.is_err() {
-            forget(request)?;
-        }
-        told
-    }
-
-    fn tell_upstream(&self, request: &Request) -> Result<()> {
-        if let Some(id) = &self.custom_id {
-            request.set_header("x-consumer-custom-id", id)?;
-        }
-        request.set_header("x-consumer-id", &self.consumer)?;
-        request.set_header("x-consumer-username", &self.consumer)?;
-        if let Some(credential) = &self.credential {
-            request.set_header("x-credential-identifier", credential)?;
-        }
-        if !self.groups.is_empty() {
-            request.set_header("x-consumer-groups", self.groups.join(", "))?;
-        }
-        if self.anonymous {
-            request.set_header("x-anonymous-consumer", "true")?;
-        }
-        Ok(())
+        Ok(request.identify(self)?)
     }
 
     /// Checks what a config says of somebody: everything is to be the value of a header. The error names the key, `consumer`,
@@ -121,21 +91,6 @@ impl Identity {
             }
         }
         Ok(())
-    }
-
-    fn tell_plugins(&self, request: &Request) -> Result<()> {
-        if !self.groups.is_empty() {
-            request.set_var("groups", self.groups.join(","))?;
-        }
-        for (name, value) in
-            [("credential", &self.credential), ("plan", &self.plan), ("claims", &self.claims)]
-        {
-            if let Some(value) = value {
-                request.set_var(name, value)?;
-            }
-        }
-        // The last one, for by it somebody is known.
-        Ok(request.set_var("consumer", &self.consumer)?)
     }
 }
 
@@ -187,7 +142,7 @@ mod tests {
             assert_eq!(request.header(name), None, "{name}");
         }
         for name in ["credential", "groups", "plan", "claims"] {
-            assert_eq!(request.var_str(name).as_deref(), Some(""), "{name}");
+            assert_eq!(request.var(name), None, "{name}");
         }
     }
 

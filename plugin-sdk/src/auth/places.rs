@@ -88,7 +88,8 @@ impl Places {
     /// written. The example is that of the type.
     pub fn hide(&self, request: &Request) -> Result<()> {
         for name in &self.headers {
-            if !self.in_header(request, name).is_empty() {
+            // Whatever stands there is one where nothing has to stand before it.
+            if self.prefix.is_empty() || !self.in_header(request, name).is_empty() {
                 request.remove_header(name)?;
             }
         }

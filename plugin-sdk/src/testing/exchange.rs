@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::fields::{Fields, Trailers};
 use crate::LocalResponse;
+use crate::bindings::plugin::wasmgate::plugin::request::Identity;
 use crate::host::types::{BodyMode, Client, Error, Header, Tls};
 use crate::types::is_token;
 
@@ -99,6 +100,8 @@ pub struct RequestHead {
     pub client: Client,
     pub tls: Option<Tls>,
     pub vars: BTreeMap<String, Vec<u8>>,
+    /// What plugins have the answer say, whoever makes it.
+    pub answer_headers: Fields,
 }
 
 #[derive(Debug)]
@@ -143,6 +146,12 @@ impl State {
         match self.phase {
             Phase::Response | Phase::ResponseBody { sent: false } => Ok(&mut self.response),
             _ => Err(Error::Immutable),
+        }
+    }
+
+    pub fn tell_client(&mut self) {
+        for (name, value) in self.request.answer_headers.copy() {
+            self.response.fields.replace(&name, &value);
         }
     }
 
@@ -240,6 +249,57 @@ impl Request {
         self.0.borrow_mut().request()?.fields.remove(name)
     }
 
+    pub fn set_answer_headers(&self, headers: &[(&str, &[u8])]) -> Result<()> {
+        let mut state = self.0.borrow_mut();
+        let request = state.request()?;
+        let mut fields = request.answer_headers.clone();
+        headers.iter().try_for_each(|(name, value)| fields.set(name, value))?;
+        request.answer_headers = fields;
+        Ok(())
+    }
+
+    pub fn answer_header(&self, name: &str) -> Option<Vec<u8>> {
+        self.read(|head| head.answer_headers.first(name))
+    }
+
+    pub fn identify(&self, identity: Identity<'_>) -> Result<()> {
+        let Identity { consumer, custom_id, credential, groups, plan, claims, anonymous } = identity;
+        if consumer.is_empty() || groups.iter().any(|group| group.contains(',')) {
+            return Err(Error::InvalidValue);
+        }
+        let mut state = self.0.borrow_mut();
+        let request = state.request()?;
+        let joined = |by| (!groups.is_empty()).then(|| groups.join(by));
+        let mut fields = request.fields.clone();
+        fields.remove_fitting(&["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"]);
+        let headers = [
+            ("x-consumer-id", Some(consumer.to_string())),
+            ("x-consumer-username", Some(consumer.to_string())),
+            ("x-consumer-custom-id", custom_id.map(str::to_string)),
+            ("x-credential-identifier", credential.map(str::to_string)),
+            ("x-consumer-groups", joined(", ")),
+            ("x-anonymous-consumer", anonymous.then(|| "true".to_string())),
+        ];
+        for (name, value) in headers {
+            value.map_or(Ok(()), |value| fields.set(name, value.as_bytes()))?;
+        }
+        let vars = [
+            ("consumer", Some(consumer.to_string())),
+            ("credential", credential.map(str::to_string)),
+            ("groups", joined(",")),
+            ("plan", plan.map(str::to_string)),
+            ("claims", claims.map(str::to_string)),
+        ];
+        let mut known = request.vars.clone();
+        known.retain(|known, _| !vars.iter().any(|(name, _)| name == known));
+        for (name, value) in vars {
+            value.map_or(Ok(()), |value| set_var(&mut known, name, value.as_bytes()))?;
+        }
+        request.fields = fields;
+        request.vars = known;
+        Ok(())
+    }
+
     pub fn set_body_mode(&self, mode: BodyMode) -> Result<()> {
         let mut state = self.0.borrow_mut();
         match state.phase {
@@ -280,6 +340,13 @@ impl Request {
         self.read(|head| head.client.ip.clone())
     }
 
+    pub fn is_preflight(&self) -> bool {
+        self.read(|head| {
+            let has = |name| head.fields.first(name).is_some();
+            head.method == "OPTIONS" && has("origin") && has("access-control-request-method")
+        })
+    }
+
     pub fn remove_headers(&self, patterns: &[&str]) -> Result<u32> {
         Ok(self.0.borrow_mut().request()?.fields.remove_fitting(patterns))
     }
@@ -297,15 +364,7 @@ impl Request {
         if state.phase == Phase::Log {
             return Err(Error::Immutable);
         }
-        if name.len() + value.len() > MAX_VAR {
-            return Err(Error::TooLarge);
-        }
-        let vars = &mut state.request.vars;
-        if vars.len() >= MAX_VARS && !vars.contains_key(name) {
-            return Err(Error::Exhausted);
-        }
-        vars.insert(name.to_string(), value.to_vec());
-        Ok(())
+        set_var(&mut state.request.vars, name, value)
     }
 }
 
@@ -379,6 +438,17 @@ impl Response {
     pub fn remove_trailer(&self, name: &str) -> Result<bool> {
         self.0.borrow_mut().response_trailers()?.remove(name)
     }
+}
+
+fn set_var(vars: &mut BTreeMap<String, Vec<u8>>, name: &str, value: &[u8]) -> Result<()> {
+    if name.len() + value.len() > MAX_VAR {
+        return Err(Error::TooLarge);
+    }
+    if vars.len() >= MAX_VARS && !vars.contains_key(name) {
+        return Err(Error::Exhausted);
+    }
+    vars.insert(name.to_string(), value.to_vec());
+    Ok(())
 }
 
 /// A longer body is then one beyond the bound.

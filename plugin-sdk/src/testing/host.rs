@@ -269,6 +269,8 @@ pub struct State {
     pub consumers: Consumers,
     /// Since the host was made; the monotonic clock.
     pub elapsed: Duration,
+    /// Route and client of the request that is under way.
+    pub request: Option<(String, String)>,
     log: Vec<LogLine>,
     random: u64,
 }
@@ -286,6 +288,7 @@ impl Default for State {
             store: Store::default(),
             consumers: Consumers::default(),
             elapsed: Duration::ZERO,
+            request: None,
             log: Vec::new(),
             random: 0,
         }

@@ -53,6 +53,7 @@ impl Request {
             },
             tls: None,
             vars: Default::default(),
+            answer_headers: Fields::default(),
         };
         Request { head, body: Vec::new() }.authority("localhost")
     }
@@ -195,6 +196,17 @@ impl Request {
     /// ```
     pub fn var(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.head.vars.insert(name.to_string(), value.as_ref().to_vec());
+        self
+    }
+
+    /// Adds a header that a plugin before this one has the answer say.
+    ///
+    /// ```
+    /// let exchange = wasmgate_sdk::testing::Request::get("/").answer_header("x-cache", "miss").build();
+    /// assert_eq!(exchange.request().answer_header("x-cache").as_deref(), Some("miss"));
+    /// ```
+    pub fn answer_header(mut self, name: &str, value: &str) -> Self {
+        self.head.answer_headers.replace(name, value.as_bytes());
         self
     }
 

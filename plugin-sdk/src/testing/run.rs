@@ -89,7 +89,9 @@ impl<P: Plugin> Loaded<P> {
     /// # }
     /// ```
     pub fn exchange(&self, request: Request, response: Response) -> Outcome {
-        self.host.enter(|| Run::new(&self.host, &self.plugin, request).finish(response))
+        let outcome = self.host.enter(|| Run::new(&self.host, &self.plugin, request).finish(response));
+        self.host.state.borrow_mut().request = None;
+        outcome
     }
 
     /// The instance itself, for its own functions. Those that call the host want
@@ -215,6 +217,8 @@ struct Run<'a, P> {
 impl<'a, P: Plugin> Run<'a, P> {
     fn new(host: &Host, plugin: &'a P, mut request: Request) -> Self {
         let body = std::mem::take(&mut request.body);
+        let facts = (request.head.route.clone(), request.head.client.ip.clone());
+        host.state.borrow_mut().request = Some(facts);
         let outcome = Outcome {
             answer: None,
             error: None,
@@ -234,6 +238,7 @@ impl<'a, P: Plugin> Run<'a, P> {
             Ok(()) => self.receive(response.head, response.body),
             Err(end) => self.end(end, REQUEST_TOO_LARGE),
         }
+        self.outcome.exchange.state.borrow_mut().tell_client();
         // A plugin that failed with the request is not asked about the response.
         if self.outcome.error.is_none()
             && let Err(end) = self.backward()

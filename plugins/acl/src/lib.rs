@@ -68,7 +68,7 @@ impl Plugin for Acl {
     }
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        if !self.config.run_on_preflight && auth::is_preflight(request) {
+        if !self.config.run_on_preflight && request.is_preflight() {
             self.tell_groups(request, &[])?;
             return Ok(Verdict::Next);
         }

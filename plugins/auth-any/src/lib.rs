@@ -55,7 +55,7 @@ impl Plugin for AuthAny {
 
     fn on_request(&self, request: &Request) -> Result<Verdict> {
         let group = auth::close(request)?;
-        if group.passed || (!self.run_on_preflight && auth::is_preflight(request)) {
+        if group.passed || (!self.run_on_preflight && request.is_preflight()) {
             return Ok(Verdict::Next);
         }
         match self.anonymous.as_ref().filter(|_| self.may_be_anonymous(&group)) {

@@ -54,11 +54,13 @@ impl Key {
         Ok(Key { parts, ipv6_prefix })
     }
 
-    /// The kind of each part stands in front, so that a header cannot name somebody's address.
-    /// The route stands in front of all.
-    pub fn of(&self, request: &Request, route: &str) -> String {
-        let mut key = String::with_capacity(route.len() + 32);
-        key.push_str(route);
+    /// The address alone, as nearly always: then the host puts it in front, and the text is empty. Otherwise the kind of each
+    /// part stands in front of it, so that a header cannot name somebody's address.
+    pub fn of(&self, request: &Request) -> (Option<u8>, String) {
+        if let [By::Ip] = self.parts[..] {
+            return (Some(self.ipv6_prefix), String::new());
+        }
+        let mut key = String::with_capacity(32);
         for part in &self.parts {
             key.push(' ');
             match part.value(request) {
@@ -73,7 +75,7 @@ impl Key {
             }
         }
         key.truncate(key.floor_char_boundary(MAX));
-        key
+        (None, key)
     }
 
     /// An IPv6 client has a whole network to choose addresses from.

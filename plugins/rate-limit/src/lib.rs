@@ -12,7 +12,7 @@ mod tests;
 use std::{collections::BTreeMap, rc::Rc};
 
 use wasmgate_sdk::{
-    Error, HostError, LocalResponse, Phases, Plugin, Request, Response, Result, Verdict, auth, clock, config,
+    Error, HostError, LocalResponse, Plugin, Request, Result, Verdict, clock, config,
     metrics::Counter,
     plugin,
     rate_limits::{self, Algorithm},
@@ -143,6 +143,8 @@ pub struct RateLimit {
 struct Counted {
     name: String,
     limit: rate_limits::Limit,
+    /// As RateLimit-Policy tells it.
+    policy: String,
     /// Limits that belong to the same have the same.
     key: Rc<Key>,
 }
@@ -192,15 +194,8 @@ impl Plugin for RateLimit {
         })
     }
 
-    fn phases(&self) -> Phases {
-        match self.headers {
-            Headers::None => Phases::REQUEST,
-            _ => Phases::REQUEST | Phases::RESPONSE,
-        }
-    }
-
     fn on_request(&self, request: &Request) -> Result<Verdict> {
-        if !self.count_preflight && auth::is_preflight(request) {
+        if !self.count_preflight && request.is_preflight() {
             return Ok(Verdict::Next);
         }
         let of_plan;
@@ -212,29 +207,19 @@ impl Plugin for RateLimit {
             }
             limits = of_plan.as_deref().unwrap_or(limits);
         }
-        if limits.is_empty() {
-            return Ok(Verdict::Next);
-        }
-        let keys = self.keys(request, limits);
-        let asked: Vec<_> = keys.iter().map(String::as_str).zip(limits.iter().map(|l| l.limit)).collect();
-        match rate_limits::take(&asked) {
+        let taken = match limits {
+            [] => return Ok(Verdict::Next),
+            [one] => {
+                let (client, text) = one.key.of(request);
+                rate_limits::take_one(self.key(client, &text), &one.limit).map(|standing| vec![standing])
+            }
+            several => self.take(request, several),
+        };
+        match taken {
             Ok(standings) => self.decide(request, limits, &standings),
             Err(HostError::Exhausted) => Ok(self.exhausted()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn on_response(&self, request: &Request, response: &Response) -> Result<Verdict> {
-        let Some(standing) = Standing::recall(request) else {
-            return Ok(Verdict::Next);
-        };
-        if matches!(self.headers, Headers::Both | Headers::Draft) {
-            standing.tell_draft(response)?;
-        }
-        if matches!(self.headers, Headers::Both | Headers::X) {
-            standing.tell_x(response)?;
-        }
-        Ok(Verdict::Next)
     }
 }
 
@@ -250,11 +235,15 @@ impl Config {
     fn counted(&self, at: &str, name: &str, limit: &Limit, key: &Rc<Key>) -> Result<Counted> {
         let or = Defaults { algorithm: self.algorithm, cost: self.cost };
         let own = |words| Key::parse(&format!("{at}.key"), words, self.ipv6_prefix).map(Rc::new);
-        Ok(Counted {
-            name: limit.name.clone().unwrap_or_else(|| name.to_string()),
-            limit: limit.check(at, or)?,
-            key: limit.key.as_ref().map_or_else(|| Ok(key.clone()), own)?,
-        })
+        let name = limit.name.clone().unwrap_or_else(|| name.to_string());
+        let key = limit.key.as_ref().map_or_else(|| Ok(key.clone()), own)?;
+        Ok(Counted::new(name, limit.check(at, or)?, key))
+    }
+}
+
+impl Counted {
+    fn new(name: String, limit: rate_limits::Limit, key: Rc<Key>) -> Self {
+        Counted { policy: policy(&name, &limit), name, limit, key }
     }
 }
 
@@ -267,21 +256,22 @@ impl RateLimit {
         of_plan.unwrap_or(&self.limits)
     }
 
-    /// Those of the limits, in their order.
-    fn keys(&self, request: &Request, limits: &[Counted]) -> Vec<String> {
-        let route = match self.scope {
-            Scope::Route => request.route(),
-            Scope::Global => String::new(),
-        };
-        let mut keys: Vec<String> = Vec::with_capacity(limits.len());
+    fn key<'k>(&self, client: Option<u8>, text: &'k str) -> rate_limits::Key<'k> {
+        rate_limits::Key { route: self.scope == Scope::Route, client, text }
+    }
+
+    fn take(&self, request: &Request, limits: &[Counted]) -> Result<Vec<rate_limits::Standing>, HostError> {
+        let mut keys: Vec<(Option<u8>, String)> = Vec::with_capacity(limits.len());
         for (place, counted) in limits.iter().enumerate() {
             let same = limits[..place].iter().position(|before| Rc::ptr_eq(&before.key, &counted.key));
             keys.push(match same {
                 Some(before) => keys[before].clone(),
-                None => counted.key.of(request, &route),
+                None => counted.key.of(request),
             });
         }
-        keys
+        let asked = keys.iter().map(|(client, text)| self.key(*client, text));
+        let asked: Vec<_> = asked.zip(limits.iter().map(|counted| counted.limit)).collect();
+        rate_limits::take(&asked)
     }
 
     fn decide(
@@ -292,8 +282,8 @@ impl RateLimit {
     ) -> Result<Verdict> {
         let refused = standings.iter().filter(|standing| !standing.allowed);
         let retry_after = refused.map(|standing| standing.retry_after).max();
-        if self.headers != Headers::None {
-            self.told(request, limits, standings).map_or(Ok(()), |told| told.remember(request))?;
+        if let Some(told) = self.told(request, limits, standings) {
+            request.set_answer_headers(&told.headers(self.headers))?;
         }
         match retry_after {
             None => {
@@ -329,20 +319,23 @@ impl RateLimit {
         limits: &[Counted],
         standings: &[rate_limits::Standing],
     ) -> Option<Standing> {
-        let all: Vec<_> = limits.iter().zip(standings).collect();
-        let refused = all.iter().find(|(_, standing)| !standing.allowed);
-        let least = || all.iter().min_by_key(|(_, standing)| standing.remaining);
-        let (Counted { name, limit, .. }, standing) = refused.or_else(least)?;
-        let mut told = Standing::new(name, limit, standing);
-        let mut policies: Vec<_> =
-            limits.iter().map(|counted| policy(&counted.name, &counted.limit)).collect();
-        if let Some(before) = Standing::recall(request) {
-            policies.insert(0, before.policy.clone());
-            if refused.is_none() && before.remaining <= told.remaining {
-                told = before;
-            }
+        let before = match self.headers {
+            Headers::None => return None,
+            headers => Standing::told(request, headers),
+        };
+        let all = || limits.iter().zip(standings);
+        let refused = all().find(|(_, standing)| !standing.allowed);
+        let least = || all().min_by_key(|(_, standing)| standing.remaining);
+        let (counted, standing) = refused.or_else(least)?;
+        let mut told = Standing::new(&counted.name, &counted.limit, standing);
+        let policies = before.iter().map(|before| &before.policy).filter(|policy| !policy.is_empty());
+        let policies: Vec<_> = policies.chain(limits.iter().map(|counted| &counted.policy)).collect();
+        let policy = policies.iter().map(|policy| policy.as_str()).collect::<Vec<_>>().join(", ");
+        match before {
+            Some(before) if refused.is_none() && before.remaining <= told.remaining => told = before,
+            _ => {}
         }
-        told.policy = policies.join(", ");
+        told.policy = policy;
         Some(told)
     }
 

@@ -44,10 +44,8 @@ impl ConsumerPlans {
     fn counted(&self, quota: &Quota) -> Result<Counted> {
         let seconds = quota.per.as_secs();
         let name = NAMES.iter().find(|(known, _)| *known == seconds && quota.per.subsec_nanos() == 0);
-        Ok(Counted {
-            name: name.map_or_else(|| format!("{}s", quota.per.as_secs_f64()), |(_, name)| name.to_string()),
-            limit: Limit::of(quota.rate, Duration(quota.per)).check("plan", self.or)?,
-            key: self.key.clone(),
-        })
+        let name = name.map_or_else(|| format!("{}s", quota.per.as_secs_f64()), |(_, name)| name.to_string());
+        let limit = Limit::of(quota.rate, Duration(quota.per)).check("plan", self.or)?;
+        Ok(Counted::new(name, limit, self.key.clone()))
     }
 }

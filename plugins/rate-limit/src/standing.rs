@@ -1,15 +1,19 @@
-//! Where a client stands with its limits: kept from the request phase to the response phase in a variable, and told in
-//! headers.
+//! Where a client stands with its limits: told in headers of the answer, where plugins of this kind that follow find it.
 
 use std::time::Duration;
 
 use wasmgate_sdk::{
-    HostError, Request, Response,
+    Request,
     rate_limits::{self, Algorithm},
 };
 
-/// Between the phases of one request.
-const VAR: &str = "rate-limit";
+use crate::Headers;
+
+const POLICY: &str = "ratelimit-policy";
+const RATELIMIT: &str = "ratelimit";
+const X_LIMIT: &str = "x-ratelimit-limit";
+const X_REMAINING: &str = "x-ratelimit-remaining";
+const X_RESET: &str = "x-ratelimit-reset";
 
 /// With the limit that is met first.
 pub struct Standing {
@@ -38,31 +42,52 @@ impl Standing {
         }
     }
 
-    pub fn remember(&self, request: &Request) -> Result<(), HostError> {
+    /// What a plugin before this one tells, as far as this one would tell it, too.
+    pub fn told(request: &Request, headers: Headers) -> Option<Self> {
+        let number = |text: &str| text.parse().ok();
+        let told = match headers {
+            Headers::None => return None,
+            Headers::X => Standing {
+                most: number(&request.answer_header(X_LIMIT)?)?,
+                remaining: number(&request.answer_header(X_REMAINING)?)?,
+                reset: number(&request.answer_header(X_RESET)?)?,
+                name: String::new(),
+                policy: String::new(),
+            },
+            Headers::Both | Headers::Draft => {
+                let text = request.answer_header(RATELIMIT)?;
+                let (name, rest) = text.strip_prefix('"')?.split_once("\";r=")?;
+                let (remaining, reset) = rest.split_once(";t=")?;
+                let most = request.answer_header(X_LIMIT);
+                Standing {
+                    most: most.as_deref().and_then(number).unwrap_or_default(),
+                    remaining: number(remaining)?,
+                    reset: number(reset)?,
+                    name: name.to_string(),
+                    policy: request.answer_header(POLICY)?,
+                }
+            }
+        };
+        Some(told)
+    }
+
+    /// draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4, and those with `X-`.
+    pub fn headers(self, headers: Headers) -> Vec<(&'static str, String)> {
         let Standing { most, remaining, reset, name, policy } = self;
-        request.set_var(VAR, format!("{most} {remaining} {reset} {name} {policy}"))
-    }
-
-    pub fn recall(request: &Request) -> Option<Self> {
-        let text = request.var_str(VAR)?;
-        let mut parts = text.splitn(5, ' ');
-        let mut number = || parts.next()?.parse().ok();
-        let (most, remaining, reset) = (number()?, number()?, number()?);
-        let (name, policy) = (parts.next()?.to_string(), parts.next()?.to_string());
-        Some(Standing { most, remaining, reset, name, policy })
-    }
-
-    /// draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4.
-    pub fn tell_draft(&self, response: &Response) -> Result<(), HostError> {
-        let Standing { remaining, reset, name, policy, .. } = self;
-        response.set_header("ratelimit-policy", policy)?;
-        response.set_header("ratelimit", format!("\"{name}\";r={remaining};t={reset}"))
-    }
-
-    pub fn tell_x(&self, response: &Response) -> Result<(), HostError> {
-        response.set_header("x-ratelimit-limit", self.most.to_string())?;
-        response.set_header("x-ratelimit-remaining", self.remaining.to_string())?;
-        response.set_header("x-ratelimit-reset", self.reset.to_string())
+        let mut told = Vec::with_capacity(5);
+        if matches!(headers, Headers::Both | Headers::Draft) {
+            told.push((POLICY, policy));
+            told.push((
+                RATELIMIT,
+                ["\"", &name, "\";r=", &remaining.to_string(), ";t=", &reset.to_string()].concat(),
+            ));
+        }
+        if matches!(headers, Headers::Both | Headers::X) {
+            told.push((X_LIMIT, most.to_string()));
+            told.push((X_REMAINING, remaining.to_string()));
+            told.push((X_RESET, reset.to_string()));
+        }
+        told
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gives every request an id: for the upstream in a header, for the other plugins and the access
 //! log in the variable "request-id", for the client in the response.
 
-use wasmgate_sdk::{HeaderName, Plugin, Request, Response, Result, Verdict, clock, config, plugin, random};
+use wasmgate_sdk::{HeaderName, Plugin, Request, Result, Verdict, clock, config, plugin, random};
 
 /// The variable that the shipped plugins and the access log read.
 const VAR: &str = "request-id";
@@ -58,16 +58,10 @@ impl Plugin for RequestId {
                 id
             }
         };
-        request.set_var(VAR, id)?;
-        Ok(Verdict::Next)
-    }
-
-    fn on_response(&self, request: &Request, response: &Response) -> Result<Verdict> {
-        if self.0.echo
-            && let Some(id) = request.var(VAR)
-        {
-            response.set_header(&self.0.header, id)?;
+        if self.0.echo {
+            request.set_answer_headers(&[(&*self.0.header, &id)])?;
         }
+        request.set_var(VAR, id)?;
         Ok(Verdict::Next)
     }
 }

@@ -1,6 +1,7 @@
 //! What is asked of a Redis: values, numbers and rate limits. Scripts in the server make each one step.
 
 use std::{
+    slice,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -84,6 +85,11 @@ impl Link {
         demands: &[Demand],
     ) -> Result<Vec<Standing>, Unavailable> {
         self.take_at(plugin, demands, None).await
+    }
+
+    pub async fn take_one(self: &Arc<Self>, plugin: &str, demand: &Demand) -> Result<Standing, Unavailable> {
+        let standings = self.take(plugin, slice::from_ref(demand)).await?;
+        standings.into_iter().next().ok_or(Unavailable)
     }
 
     /// The time is told in tests only, in microseconds since 1970.

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     plugin::{
+        Identity,
         exchange::{Phase, RequestHead},
         headers::{self, Refusal},
     },
@@ -103,6 +104,20 @@ impl request::Host for Host {
         self.change_request(|map| Ok(headers::remove_fitting(map, &patterns)))
     }
 
+    fn set_answer_headers(&mut self, headers: Vec<Header>) -> Answer<()> {
+        self.change(|state| state.set_answer_headers(headers))
+    }
+
+    fn answer_header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
+        Ok(first(&self.exchange()?.answer_headers, &name))
+    }
+
+    fn identify(&mut self, identity: request::Identity) -> Answer<()> {
+        let request::Identity { consumer, custom_id, credential, groups, plan, claims, anonymous } = identity;
+        let identity = Identity { consumer, custom_id, credential, groups, plan, claims, anonymous };
+        self.change(|state| state.identify(identity))
+    }
+
     fn set_body_mode(&mut self, mode: BodyMode) -> Answer<()> {
         let mode = body_mode(mode, &self.plugin.limits);
         self.change(|state| state.set_body_mode(Phase::Request, mode))
@@ -136,6 +151,10 @@ impl request::Host for Host {
 
     fn client_ip(&mut self) -> Result<String> {
         Ok(self.exchange()?.client_ip.to_string())
+    }
+
+    fn is_preflight(&mut self) -> Result<bool> {
+        Ok(self.request()?.is_preflight())
     }
 
     fn tls(&mut self) -> Result<Option<Tls>> {
