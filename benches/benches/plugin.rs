@@ -32,11 +32,11 @@ use wasmgate::{
 
 const CONFIG: &str = r#"{"request":{"set":{"x-out":"${header.x-in}"}}}"#;
 
-/// Signed with RS256 and 2048 bits, good until 2100.
-const TOKEN: &str = "Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJpc3MiOiJodHRwczovL2lkcC50ZXN0Iiwic3ViIjoiYWxpY2UiLCJhdWQiOiJhcGkiLCJleHAiOjQxMDI0NDQ4MDAsImlhdCI6MTcwMDAwMDAwMH0.MLdhdy0nJk7zlJav0GkCdnvV3T9q6Bkj3RCghGwN22C6ht0HTaTF0NBxAV1A_uUCxlCDu2uwobqntXvyeSCCeunluMOIqBM8xptVEW4hgESeXVX7Y69LLxSjhucoN_QeZvO0XNS8EFubLZssPqgt-vZ8tmefi6_u8BxQWuWfurHO3_qXTnavPLrG9Wz0pCF-8maHqxmY7p_VxLLY7Zh-3DqjLqiG13jE5FKZ7SYOzn5clj2b0ucHU46uP7qtxV2TjgYurKifoPfbvsUiOlsgrG9RSfDqEql_UwT533jeXVgTXKoBkLO6Kjh2MFJ1_mk4d7fCJlBJAaQHsJiak1S_SQ";
-const JWT: &str = r#"{"issuers":[{"iss":"https://idp.test","audiences":["api"],"jwks":{"keys":[{"kty": "RSA", "kid": "k1", "n": "ntmMOkN6_GqcHSu-rzpEiGYy11hY_UQ2XdviVRRgPAgDbS9RrFt48ioLHMUSGYm6JncIeXEBFitrdKxhrAzHLjB85wCXE108w_cn-i1IjbBDUnZ_STGBGg1rY43jAiOn-ODITGAXhBa4RyG12nf8OYdvdW5YTk3uUTDPLwyfGciJqcX-XaGc4VEN6mVmDOoQ2YYFoyRY-WudXiuXv_4i12uSViTufm4o8C9WO2PLyriJkf_aEH5cRIZVKlYX2LTDG75otUzGDpW8uk5HNCniflKZ7VAJlzJTMJqBENJcijhVUzTKlNtvcEcyshOucTL9UW8SJxQ1ANCLym5bQ6R70Q", "e": "AQAB"}]}}],"hide_credentials":false}"#;
+/// A token signed with RS256 and 2048 bits, good until 2100, and the key that it was signed with.
+const TOKEN: &str = include_str!("../compare.d/token.json");
 const KEY_AUTH: &str = r#"{"keys":[{"consumer":"alice","sha256":"2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"}],"hide_credentials":false}"#;
 const RATE_LIMIT: &str = r#"{"limit":{"rate":4000000000,"per":"1s"}}"#;
+const RATE_LIMIT_UNTOLD: &str = r#"{"limit":{"rate":4000000000,"per":"1s"},"headers":"none"}"#;
 const RATE_LIMITS: &str = r#"{"algorithm":"sliding-counter","limits":[{"rate":4000000000,"per":"1m"},{"rate":4000000000,"per":"24h"}]}"#;
 
 /// Makes plugins of this name with this config.
@@ -60,13 +60,23 @@ fn plugin(name: &str, config: &str) -> impl Fn() -> Arc<Template> {
     }
 }
 
-fn exchange() -> Exchange {
+fn token() -> serde_json::Value {
+    serde_json::from_str(TOKEN).expect("the file is JSON")
+}
+
+fn authorization() -> HeaderValue {
+    let token = token();
+    let text = token["authorization"].as_str().expect("a text");
+    text.parse().expect("the value of a header")
+}
+
+fn exchange(authorization: &HeaderValue) -> Exchange {
     let mut headers = HeaderMap::new();
     for name in ["x-in", "accept", "user-agent", "x-request-id", "cookie"] {
         headers.insert(name, HeaderValue::from_static("some value"));
     }
     headers.insert("x-api-key", HeaderValue::from_static("key"));
-    headers.insert("authorization", HeaderValue::from_static(TOKEN));
+    headers.insert("authorization", authorization.clone());
     let request = RequestHead {
         method: Method::GET,
         version: Version::HTTP_11,
@@ -87,10 +97,11 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// The same with a new exchange for each round, which is not counted.
 fn first_rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Duration {
+    let authorization = authorization();
     runtime().block_on(async {
         let mut took = Duration::ZERO;
         for _ in 0..count {
-            let mut exchange = exchange();
+            let mut exchange = exchange(&authorization);
             let start = Instant::now();
             round(&mut exchange).await;
             took += start.elapsed();
@@ -101,8 +112,9 @@ fn first_rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Durati
 
 /// Runs `count` rounds on one runtime and returns what they took.
 fn rounds(count: u64, mut round: impl AsyncFnMut(&mut Exchange)) -> Duration {
+    let authorization = authorization();
     runtime().block_on(async {
-        let mut exchange = exchange();
+        let mut exchange = exchange(&authorization);
         round(&mut exchange).await;
         let start = Instant::now();
         for _ in 0..count {
@@ -153,11 +165,14 @@ fn benches(criterion: &mut Criterion) {
         // The plugin has no response phase in this config, but exports one: what a phase costs in
         // a chain whose plugins lack it is the case of no plugins at all.
     }
+    let issuer = serde_json::json!({"iss": "https://idp.test", "audiences": ["api"], "jwks": token()["jwks"]});
+    let jwt = serde_json::json!({"issuers": [issuer], "hide_credentials": false}).to_string();
     let all = [
         ("key-auth", "one key", KEY_AUTH),
         ("rate-limit", "one limit", RATE_LIMIT),
+        ("rate-limit", "one limit, not told", RATE_LIMIT_UNTOLD),
         ("rate-limit", "two limits", RATE_LIMITS),
-        ("jwt", "RS256", JWT),
+        ("jwt", "RS256", &jwt),
     ];
     for (name, what, config) in all {
         criterion.bench_function(&format!("{name}/{what}, request phase"), |bencher| {

@@ -6,6 +6,8 @@ import platform
 import subprocess
 
 BASELINES = ["nginx", "envoy"]
+# What is compared by itself.
+PAIRS = [("wasmgate-jwt", "envoy-jwt")]
 NOISE_CORES = 0.1
 
 
@@ -20,7 +22,7 @@ def markdown(report):
         load = report["load"]
         rounds = f"{load['rounds']} rounds of {load['seconds']} s"
         lines.append(f"- Load: {load['connections']} keep-alive connections, {rounds}")
-        lines += ["", *table(report["contenders"]), *noise(report["contenders"])]
+        lines += ["", *table(report["contenders"]), *pairs(report["contenders"]), *noise(report["contenders"])]
     if report["startup"]:
         lines += ["", startup(**report["startup"])]
     return "\n".join(lines) + "\n"
@@ -40,6 +42,15 @@ def row(name, figures, contenders):
     ratios = [f"{cpu / contenders[peer]['cpu_us']:.2f}" if peer in contenders else "-" for peer in BASELINES]
     return [name, f"{cpu:.1f}", *ratios, f"{figures['cpu_spread']:.0%}", f"{figures['requests_per_second']:.0f}",
             f"{figures['p50_ms']:.2f}", f"{figures['p99_ms']:.2f}", f"{figures['resident_mib']:.1f}"]
+
+
+def pairs(contenders):
+    lines = []
+    for name, peer in PAIRS:
+        if name in contenders and peer in contenders:
+            ratio = contenders[name]["cpu_us"] / contenders[peer]["cpu_us"]
+            lines += ["", f"CPU per request of {name}: {ratio:.2f} of {peer}."]
+    return lines
 
 
 def noise(contenders):
