@@ -165,7 +165,8 @@ fn benches(criterion: &mut Criterion) {
         // The plugin has no response phase in this config, but exports one: what a phase costs in
         // a chain whose plugins lack it is the case of no plugins at all.
     }
-    let issuer = serde_json::json!({"iss": "https://idp.test", "audiences": ["api"], "jwks": token()["jwks"]});
+    let issuer =
+        serde_json::json!({"iss": "https://idp.test", "audiences": ["api"], "jwks": token()["jwks"]});
     let jwt = serde_json::json!({"issuers": [issuer], "hide_credentials": false}).to_string();
     let all = [
         ("key-auth", "one key", KEY_AUTH),
