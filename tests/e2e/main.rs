@@ -28,6 +28,7 @@ mod http;
 mod http2;
 mod introspection;
 mod isolation;
+mod issuers;
 mod jwt;
 mod languages;
 mod limits;
