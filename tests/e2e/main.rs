@@ -4,6 +4,7 @@
 
 mod acl;
 mod admin;
+mod attacks;
 mod auth_any;
 mod balance;
 mod basic_auth;
