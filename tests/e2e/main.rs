@@ -4,6 +4,7 @@
 
 mod acl;
 mod admin;
+mod attacks;
 mod auth_any;
 mod balance;
 mod basic_auth;
@@ -28,6 +29,7 @@ mod http;
 mod http2;
 mod introspection;
 mod isolation;
+mod issuers;
 mod jwt;
 mod languages;
 mod limits;

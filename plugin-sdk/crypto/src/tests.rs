@@ -80,17 +80,104 @@ fn equality() {
     assert!(!equal(b"secret", b"secreT") && !equal(b"secret", b"secre") && !equal(b"", b"s"));
 }
 
+// Signatures and keys of the RFCs stand in vectors.json by section. Of RFC 7515, A.6 has the signatures of A.2 and A.3, of
+// RFC 7520, 4.5 and 4.8.4 that of 4.4, of RFC 7519, 3.1 that of RFC 7515, A.1; RFC 8037, A.5 verifies what A.4 signs. Tokens
+// that have to be refused (RFC 7515, A.5 and E, RFC 7519, 6.1, A.1 and A.2) are tests of the plugin jwt. These do not apply:
+// - what is encrypted, and agreement on keys (RFC 7517, C, RFC 7518, C, RFC 7520, 5 and 6, RFC 8037, A.6 and A.7): nothing is
+//   decrypted here;
+// - thumbprints (RFC 8037, A.3): keys are known by `kid`;
+// - JSON as a form of signatures (RFC 7515, A.6 and A.7), detached payloads (RFC 7515, F): tokens are compact. What is signed
+//   there is verified here.
+
 /// RFC 7515, appendix A, RFC 7520, section 4, RFC 8037, appendix A.
 #[test]
 fn signatures_of_the_rfcs_are_verified() {
     let vectors = vectors();
     let vectors = vectors["jwk"].as_array().unwrap();
-    assert_eq!(vectors.len(), 9);
+    assert_eq!(vectors.len(), 13);
     for vector in vectors {
         let jwk = vector["jwk"].to_string();
         let key = VerificationKey::from_jwk(&jwk, algorithm(&vector["algorithm"])).unwrap();
         check(vector, &key);
     }
+}
+
+/// RFC 7517, appendices A and B, RFC 7520, section 3, RFC 8037, appendix A: what their keys are for, and nothing else.
+#[test]
+fn keys_of_the_rfcs_are_for_their_algorithms() {
+    let vectors = vectors();
+    let (keys, signatures) = (vectors["keys"].as_array().unwrap(), vectors["jwk"].as_array().unwrap());
+    assert_eq!(keys.len(), 15);
+    let mut verified = 0;
+    for vector in keys {
+        let (jwk, uses) = (&vector["jwk"], vector["algorithms"].as_array().unwrap());
+        for name in ALL {
+            let made = VerificationKey::from_jwk(&jwk.to_string(), Algorithm::named(name).unwrap());
+            assert_eq!(made.is_ok(), uses.contains(&json!(name)), "{} {name}: {made:?}", vector["source"]);
+            let Ok(key) = made else { continue };
+            let is_own = |member| signatures_by(name, signatures, member, &jwk[member]);
+            for signature in ["n", "x", "k"].into_iter().flat_map(is_own) {
+                check(signature, &key);
+                verified += 1;
+            }
+        }
+    }
+    assert_eq!(verified, 16);
+}
+
+/// Signatures by this algorithm and a key that has this member.
+fn signatures_by<'a>(name: &str, all: &'a [Value], member: &str, value: &Value) -> Vec<&'a Value> {
+    let own = |of: &&Value| of["algorithm"] == name && value.is_string() && of["jwk"][member] == *value;
+    all.iter().filter(own).collect()
+}
+
+/// RFC 7518, section 3.2: secrets are as long as the hash at least. 3.3 and 3.5: RSA keys have 2048 bits at least.
+#[test]
+fn keys_have_the_sizes_of_rfc_7518() {
+    for (name, least) in [("HS256", 32), ("HS384", 48), ("HS512", 64)] {
+        let fault =
+            |length| VerificationKey::from_secret(&vec![7; length], Algorithm::named(name).unwrap()).err();
+        assert_eq!(fault(least - 1).map(|error| error.fault), Some(Fault::Weak), "{name}");
+        assert_eq!(fault(least), None, "{name}");
+    }
+    let short = changed(RSA, "n", json!(URL_SAFE_NO_PAD.encode([127; 256])));
+    for name in ALL.into_iter().filter(|name| name.starts_with("RS") || name.starts_with("PS")) {
+        assert_eq!(refusal(&short, Algorithm::named(name).unwrap()).0, Fault::Weak, "{name}");
+    }
+}
+
+/// RFC 7518, section 3.4: both numbers, each as long as the curve's; not the DER of other protocols.
+#[test]
+fn signatures_of_curves_have_the_form_of_rfc_7518() {
+    let vectors = vectors();
+    let all = vectors["pem"].as_array().unwrap().iter();
+    let of_curves: Vec<_> =
+        all.filter(|vector| vector["algorithm"].as_str().unwrap().starts_with("ES")).collect();
+    assert_eq!(of_curves.len(), 4);
+    for vector in of_curves {
+        let signature = URL_SAFE_NO_PAD.decode(vector["signature"].as_str().unwrap()).unwrap();
+        let length = match vector["algorithm"].as_str().unwrap() {
+            "ES256" => 64,
+            "ES384" => 96,
+            _ => 132,
+        };
+        assert_eq!(signature.len(), length);
+        let key = VerificationKey::from_pem(vector["pem"].as_str().unwrap(), algorithm(&vector["algorithm"]))
+            .unwrap();
+        let input = vector["input"].as_str().unwrap().as_bytes();
+        assert!(key.verify(input, &signature));
+        let (r, s) = signature.split_at(length / 2);
+        let numbers = [integer(r), integer(s)].concat();
+        let long: &[u8] = if numbers.len() > 127 { &[0x81] } else { &[] };
+        assert!(!key.verify(input, &[&[0x30], long, &[numbers.len() as u8], &numbers].concat()));
+    }
+}
+
+/// A number in DER.
+fn integer(bytes: &[u8]) -> Vec<u8> {
+    let bytes: Vec<u8> = bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
+    let sign: &[u8] = if bytes[0] > 127 { &[0] } else { &[] };
+    [&[2, (sign.len() + bytes.len()) as u8], sign, &bytes].concat()
 }
 
 /// Made with OpenSSL: every kind of key and of PEM.
@@ -154,7 +241,7 @@ fn changed(at: usize, member: &str, value: Value) -> Value {
 const HMAC: usize = 0;
 const RSA: usize = 1;
 const EC: usize = 2;
-const ED25519: usize = 8;
+const ED25519: usize = 12;
 
 #[test]
 fn jwks_have_to_be_whole() {
@@ -353,7 +440,7 @@ fn jwks() -> impl Strategy<Value = Value> {
         any::<i32>().prop_map(|number| json!(number)),
         Just(Value::Null),
     ];
-    (0..9_usize, member, value).prop_map(|(at, member, value)| changed(at, member, value))
+    (0..13_usize, member, value).prop_map(|(at, member, value)| changed(at, member, value))
 }
 
 proptest! {

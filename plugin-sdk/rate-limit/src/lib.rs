@@ -276,6 +276,7 @@ mod tests {
             now += step;
             let standing = state.ask(limit, cost, now, true);
             assert_eq!(standing.allowed, standing.retry_after.is_zero());
+            assert!(standing.delay <= Duration::from_nanos(limit.full().unwrap_or(0)), "{standing:?}");
             if standing.allowed {
                 taken.push((now + standing.delay.as_nanos() as u64, cost.into()));
             }
@@ -299,6 +300,8 @@ mod tests {
             for (at, _) in &taken {
                 let start = at / limit.per * limit.per;
                 prop_assert!(within(&taken, start, start + limit.per) <= amount.into());
+                // Around the end of one.
+                prop_assert!(within(&taken, *at, at + limit.per) <= 2 * u64::from(amount));
             }
         }
 
@@ -324,6 +327,7 @@ mod tests {
                 let most = u128::from(amount) + (u128::from(before) * u128::from(passed)).div_ceil(limit.per.into());
                 let span = within(&taken, (at + 1).saturating_sub(limit.per), at + 1);
                 prop_assert!(u128::from(span) <= most, "{span} > {most}");
+                prop_assert!(span < 2 * u64::from(amount), "{span}");
             }
         }
 
@@ -335,7 +339,7 @@ mod tests {
             let taken = run(&limit, &steps);
             for (place, (since, _)) in taken.iter().enumerate() {
                 for (to, _) in &taken[place..] {
-                    let most = u64::from(burst) + (to - since) / limit.interval() + 1;
+                    let most = u64::from(burst) + (to - since) / limit.interval();
                     prop_assert!(within(&taken, *since, to + 1) <= most);
                 }
             }
@@ -400,6 +404,64 @@ mod tests {
             let whole = 2 * limit.per + limit.full().unwrap_or(0);
             prop_assert!(state.ask(&limit, used, now + whole, true).allowed);
         }
+
+        /// Far in the future all is new; back again nobody owes more than the limit holds.
+        #[test]
+        fn far_jumps_of_the_clock_are_survived(
+            algorithm in prop::sample::select(&ALL[..]),
+            amount in 3u32..20, seconds in 1u64..4, steps in steps(), years in 1u64..500,
+        ) {
+            let limit = limit(algorithm, amount, seconds, 3);
+            let (mut state, mut now) = (State::default(), 1000 * S);
+            for (step, cost) in steps {
+                now += step;
+                state.ask(&limit, cost, now, true);
+            }
+            let later = now + years * 366 * 86400 * S;
+            prop_assert!(state.is_over(&limit, later));
+            prop_assert_eq!(state.ask(&limit, 3, later, true), State::default().ask(&limit, 3, later, true));
+            let whole = 2 * limit.per + limit.full().unwrap_or(0);
+            let back = state.ask(&limit, 1, now, true);
+            prop_assert!(back.reset <= Duration::from_nanos(whole), "{back:?}");
+            prop_assert!(state.ask(&limit, 3, now + whole, true).allowed);
+        }
+
+        /// A clock that goes to and fro lets through what the limit holds once for each time that it went forward; going
+        /// back gives nothing.
+        #[test]
+        fn a_clock_that_goes_to_and_fro_gives_nothing_away(
+            algorithm in prop::sample::select(&ALL[..]),
+            amount in 3u32..20, seconds in 1u64..4,
+            jumps in prop::collection::vec((any::<bool>(), 0..5000 * S, 1usize..40), 1..30),
+        ) {
+            let limit = limit(algorithm, amount, seconds, 3);
+            let holds = match algorithm {
+                Algorithm::TokenBucket => 3,
+                // And the one that goes out at once.
+                Algorithm::LeakyBucket => 4,
+                _ => u64::from(amount),
+            };
+            let (mut state, mut now, mut let_through, mut times) = (State::default(), 1_000_000 * S, 0, 1);
+            for (forward, by, asked) in jumps {
+                now = if forward { now + by } else { now - by };
+                times += u64::from(forward);
+                let_through += (0..asked).filter(|_| state.ask(&limit, 1, now, true).allowed).count() as u64;
+                prop_assert!(let_through <= holds * times, "{let_through} > {holds} * {times}");
+            }
+        }
+    }
+
+    /// What a sliding counter is wrong by at worst: all at the end of a window, and again while that counts ever less.
+    #[test]
+    fn the_worst_of_a_counter_is_one_less_than_twice_the_amount() {
+        let limit = limit(Algorithm::SlidingCounter, 10, 1, 0);
+        let mut state = State::default();
+        let mut passes = |at| (0..20).filter(|_| state.ask(&limit, 1, at, true).allowed).count();
+        assert_eq!(passes(1000 * S + S - 1), 10);
+        assert_eq!(passes(1001 * S + S / 2), 5);
+        assert_eq!(passes(1001 * S + S - S / 10), 4);
+        assert_eq!(passes(1001 * S + S - 2), 0);
+        assert_eq!(passes(1001 * S + S - 1), 0);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Acl {
     /// As the variable has them, whatever stands in the header.
     fn tell_groups(&self, request: &Request, groups: &[String]) -> Result<()> {
         if groups.is_empty() || self.config.hide_groups_header {
-            request.remove_header("x-consumer-groups")?;
+            request.remove_headers(&["x-consumer-groups"])?;
         } else {
             request.set_header("x-consumer-groups", groups.join(", "))?;
         }

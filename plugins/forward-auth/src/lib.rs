@@ -204,7 +204,9 @@ impl Body {
 impl ForwardAuth {
     /// The answer for the client, unless the request may pass.
     fn ask(&self, request: &Request, body: Vec<u8>) -> Result<Option<LocalResponse>> {
-        match (Question { config: &self.config, request }).answer(body) {
+        let answer = (Question { config: &self.config, request }).answer(body);
+        self.forget(request)?;
+        match answer {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 self.let_pass(request, &answer)?;
                 Ok(None)
@@ -233,9 +235,17 @@ impl ForwardAuth {
         all || names.iter().any(|name| request.header(name).is_some())
     }
 
+    /// Removes what the client itself says in place of the service, with `_` for `-`, too.
+    fn forget(&self, request: &Request) -> Result<()> {
+        let names: Vec<&str> = self.config.upstream_headers.iter().map(|name| &**name).collect();
+        if !names.is_empty() {
+            request.remove_headers(&names)?;
+        }
+        Ok(())
+    }
+
     fn let_pass(&self, request: &Request, answer: &Answer) -> Result<()> {
         for name in &self.config.upstream_headers {
-            request.remove_header(name)?;
             for value in question::values(answer, name) {
                 request.append_header(name, value)?;
             }

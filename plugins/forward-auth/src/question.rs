@@ -46,8 +46,8 @@ impl Question<'_> {
         call.body = body;
         let client = request.client();
         let hops = request.header_str("x-forwarded-for").map(|hops| hops + ", ").unwrap_or_default();
-        // What a client says there it does not get through: these are the gateway's to say.
-        call.headers.retain(|(name, _)| !name.starts_with("x-forwarded-"));
+        // What a client says there it does not get through: these are the gateway's to say. Servers may take `_` for `-`.
+        call.headers.retain(|(name, _)| !name.replace('_', "-").starts_with("x-forwarded-"));
         let peer = client.peer.rsplit_once(':').map_or(&*client.peer, |(ip, _)| ip).trim_matches(['[', ']']);
         call.header("x-forwarded-method", request.method())
             .header("x-forwarded-proto", request.scheme())

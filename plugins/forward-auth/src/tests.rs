@@ -90,12 +90,13 @@ fn the_question_tells_of_the_request() {
 fn it_may_be_asked_with_the_request_s_own_method_path_and_headers() {
     let service = service(answer(200, &[], ""));
     let config = r#", "path": "/check/", "append_path": true, "method": null, "request_headers": ["*"], "authority": "auth.test""#;
-    assert!(service.send(config, asking()).sent);
+    assert!(service.send(config, asking().header("x_forwarded_uri", "/elsewhere")).sent);
     let call = service.question();
     assert_eq!((&*call.method, &*call.path_with_query), ("PUT", "/check/a/b?c=d"));
     assert_eq!(call.authority.as_deref(), Some("auth.test"));
     assert_eq!(header(&call, "x-other"), ["2"]);
     assert_eq!(header(&call, "x-forwarded-uri"), ["/a/b?c=d"], "not what the client says");
+    assert!(header(&call, "x_forwarded_uri").is_empty(), "nor what servers take for it");
     assert!(header(&call, "content-length").is_empty() && header(&call, "host").is_empty());
 }
 
@@ -111,12 +112,14 @@ fn an_answer_that_lets_pass_says_who_it_is() {
     let service = service(answer(204, &says, ""));
     let config =
         r#", "upstream_headers": ["x-user", "x-groups", "x-absent"], "success_headers": ["set-cookie"]"#;
-    let request = asking().header("x-user", "root").header("x-absent", "root");
+    let request = asking().header("x-user", "root").header("x_user", "root").header("x-absent", "root");
     let outcome = service.plugin(config).exchange(request, Response::new(200).header("set-cookie", "own=1"));
     let request = outcome.request();
     assert_eq!(request.header_all("x-user"), [b"alice"]);
     assert_eq!(request.header_all("x-groups"), [b"a", b"b"]);
-    assert_eq!(request.header("x-absent"), None, "only the service says who it is");
+    for name in ["x-absent", "x_user"] {
+        assert_eq!(request.header(name), None, "only the service says who it is: {name}");
+    }
     let cookies = outcome.response().header_all("set-cookie");
     assert_eq!(cookies, [&b"own=1"[..], b"s=1", b"t=2"]);
 }
@@ -152,7 +155,14 @@ fn a_service_that_fails_lets_nobody_pass_unless_told_to() {
         );
         assert!(refused.response_body.is_empty(), "nothing of the service's error");
         assert_eq!(service.send(r#", "status_on_error": 403"#, asking()).response().status(), 403);
-        assert!(service.send(r#", "on_error": "allow""#, asking()).sent);
+        let passed = service.send(
+            r#", "on_error": "allow", "upstream_headers": ["x-user"]"#,
+            asking().header("x-user", "root").header("x_user", "root"),
+        );
+        assert!(passed.sent);
+        for name in ["x-user", "x_user"] {
+            assert_eq!(passed.request().header(name), None, "nobody has checked it: {name}");
+        }
         assert_eq!(service.host.metric("failures", &[]), Some(3.0));
         assert_eq!(service.host.log().len(), 3);
     }
