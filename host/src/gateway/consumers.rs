@@ -17,8 +17,9 @@ use crate::{
 /// How often is asked what others have changed.
 const PACE: Duration = Duration::from_millis(200);
 
-/// How long a config waits for what a store elsewhere has. Until it is read, requests that need it are answered with 503.
-const FIRST: Duration = Duration::from_secs(2);
+/// How long a config waits for what a store elsewhere has: for one that does not answer a second, and longer for a large one. Until
+/// it is read, requests that need it are answered with 503.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// What the book is to say; nothing changes yet.
 pub async fn prepare(config: &Config, capabilities: &Capabilities) -> Result<Pages, Problems> {

@@ -241,6 +241,30 @@ fn a_gateway_that_was_cut_off_catches_up() {
     assert!(keys.iter().skip(4).all(|(key, _)| status(&second, key) == 200));
 }
 
+/// Also for the last requests of a gateway that is about to end.
+#[test]
+fn a_key_is_revoked_while_a_gateway_drains() {
+    let Some(redis) = keeping() else { return };
+    let (mut first, second) = (sharing(&at(&redis), "1m"), sharing(&at(&redis), "1m"));
+    let (key, id) = second.issue("/consumers/alice/keys", Value::Null);
+    eventually!(status(&first, &key) == 200);
+    let mut begun: Vec<_> = (0..300).map(|_| Client::connect(first.addr())).collect();
+    begun.iter_mut().for_each(|client| _ = client.send("GET / HTTP/1.1\r\nHost: a\r\n"));
+    let mut finish = || {
+        let mut client = begun.pop().expect("another request");
+        client.send(format!("X-Api-Key: {key}\r\n\r\n"));
+        client.response().status
+    };
+    assert_eq!(finish(), 200);
+    first.terminate();
+    eventually!(first.log().contains("draining"));
+    assert_eq!(finish(), 200);
+    assert_eq!(revoke(&second, "alice", &id).status, 204);
+    eventually!(finish() == 401);
+    drop(begun);
+    first.wait();
+}
+
 #[test]
 fn a_gateway_starts_without_its_redis() {
     let Some(mut redis) = keeping() else { return };

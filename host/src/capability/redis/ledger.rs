@@ -19,8 +19,8 @@ static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("ledg
 
 /// No request waits for these answers.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Records of one answer.
-const PAGE: usize = 500;
+/// Records of one answer, more or less. The Redis does nothing else for some milliseconds.
+const PAGE: usize = 2000;
 /// For so many versions it is known what was removed. Who knows an older one is told everything.
 const KEPT: u64 = 1000;
 

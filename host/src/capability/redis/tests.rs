@@ -185,12 +185,12 @@ async fn a_ledger_is_followed_by_what_changes() {
     let link = to(RedisKind::Single, &servers);
     let (mut writer, mut reader) = (Copy::default(), Copy::default());
     // More than are told at once, of which many belong to one version.
-    for from in [0, 400, 2000] {
+    for from in [0, 400, 2000, 4000, 6000] {
         let records: Vec<_> = (from..from + 1200).map(|name| named(name, "a")).collect();
         writer.write(&link, &records).await;
     }
     reader.follow(&link).await;
-    assert_eq!((reader.records.len(), &reader.records), (2800, &writer.records));
+    assert_eq!((reader.records.len(), &reader.records), (5200, &writer.records));
     assert_eq!(reader.whole, 1);
     writer.write(&link, &[named(1, ""), named(2, "b"), named(9999, "c")]).await;
     writer.write(&link, &[named(1, "d"), named(3, "")]).await;
