@@ -165,7 +165,7 @@ pub fn run(path: &Path) -> Result<(), Error> {
     let (config, Loaded { mut snapshot, plugins, disabling }) = first?;
     tell_disabled(&disabling);
     tell_networks(&config.networks, &[]);
-    capabilities.consumers.put(consumers::prepare(&config, &capabilities.consumers)?);
+    capabilities.consumers.put(runtime.block_on(consumers::prepare(&config, &capabilities))?);
 
     let (orders, workers): (Vec<_>, Vec<_>) =
         (0..config.server.workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -254,6 +254,8 @@ async fn supervise(
     let end = Instant::now() + limit;
     tracing::info!("draining, for at most {limit:?}; another signal ends at once");
     let drained = tokio::select! {
+        // What was revoked is no good for the last requests either.
+        () = consumers::follow(&capabilities.consumers) => false,
         drained = controller.drain(limit) => {
             match drained {
                 true => tracing::info!("drained"),

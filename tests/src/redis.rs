@@ -22,7 +22,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// `arguments` are added to its own.
+    /// `arguments` come after its own, of which `--appendonly no` makes it forget all when it ends.
     pub fn start(program: PathBuf, arguments: &[&str]) -> Redis {
         let given = arguments.iter().map(|&argument| argument.to_owned()).collect();
         Redis::begin(program, given, |arguments, port| {
@@ -42,10 +42,10 @@ impl Redis {
     fn begin(program: PathBuf, given: Vec<String>, listen: impl FnOnce(&mut Vec<String>, u16)) -> Redis {
         let directory = tempfile::tempdir().expect("a folder for Redis");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut arguments = given;
-        listen(&mut arguments, address.port());
         let own = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"];
-        arguments.extend(own.map(str::to_owned));
+        let mut arguments = own.map(str::to_owned).to_vec();
+        listen(&mut arguments, address.port());
+        arguments.extend(given);
         let child = spawn(&program, &arguments, &directory);
         let redis = Redis { program, child, arguments, address, directory };
         redis.wait();
@@ -58,7 +58,7 @@ impl Redis {
         let _ = self.child.wait();
     }
 
-    /// After it was killed, and empty: returns when it listens.
+    /// After it was killed: returns when it listens.
     pub fn restart(&mut self) {
         self.child = spawn(&self.program, &self.arguments, &self.directory);
         self.wait();

@@ -175,7 +175,7 @@ impl From<Refused> for Problem {
         let (status, detail) = match refused {
             Refused::NoStore => (
                 StatusCode::CONFLICT,
-                "There is no store of consumers: the config names none in `consumers.store`.",
+                "There is no store of consumers: the config names none in `consumers`.",
             ),
             Refused::UnknownConsumer => (StatusCode::NOT_FOUND, "There is no consumer of this name."),
             Refused::UnknownKey => (StatusCode::NOT_FOUND, "The consumer has no key of this id."),
@@ -195,6 +195,12 @@ impl From<Refused> for Problem {
                 return Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     format!("Nothing was changed: {reason}."),
+                );
+            }
+            Refused::Unknown(reason) => {
+                return Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("It is not known whether this was changed: {reason}."),
                 );
             }
         };

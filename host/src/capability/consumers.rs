@@ -5,12 +5,15 @@
 //! the next request on any worker.
 
 mod changes;
+mod contact;
 mod declared;
 mod embedded;
+mod memory;
+mod record;
+mod remote;
 mod store;
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,13 +21,15 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::redis::Redis;
 use crate::{
     api_key::{Digest, Form, LONGEST, form},
-    config::{Consumer, Consumers, Quota},
+    config::{Consumer, ConsumerStore, Consumers, Quota},
 };
 pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State, Terms};
 use declared::Declared;
 pub use embedded::Embedded;
+pub use remote::Remote;
 pub use store::{Store, Unavailable};
 
 #[derive(Default)]
@@ -39,6 +44,8 @@ pub struct Book {
 pub struct Pages {
     declared: Declared,
     store: Option<Arc<Store>>,
+    /// How long what is known of a store elsewhere is good without a word from there.
+    stale: Duration,
     /// How long a key is good when another one takes its place.
     grace: Duration,
 }
@@ -51,22 +58,40 @@ pub struct Verified {
 }
 
 impl Book {
-    /// What the config says, with the store that it names; one that is open already stays open. The error is the reason why
-    /// the store cannot be used.
-    pub fn prepare(&self, config: &Consumers) -> Result<Pages, String> {
+    /// What the config says, with the store that it names, which may be in this Redis; one that is open already stays open.
+    /// The error is the reason why the store cannot be used.
+    pub fn prepare(&self, config: &Consumers, redis: Option<Arc<Redis>>) -> Result<Pages, String> {
         let before = self.pages.load().store.clone();
-        let store = match &config.store {
-            None => None,
-            Some(path) => match before.filter(|store| store.is_at(path)) {
+        let store = match (&config.store, redis) {
+            (Some(ConsumerStore::File(path)), _) => match before.filter(|store| store.is_at(path)) {
                 Some(store) => Some(store),
-                None => Some(Arc::new(open(path)?)),
+                None => Some(Arc::new(Store::Embedded(Embedded::open(path)?))),
             },
+            (Some(ConsumerStore::Redis(_)), Some(redis)) => {
+                match before.filter(|store| store.is_in(&redis)) {
+                    Some(store) => Some(store),
+                    None => Some(Arc::new(Store::Remote(Remote::new(redis)))),
+                }
+            }
+            _ => None,
         };
         Ok(Pages { store, ..Pages::without_store(config) })
     }
 
+    /// Whether their store is read. One that is elsewhere may not be there.
+    pub async fn read(&self, pages: &Pages) -> Result<(), Unavailable> {
+        let _turn = self.turn.lock().await;
+        match &pages.store {
+            Some(store) => store.refresh().await,
+            None => Ok(()),
+        }
+    }
+
     /// From now on it says this.
     pub fn put(&self, pages: Pages) {
+        if let Some(store) = &pages.store {
+            store.keep_for(pages.stale);
+        }
         self.pages.store(Arc::new(pages));
     }
 
@@ -112,7 +137,7 @@ impl Book {
 impl Pages {
     /// What the config says by itself.
     pub fn without_store(config: &Consumers) -> Self {
-        Pages { declared: Declared::new(config), store: None, grace: config.grace }
+        Pages { declared: Declared::new(config), store: None, stale: config.stale, grace: config.grace }
     }
 
     async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
@@ -132,10 +157,6 @@ impl Pages {
             (found, _) => Ok(found),
         }
     }
-}
-
-fn open(path: &Path) -> Result<Store, String> {
-    Embedded::open(path).map(Store::Embedded)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! background.
 
 mod connection;
+pub mod ledger;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -70,6 +71,11 @@ impl Redis {
         self.settings == *settings
     }
 
+    /// What the config calls it.
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
     /// The way of the thread that asks.
     pub fn link(self: &Arc<Self>) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +102,15 @@ impl Link {
         self: &Arc<Self>,
         question: impl AsyncFnOnce(&mut Connection) -> Result<T, RedisError>,
     ) -> Result<T, Unavailable> {
-        let asked = timeout(self.redis.settings.timeout, async {
+        self.ask_within(self.redis.settings.timeout, question).await
+    }
+
+    async fn ask_within<T>(
+        self: &Arc<Self>,
+        limit: Duration,
+        question: impl AsyncFnOnce(&mut Connection) -> Result<T, RedisError>,
+    ) -> Result<T, Unavailable> {
+        let asked = timeout(limit, async {
             let mut connection = self.connection().await.ok_or(Unavailable)?;
             Ok((question(&mut connection).await, connection))
         });

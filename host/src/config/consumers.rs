@@ -24,9 +24,18 @@ const MOST: usize = 1000;
 pub struct Consumers {
     pub plans: BTreeMap<String, Arc<[Quota]>>,
     pub declared: Vec<Declared>,
-    /// The file of the store.
-    pub store: Option<PathBuf>,
+    pub store: Option<ConsumerStore>,
+    /// How long what is known of a store in a Redis is good while it gives no answer.
+    pub stale: Duration,
     pub grace: Duration,
+}
+
+/// Where the admin interface keeps consumers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumerStore {
+    File(PathBuf),
+    /// An index of [`Config::redis`](super::Config::redis).
+    Redis(usize),
 }
 
 /// So many requests in a time.

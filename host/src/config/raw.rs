@@ -69,7 +69,7 @@ pub struct File {
     pub forwarded: Section<Forwarded>,
     /// How names of endpoints are looked up.
     pub dns: Section<Dns>,
-    /// Redis servers that plugins may keep things in, by name.
+    /// Redis servers that plugins may keep things in, and consumers are kept in, by name.
     pub redis: Section<BTreeMap<String, Section<Redis>>>,
     /// Texts that plugins are granted by name, such as keys and passwords: best as `${env:NAME}` or `${file:PATH}`. They are
     /// never shown.

@@ -1,4 +1,4 @@
-//! Redis servers that plugins keep things in, checked.
+//! Redis servers that plugins keep things in, and consumers are kept in, checked.
 
 use std::{fmt, time::Duration};
 

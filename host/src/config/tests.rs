@@ -121,6 +121,8 @@ const IN_COMMENTS: &[&str] = &[
     "password",
     "sentinel_username",
     "sentinel_password",
+    "redis",
+    "stale",
     "secrets",
 ];
 

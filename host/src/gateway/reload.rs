@@ -232,13 +232,12 @@ impl Reloader {
 
     async fn attempt(&self, overlay: Overlay) -> Result<(), Error> {
         let (config, loaded) = self.load(overlay).await?;
+        let capabilities = self.loader.capabilities();
+        let pages = consumers::prepare(&config, &capabilities).await?;
         let mut running = self.running.borrow_mut();
         let opening = running.listeners.prepare(&config)?;
         let before = Some((&*running.config, &running.records));
         let records = Records::start(&config, &self.metrics, before)?;
-        let capabilities = self.loader.capabilities();
-        let book = &capabilities.consumers;
-        let pages = consumers::prepare(&config, book)?;
         tell_what_stays(&running.config, &config);
         tell_networks(&config.networks, &running.config.networks);
 
@@ -247,7 +246,7 @@ impl Reloader {
         records.put_into(&mut snapshot);
         let sets = config.networks.iter().map(|networks| (&networks.name, &networks.set));
         capabilities.networks.replace(sets);
-        book.put(pages);
+        capabilities.consumers.put(pages);
         self.current.store(Arc::new(snapshot));
         self.keepers.follow(&self.current.load().upstreams, &config.dns);
         running.listeners.carry_out(opening, &self.metrics);

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Book, Pages,
-    store::{Change, Key, Store, Unavailable},
+    store::{Change, Key, NotChanged, Store, Unavailable},
 };
 use crate::{
     api_key::{self, Digest, Form},
@@ -16,6 +16,9 @@ use crate::{
 
 /// How long a key is still told of after its end; then it goes when its consumer gets another one.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How often a change is tried when others change the store at the same time.
+const ATTEMPTS: usize = 100;
 
 /// A consumer, and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +87,8 @@ pub enum Refused {
     /// What is wrong with what was given.
     Faulty(String),
     Unavailable(String),
+    /// Perhaps it was changed: the store's answer did not come.
+    Unknown(String),
 }
 
 impl From<Unavailable> for Refused {
@@ -95,10 +100,31 @@ impl From<Unavailable> for Refused {
 impl Book {
     /// Learns what another process has changed in the store.
     pub async fn refresh(&self) -> Result<(), Refused> {
+        Ok(self.read(&self.pages.load_full()).await?)
+    }
+
+    /// Makes the changes that `plan` finds by what is known, which is the last that there is: where somebody else changes the
+    /// store before, it is asked again.
+    async fn change<T>(
+        &self,
+        plan: impl AsyncFn(&Pages) -> Result<(Vec<Change>, T), Refused>,
+    ) -> Result<T, Refused> {
         let _turn = self.turn.lock().await;
         let pages = self.pages.load_full();
-        let Some(store) = &pages.store else { return Ok(()) };
-        Ok(store.refresh().await?)
+        for _ in 0..ATTEMPTS {
+            if let Some(store) = &pages.store {
+                store.refresh().await?;
+            }
+            let (changes, told) = plan(&pages).await?;
+            let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
+            match store.apply(changes).await {
+                Ok(()) => return Ok(told),
+                Err(NotChanged::Outdated) => {}
+                Err(NotChanged::Unavailable(reason)) => return Err(Refused::Unavailable(reason)),
+                Err(NotChanged::Unknown(reason)) => return Err(Refused::Unknown(reason)),
+            }
+        }
+        Err(Refused::Unavailable("others change the store all the time".to_owned()))
     }
 
     /// All consumers, by name.
@@ -133,43 +159,46 @@ impl Book {
         if !faults.is_empty() {
             return Err(Refused::Faulty(faults.join("; ")));
         }
-        let _turn = self.turn.lock().await;
-        let pages = self.pages.load_full();
-        let store = pages.writable(&consumer.name)?;
-        if consumer.plan.as_deref().is_some_and(|plan| pages.declared.plan(plan).is_none()) {
-            return Err(Refused::UnknownPlan);
-        }
-        if let Some(id) = &consumer.custom_id {
-            let stored = store.by_custom_id(id).await?;
-            let is_another = stored.is_some_and(|other| other.name != consumer.name);
-            if is_another || pages.declared.by_custom_id(id).is_some() {
-                return Err(Refused::TakenCustomId);
-            }
-        }
-        let mut changes = Vec::new();
-        if store.named(&consumer.name).await?.is_none() {
-            // Keys of one with this name that the config had were not issued to this one.
-            let left = store.keys_of(&consumer.name).await?;
-            changes.extend(left.iter().map(|key| Change::NoKey(key.id.clone())));
-        }
         let name = consumer.name.clone();
-        changes.push(Change::Consumer(Arc::new(consumer)));
-        store.apply(changes).await?;
+        let consumer = Arc::new(consumer);
+        self.change(async |pages| {
+            let store = pages.writable(&consumer.name)?;
+            if consumer.plan.as_deref().is_some_and(|plan| pages.declared.plan(plan).is_none()) {
+                return Err(Refused::UnknownPlan);
+            }
+            if let Some(id) = &consumer.custom_id {
+                let stored = store.by_custom_id(id).await?;
+                let is_another = stored.is_some_and(|other| other.name != consumer.name);
+                if is_another || pages.declared.by_custom_id(id).is_some() {
+                    return Err(Refused::TakenCustomId);
+                }
+            }
+            let mut changes = Vec::new();
+            if store.named(&consumer.name).await?.is_none() {
+                // Keys of one with this name that the config had were not issued to this one.
+                let left = store.keys_of(&consumer.name).await?;
+                changes.extend(left.iter().map(|key| Change::NoKey(key.id.clone())));
+            }
+            changes.push(Change::Consumer(consumer.clone()));
+            Ok((changes, ()))
+        })
+        .await?;
         tracing::info!(consumer = name, "a consumer was set");
         Ok(())
     }
 
     /// With its keys.
     pub async fn remove(&self, name: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
-        let pages = self.pages.load_full();
-        let store = pages.writable(name)?;
-        let keys = store.keys_of(name).await?;
-        if keys.is_empty() && store.named(name).await?.is_none() {
-            return Err(Refused::UnknownConsumer);
-        }
-        let keys = keys.iter().map(|key| Change::NoKey(key.id.clone()));
-        store.apply(keys.chain([Change::NoConsumer(name.into())]).collect()).await?;
+        self.change(async |pages| {
+            let store = pages.writable(name)?;
+            let keys = store.keys_of(name).await?;
+            if keys.is_empty() && store.named(name).await?.is_none() {
+                return Err(Refused::UnknownConsumer);
+            }
+            let keys = keys.iter().map(|key| Change::NoKey(key.id.clone()));
+            Ok((keys.chain([Change::NoConsumer(name.into())]).collect(), ()))
+        })
+        .await?;
         tracing::info!(consumer = name, "a consumer was removed");
         Ok(())
     }
@@ -207,14 +236,15 @@ impl Book {
         expires: Option<SystemTime>,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
-        let _turn = self.turn.lock().await;
-        let pages = self.pages.load_full();
-        let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-        pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
-        let (issued, key) = new_key(name, expires, now)?;
-        let mut changes = vec![Change::Key(Arc::new(key))];
-        changes.extend(long_over(&store.keys_of(name).await?, now));
-        store.apply(changes).await?;
+        let plan = async |pages: &Pages| {
+            let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
+            pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+            let (issued, key) = new_key(name, expires, now)?;
+            let mut changes = vec![Change::Key(Arc::new(key))];
+            changes.extend(long_over(&store.keys_of(name).await?, now));
+            Ok((changes, issued))
+        };
+        let issued = self.change(plan).await?;
         tracing::info!(consumer = name, key = &*issued.id, "a key was issued");
         Ok(issued)
     }
@@ -227,35 +257,36 @@ impl Book {
         terms: Terms,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
-        let _turn = self.turn.lock().await;
-        let pages = self.pages.load_full();
-        let old = pages.stored_key(name, id).await?;
-        if old.term.is_over(now) {
-            return Err(Refused::Expired);
-        }
-        if old.replaced {
-            return Err(Refused::Replaced);
-        }
-        let life = old.term.expires.and_then(|end| end.duration_since(old.created).ok());
-        let expires = terms.expires.or_else(|| now.checked_add(life?));
-        let (issued, key) = new_key(name, expires, now)?;
-        let grace = now.checked_add(terms.grace.unwrap_or(pages.grace));
-        let term = Term { expires: old.term.expires.into_iter().chain(grace).min(), ..old.term };
-        let old = Key { term, replaced: true, ..(*old).clone() };
-        let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-        let mut changes = vec![Change::Key(Arc::new(key)), Change::Key(Arc::new(old))];
-        changes.extend(long_over(&store.keys_of(name).await?, now));
-        store.apply(changes).await?;
+        let plan = async |pages: &Pages| {
+            let old = pages.stored_key(name, id).await?;
+            if old.term.is_over(now) {
+                return Err(Refused::Expired);
+            }
+            if old.replaced {
+                return Err(Refused::Replaced);
+            }
+            let life = old.term.expires.and_then(|end| end.duration_since(old.created).ok());
+            let expires = terms.expires.or_else(|| now.checked_add(life?));
+            let (issued, key) = new_key(name, expires, now)?;
+            let grace = now.checked_add(terms.grace.unwrap_or(pages.grace));
+            let term = Term { expires: old.term.expires.into_iter().chain(grace).min(), ..old.term };
+            let old = Key { term, replaced: true, ..(*old).clone() };
+            let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
+            let mut changes = vec![Change::Key(Arc::new(key)), Change::Key(Arc::new(old))];
+            changes.extend(long_over(&store.keys_of(name).await?, now));
+            Ok((changes, issued))
+        };
+        let issued = self.change(plan).await?;
         tracing::info!(consumer = name, key = &*issued.id, replaces = id, "a key was issued");
         Ok(issued)
     }
 
     pub async fn revoke(&self, name: &str, id: &str) -> Result<(), Refused> {
-        let _turn = self.turn.lock().await;
-        let pages = self.pages.load_full();
-        let key = pages.stored_key(name, id).await?;
-        let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-        store.apply(vec![Change::NoKey(key.id.clone())]).await?;
+        self.change(async |pages| {
+            let key = pages.stored_key(name, id).await?;
+            Ok((vec![Change::NoKey(key.id.clone())], ()))
+        })
+        .await?;
         tracing::info!(consumer = name, key = id, "a key was revoked");
         Ok(())
     }

@@ -1,21 +1,38 @@
 //! What a store of consumers is asked and told. It may be elsewhere, so whoever asks waits.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
-use super::Embedded;
+use super::{Embedded, Remote, memory::Memory};
 use crate::{
     api_key::Digest,
+    capability::redis::Redis,
     config::{Consumer, Term},
 };
 
 pub enum Store {
     /// In this process, kept in a file.
     Embedded(Embedded),
+    /// In a Redis, for several gateways.
+    Remote(Remote),
 }
 
 /// The store cannot be asked, or not be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable(pub String);
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub enum NotChanged {
+    /// Somebody else has changed the store since it was last read: what this was made for may be another way.
+    Outdated,
+    Unavailable(String),
+    /// Perhaps it was: the answer did not come.
+    Unknown(String),
+}
 
 /// A key as a store has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,54 +61,64 @@ pub enum Change {
 }
 
 impl Store {
-    /// Whether it is the one at this place.
+    /// Whether it is the one in this file.
     pub fn is_at(&self, path: &Path) -> bool {
+        matches!(self, Store::Embedded(store) if store.path() == path)
+    }
+
+    /// Whether it is the one in this Redis.
+    pub fn is_in(&self, redis: &Arc<Redis>) -> bool {
+        matches!(self, Store::Remote(store) if store.is_in(redis))
+    }
+
+    /// Where it is elsewhere, how long what is known of it is good without a word from there.
+    pub fn keep_for(&self, time: Duration) {
         match self {
-            Store::Embedded(store) => store.path() == path,
+            Store::Embedded(_) => {}
+            Store::Remote(store) => store.keep_for(time),
         }
     }
 
     pub async fn key(&self, id: &str) -> Result<Option<Arc<Key>>, Unavailable> {
-        match self {
-            Store::Embedded(store) => Ok(store.key(id)),
-        }
+        Ok(self.memory()?.key(id))
     }
 
     pub async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
-        match self {
-            Store::Embedded(store) => Ok(store.named(name)),
-        }
+        Ok(self.memory()?.named(name))
     }
 
     pub async fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
-        match self {
-            Store::Embedded(store) => Ok(store.by_custom_id(id)),
-        }
+        Ok(self.memory()?.by_custom_id(id))
     }
 
     pub async fn consumers(&self) -> Result<Vec<Arc<Consumer>>, Unavailable> {
-        match self {
-            Store::Embedded(store) => Ok(store.consumers()),
-        }
+        Ok(self.memory()?.consumers())
     }
 
     pub async fn keys_of(&self, consumer: &str) -> Result<Vec<Arc<Key>>, Unavailable> {
-        match self {
-            Store::Embedded(store) => Ok(store.keys_of(consumer)),
-        }
+        Ok(self.memory()?.keys_of(consumer))
     }
 
     /// Learns what others have told it, where it does not know.
     pub async fn refresh(&self) -> Result<(), Unavailable> {
         match self {
             Store::Embedded(store) => store.refresh().await,
+            Store::Remote(store) => store.refresh().await,
         }
     }
 
     /// All of them or none. They hold once this returns, here and after a restart.
-    pub async fn apply(&self, changes: Vec<Change>) -> Result<(), Unavailable> {
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<(), NotChanged> {
         match self {
             Store::Embedded(store) => store.apply(changes).await,
+            Store::Remote(store) => store.apply(changes).await,
+        }
+    }
+
+    fn memory(&self) -> Result<&Memory, Unavailable> {
+        match self {
+            Store::Embedded(store) => Ok(store.memory()),
+            Store::Remote(store) => store.memory(Instant::now()),
         }
     }
 }

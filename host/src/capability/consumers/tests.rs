@@ -2,11 +2,27 @@ use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, sy
 
 use futures_util::FutureExt;
 use tempfile::TempDir;
+use wasmgate_tests::peer;
 
 use super::*;
-use crate::config::{Credential, Declared, Term};
+use crate::config::{self, Credential, Declared, Term};
 
 const DAY: Duration = Duration::from_secs(86_400);
+
+fn to(kind: config::RedisKind, endpoints: Vec<config::Target>) -> config::Redis {
+    config::Redis {
+        name: "shared".to_owned(),
+        kind,
+        endpoints,
+        login: config::Login::default(),
+        sentinel_login: config::Login::default(),
+        database: 0,
+        tls: None,
+        timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(10),
+        prefix: "wasmgate:".to_owned(),
+    }
+}
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + DAY * 20_000
@@ -32,14 +48,15 @@ fn config(store: Option<PathBuf>) -> Consumers {
             consumer: Arc::new(alice),
             credentials: vec![credential("k1", "alice-key"), old],
         }],
-        store,
+        store: store.map(ConsumerStore::File),
+        stale: DAY,
         grace: DAY,
     }
 }
 
 fn without_store() -> Book {
     let book = Book::default();
-    book.put(book.prepare(&config(None)).unwrap());
+    book.put(book.prepare(&config(None), None).unwrap());
     book
 }
 
@@ -53,7 +70,7 @@ fn with_store() -> (TempDir, Book) {
 /// As another process would read it.
 fn again(folder: &TempDir) -> Book {
     let book = Book::default();
-    book.put(book.prepare(&config(Some(folder.path().join("store")))).unwrap());
+    book.put(book.prepare(&config(Some(folder.path().join("store"))), None).unwrap());
     book
 }
 
@@ -82,10 +99,10 @@ fn what_the_config_no_longer_says_is_no_good() {
     let book = without_store();
     let mut changed = config(None);
     changed.declared[0].credentials[0].term.expires = Some(now());
-    book.put(book.prepare(&changed).unwrap());
+    book.put(book.prepare(&changed, None).unwrap());
     assert_eq!(who(&book, "alice-key", now()), None);
     assert_eq!(who(&book, "alice-key", now() - Duration::from_secs(1)).as_deref(), Some("k1 alice"));
-    book.put(book.prepare(&Consumers::default()).unwrap());
+    book.put(book.prepare(&Consumers::default(), None).unwrap());
     assert_eq!(who(&book, "alice-key", now() - DAY), None);
 }
 
@@ -177,7 +194,7 @@ async fn the_config_has_the_word_about_its_consumers() {
     let bob = Consumer { groups: vec!["config".to_owned()], ..consumer("bob") };
     changed.declared[0] = Declared { consumer: Arc::new(bob), credentials: Vec::new() };
     let of_bob = book.issue("bob", None, now()).await.unwrap();
-    book.put(book.prepare(&changed).unwrap());
+    book.put(book.prepare(&changed, None).unwrap());
     let found = book.verify(&of_bob.key, now()).await.unwrap().unwrap();
     assert_eq!(found.consumer.groups, ["config"]);
     assert_eq!(who(&book, &issued.key, now()), None, "her key rests");
@@ -257,9 +274,8 @@ async fn what_another_process_changes_is_learnt() {
     let second = again(&folder);
     first.revoke("bob", &issued.id).await.unwrap();
     first.set(Consumer { groups: vec!["g".to_owned()], ..consumer("bob") }).await.unwrap();
-    let of_second = second.issue("bob", None, now()).await.unwrap();
     assert!(who(&second, &issued.key, now()).is_some(), "it does not know yet");
-    second.refresh().await.unwrap();
+    let of_second = second.issue("bob", None, now()).await.unwrap();
     assert_eq!(who(&second, &issued.key, now()), None);
     assert!(who(&second, &kept.key, now()).is_some() && who(&second, &of_second.key, now()).is_some());
     assert_eq!(second.named("bob").await.unwrap().unwrap().groups, ["g"]);
@@ -296,9 +312,118 @@ fn a_file_that_is_no_store_is_told() {
     let path = folder.path().join("store");
     std::fs::write(&path, "no store").unwrap();
     let book = Book::default();
-    let fault = book.prepare(&config(Some(path.clone()))).err().unwrap();
+    let fault = book.prepare(&config(Some(path.clone())), None).err().unwrap();
     assert!(fault.starts_with(&format!("{} cannot be used: ", path.display())), "{fault}");
     let nowhere = folder.path().join("no/store");
-    assert!(book.prepare(&config(Some(nowhere))).is_err());
+    assert!(book.prepare(&config(Some(nowhere)), None).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"no store");
+}
+
+/// A book of a gateway whose store is in this Redis, read.
+async fn shared(redis: &wasmgate_tests::Redis, stale: Duration) -> Book {
+    let endpoints = vec![config::Target::Address(redis.address)];
+    let book = Book::default();
+    let settings = Consumers { store: Some(ConsumerStore::Redis(0)), stale, ..config(None) };
+    let pages = book.prepare(&settings, Some(Redis::new(to(config::RedisKind::Single, endpoints)))).unwrap();
+    let _ = book.read(&pages).await;
+    book.put(pages);
+    book
+}
+
+#[tokio::test]
+async fn gateways_that_share_a_redis_share_consumers_and_keys() {
+    let Some(program) = peer("redis-server") else { return };
+    let redis = wasmgate_tests::Redis::start(program, &[]);
+    let (first, second) = (shared(&redis, DAY).await, shared(&redis, DAY).await);
+    let custom_id = Some("u-2".to_owned());
+    first.set(Consumer { custom_id: custom_id.clone(), ..consumer("bob") }).await.unwrap();
+    let issued = first.issue("bob", None, now()).await.unwrap();
+    assert_eq!(who(&first, &issued.key, now()), Some(format!("{} bob", issued.id)));
+    assert_eq!(who(&second, &issued.key, now()), None, "it does not know yet");
+    second.refresh().await.unwrap();
+    assert!(who(&second, &issued.key, now()).is_some());
+    assert_eq!(second.keys("bob", now()).await.unwrap(), first.keys("bob", now()).await.unwrap());
+
+    // What one changes, the other knows when it is to change something.
+    first.revoke("bob", &issued.id).await.unwrap();
+    let gone = second.rotate("bob", &issued.id, Terms::default(), now()).await.err();
+    assert_eq!(gone, Some(Refused::UnknownKey));
+    assert_eq!(who(&second, &issued.key, now()), None);
+    let eve = Consumer { custom_id, ..consumer("eve") };
+    assert_eq!(second.set(eve.clone()).await, Err(Refused::TakenCustomId));
+    first.remove("bob").await.unwrap();
+    second.set(eve).await.unwrap();
+    assert_eq!(second.issue("bob", None, now()).await.err(), Some(Refused::UnknownConsumer));
+    let kept = shared(&redis, DAY).await;
+    assert_eq!(kept.entries().await.unwrap(), second.entries().await.unwrap());
+    let names: Vec<_> = redis.ask(&["--scan"]).lines().map(str::to_owned).collect();
+    assert!(names.iter().all(|name| name.starts_with("wasmgate:{consumers}:")), "{names:?}");
+}
+
+#[tokio::test]
+async fn who_changes_at_the_same_time_loses_nothing() {
+    let Some(program) = peer("redis-server") else { return };
+    let redis = wasmgate_tests::Redis::start(program, &[]);
+    let books = [shared(&redis, DAY).await, shared(&redis, DAY).await, shared(&redis, DAY).await];
+    let change = async |place: usize, book: &Book| {
+        let mut keys = Vec::new();
+        let mut taken = 0;
+        for turn in 0..20 {
+            let name = format!("of-{place}-{turn}");
+            // All of them want this one.
+            let custom_id = Some(format!("x-{turn}"));
+            match book.set(Consumer { custom_id, ..consumer(&name) }).await {
+                Err(Refused::TakenCustomId) => taken += 1,
+                set => set.unwrap(),
+            }
+            keys.push(book.issue("alice", None, now()).await.unwrap());
+        }
+        (keys, taken)
+    };
+    let [a, b, c] = &books;
+    let done = tokio::join!(change(0, a), change(1, b), change(2, c));
+    assert_eq!(done.0.1 + done.1.1 + done.2.1, 40, "one in three has it");
+    for book in &books {
+        book.refresh().await.unwrap();
+        for issued in [&done.0.0, &done.1.0, &done.2.0].into_iter().flatten() {
+            assert!(who(book, &issued.key, now()).is_some());
+        }
+        assert_eq!(book.entries().await.unwrap().len(), 21);
+    }
+    let key = &done.0.0[0];
+    let [b, c] = [b, c].map(|book| book.rotate("alice", &key.id, Terms::default(), now()));
+    let (b, c) = tokio::join!(b, c);
+    let rotated = [b, c].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert_eq!(rotated, [Refused::Replaced], "once");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_redis_that_is_gone_is_good_for_a_while() {
+    let Some(program) = peer("redis-server") else { return };
+    let mut redis = wasmgate_tests::Redis::start(program, &["--appendonly", "yes"]);
+    let book = shared(&redis, DAY).await;
+    book.set(consumer("bob")).await.unwrap();
+    let issued = book.issue("bob", None, now()).await.unwrap();
+    let other = crate::api_key::make(&mut rand::rng());
+    redis.kill();
+    assert!(matches!(book.refresh().await, Err(Refused::Unavailable(_))));
+    assert!(who(&book, &issued.key, now()).is_some());
+    assert_eq!(who(&book, &other, now()), None);
+    assert!(matches!(book.revoke("bob", &issued.id).await, Err(Refused::Unavailable(_))));
+    assert!(matches!(book.issue("bob", None, now()).await, Err(Refused::Unavailable(_))));
+    assert!(who(&book, &issued.key, now()).is_some(), "nothing has changed");
+
+    let unknown = shared(&redis, DAY).await;
+    for key in [&issued.key, &other] {
+        assert!(unknown.verify(key, now()).await.is_err(), "never read");
+    }
+    assert_eq!(who(&unknown, "alice-key", now()).as_deref(), Some("k1 alice"), "the config's");
+    assert!(unknown.named("bob").await.is_err() && unknown.by_custom_id("u-9").await.is_err());
+
+    redis.restart();
+    while book.refresh().await.is_err() || unknown.refresh().await.is_err() {}
+    for book in [&book, &unknown] {
+        assert!(who(book, &issued.key, now()).is_some());
+        assert_eq!(who(book, &other, now()), None);
+    }
 }

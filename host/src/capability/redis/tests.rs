@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use wasmgate_tests::{peer, redis_cluster};
 
-use super::*;
+use super::{
+    ledger::{Named, Place, Written},
+    *,
+};
 use crate::{
     capability::rate_limits::{Algorithm, Demand, Limit, State},
     config::{Login, RedisKind, Target},
@@ -136,4 +139,131 @@ async fn who_asks_while_it_is_gone_is_told_at_once() {
         assert!(started.elapsed() < Duration::from_secs(10), "it is back");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// As who follows it has it.
+#[derive(Default)]
+struct Copy {
+    place: Place,
+    records: std::collections::BTreeMap<String, Vec<u8>>,
+    /// How often all was read.
+    whole: usize,
+}
+
+impl Copy {
+    async fn follow(&mut self, link: &Arc<Link>) {
+        let news = link.news("l", &self.place).await.unwrap();
+        self.place = news.place;
+        if news.whole {
+            self.whole += 1;
+            self.records.clear();
+        }
+        for (name, value) in news.records {
+            match value {
+                Some(value) => _ = self.records.insert(name, value),
+                None => _ = self.records.remove(&name),
+            }
+        }
+    }
+
+    /// After it has learnt what there is.
+    async fn write(&mut self, link: &Arc<Link>, records: &[Named]) {
+        self.follow(link).await;
+        assert!(matches!(link.write("l", &self.place, records).await, Ok(Written::At(_))));
+        self.follow(link).await;
+    }
+}
+
+fn named(name: usize, value: &str) -> Named {
+    (format!("n{name}"), (!value.is_empty()).then(|| value.as_bytes().to_vec()))
+}
+
+#[tokio::test]
+async fn a_ledger_is_followed_by_what_changes() {
+    let Some(program) = peer("redis-server") else { return };
+    let servers = [wasmgate_tests::Redis::start(program, &[])];
+    let link = to(RedisKind::Single, &servers);
+    let (mut writer, mut reader) = (Copy::default(), Copy::default());
+    // More than are told at once, of which many belong to one version.
+    for from in [0, 400, 2000, 4000, 6000] {
+        let records: Vec<_> = (from..from + 1200).map(|name| named(name, "a")).collect();
+        writer.write(&link, &records).await;
+    }
+    reader.follow(&link).await;
+    assert_eq!((reader.records.len(), &reader.records), (5200, &writer.records));
+    assert_eq!(reader.whole, 1);
+    writer.write(&link, &[named(1, ""), named(2, "b"), named(9999, "c")]).await;
+    writer.write(&link, &[named(1, "d"), named(3, "")]).await;
+    reader.follow(&link).await;
+    assert_eq!(reader.records, writer.records);
+    assert_eq!((reader.records.get("n1"), reader.records.get("n3")), (Some(&b"d".to_vec()), None));
+    assert_eq!(reader.whole, 1, "only what has changed");
+
+    let known = writer.place.clone();
+    assert!(matches!(link.write("l", &known, &[named(5, "e")]).await, Ok(Written::At(_))));
+    assert_eq!(link.write("l", &known, &[named(6, "e")]).await, Ok(Written::Outdated));
+    reader.follow(&link).await;
+    assert_eq!([&reader.records["n5"], &reader.records["n6"]], [b"e", b"a"]);
+}
+
+#[tokio::test]
+async fn who_was_away_for_long_or_knows_another_history_is_told_everything() {
+    let Some(program) = peer("redis-server") else { return };
+    let servers = [wasmgate_tests::Redis::start(program, &[])];
+    let link = to(RedisKind::Single, &servers);
+    let (mut writer, mut reader) = (Copy::default(), Copy::default());
+    writer.write(&link, &[named(0, "a"), named(1, "a")]).await;
+    reader.follow(&link).await;
+    writer.write(&link, &[named(1, "")]).await;
+    for _ in 0..1000 {
+        writer.write(&link, &[named(2, "b")]).await;
+    }
+    assert_eq!(
+        servers[0].ask(&["zcard", "wasmgate:{l}:gone"]).trim(),
+        "1000",
+        "marks; the removed one is forgotten"
+    );
+    assert_eq!(servers[0].ask(&["zcard", "wasmgate:{l}:changed"]).trim(), "2");
+    reader.follow(&link).await;
+    assert_eq!((&reader.records, reader.whole), (&writer.records, 2));
+    // It comes back with an older state, and is changed again.
+    let copy = |from: &str, to: &str| {
+        for part in ["records", "changed", "gone", "head"] {
+            let [from, to] = [from, to].map(|ledger| format!("wasmgate:{{{ledger}}}:{part}"));
+            servers[0].ask(&["copy", &from, &to, "replace"]);
+        }
+    };
+    copy("l", "before");
+    writer.write(&link, &[named(3, "lost")]).await;
+    reader.follow(&link).await;
+    assert!(reader.records.contains_key("n3"));
+    copy("before", "l");
+    let mut other = Copy::default();
+    other.write(&link, &[named(4, "c")]).await;
+    reader.follow(&link).await;
+    assert_eq!((&reader.records, reader.whole), (&other.records, 3));
+    assert!(!reader.records.contains_key("n3"));
+    servers[0].ask(&["flushall"]);
+    reader.follow(&link).await;
+    assert!(reader.records.is_empty());
+    writer.write(&link, &[named(0, "z")]).await;
+    reader.follow(&link).await;
+    assert_eq!(reader.records.len(), 1);
+}
+
+/// What nobody waits for any more is not done when the server is back.
+#[tokio::test]
+async fn a_change_that_comes_late_is_none() {
+    let Some(program) = peer("redis-server") else { return };
+    let servers = [wasmgate_tests::Redis::start(program, &[])];
+    let link = to(RedisKind::Single, &servers);
+    let mut writer = Copy::default();
+    writer.write(&link, &[named(0, "a")]).await;
+    servers[0].pause();
+    assert_eq!(link.write("l", &writer.place, &[named(0, "b")]).await, Err(Unavailable));
+    servers[0].resume();
+    // On the same connection, and so after it.
+    while link.news("l", &writer.place).await.is_err() {}
+    writer.follow(&link).await;
+    assert_eq!(writer.records["n0"], b"a");
 }

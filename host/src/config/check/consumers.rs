@@ -5,17 +5,17 @@ use std::{
     fs,
     path::Path,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde::Deserialize;
 
-use super::{Check, DURATION, KeyPath, Section, raw};
+use super::{Check, DURATION, KeyPath, Section, names, raw};
 use crate::{
     api_key::{self, Digest, Form},
     config::{
         Source,
-        consumers::{Consumer, Consumers, Credential, Declared, Quota, Term, name_fault},
+        consumers::{Consumer, ConsumerStore, Consumers, Credential, Declared, Quota, Term, name_fault},
         problem::Document,
         unit,
     },
@@ -23,6 +23,9 @@ use crate::{
 
 const TIME: &str = "a time such as \"2027-01-01T00:00:00Z\"";
 const HASH: &str = "\"sha256:\" and 64 hexadecimal digits";
+
+const STALE: Duration = Duration::from_secs(60);
+const LEAST_STALE: Duration = Duration::from_secs(1);
 
 /// What no two consumers, or credentials, have alike, in whichever file they stand.
 #[derive(Default)]
@@ -49,8 +52,35 @@ impl Check<'_> {
         if let Some(file) = &settings.file {
             declared.extend(self.consumer_file(&path.key("file"), file));
         }
-        let store = settings.store.map(|store| self.file_path(&store));
-        Consumers { plans, declared, store, grace: grace.unwrap_or_default() }
+        let stale = self.stale(&path, &settings);
+        let store = self.consumer_store(&path, settings);
+        Consumers { plans, declared, store, stale, grace: grace.unwrap_or_default() }
+    }
+
+    fn stale(&mut self, path: &KeyPath, settings: &raw::Consumers) -> Duration {
+        let Some(stale) = &settings.stale else { return STALE };
+        if settings.redis.is_none() {
+            self.fault(&path.key("stale"), "`stale` is for a store in a Redis: `redis`");
+        }
+        let long_enough = |text: &str| match unit::duration(text) {
+            // It is asked several times a second, and may be slow for once.
+            Ok(stale) if stale < LEAST_STALE => Err(format!("expected at least \"1s\", found {text:?}")),
+            parsed => parsed,
+        };
+        self.parsed(&path.key("stale"), &stale.0, DURATION, long_enough).unwrap_or_default()
+    }
+
+    fn consumer_store(&mut self, path: &KeyPath, settings: raw::Consumers) -> Option<ConsumerStore> {
+        let redis = settings.redis.map(|name| {
+            let path = path.key("redis");
+            if settings.store.is_some() {
+                self.fault(&path, "there is one store: a file (`store`) or a Redis (`redis`)");
+            }
+            let known = names(&self.source, "redis");
+            self.reference("redis", &known, &path, &name)
+        });
+        let file = settings.store.map(|store| self.file_path(&store));
+        redis.map(ConsumerStore::Redis).or(file.map(ConsumerStore::File))
     }
 
     fn plans(
@@ -213,7 +243,7 @@ impl Check<'_> {
 mod tests {
     use std::{fs, path::Path};
 
-    use crate::config::{self, Config, Problems};
+    use crate::config::{self, Config, ConsumerStore, Problems};
 
     const MAIN: &str = r#"
 [[listener]]
@@ -331,6 +361,37 @@ plugins = ["none"]
             format!("{hash}not_before = \"2027-01-01T00:00:00Z\"\nexpires = \"2026-01-01T00:00:00Z\"");
         assert_eq!(credential(&order), format!("{place}.expires: is not after `not_before`"));
         assert!(credential(&format!("{hash}kind2 = 1")).contains("unknown key"));
+    }
+
+    #[test]
+    fn a_store_is_a_file_or_in_a_redis() {
+        let settings = |text: &str| format!("{text}\n[redis.shared]\nendpoints = [\"127.0.0.1:1\"]\n");
+        let folder = tempfile::tempdir().unwrap();
+        let parse = |text: &str| {
+            let main = MAIN.replace("[consumers]\nfile = \"consumers.toml\"", "[consumers]");
+            let main = main.replace("[consumers]", &format!("[consumers]\n{text}"));
+            fs::write(folder.path().join("alice.key"), "alice-key\n").unwrap();
+            config::parse(&main, "main.toml", folder.path())
+        };
+        let shared = parse(&settings("redis = \"shared\"")).unwrap().consumers;
+        assert_eq!((shared.store, shared.stale.as_secs()), (Some(ConsumerStore::Redis(0)), 60));
+        let file = parse("store = \"shared\"").unwrap().consumers.store;
+        assert_eq!(file, Some(ConsumerStore::File(folder.path().join("shared"))));
+        for (text, told) in [
+            ("redis = \"shard\"".to_owned(), "consumers.redis: unknown redis `shard`"),
+            (settings("redis = \"shard\""), "unknown redis `shard`, did you mean `shared`?"),
+            (settings("redis = \"shared\"\nstore = \"a\""), "consumers.redis: there is one store"),
+            (settings("stale = \"1m\""), "consumers.stale: `stale` is for a store in a Redis: `redis`"),
+            (
+                settings("redis = \"shared\"\nstale = \"10ms\""),
+                "consumers.stale: expected at least \"1s\", found \"10ms\"",
+            ),
+        ] {
+            let problems = parse(&text).unwrap_err();
+            let lines: Vec<_> = problems.lines().collect();
+            let [only] = &lines[..] else { panic!("{text}: {lines:?}") };
+            assert!(only.contains(told) && only.starts_with("main.toml:"), "{only}");
+        }
     }
 
     #[test]

@@ -40,6 +40,14 @@ pub struct Consumers {
     /// store, and the admin interface changes no consumers.
     #[schemars(length(min = 1), extend("examples" = ["consumers.redb"]))]
     pub store: Option<String>,
+    /// In place of `store`: the store is in this Redis, a table `[redis.NAME]`, and all gateways with it and the same prefix
+    /// have the same consumers and keys. Each keeps all of them in memory and learns of changes within a second. The Redis
+    /// has to keep its data (`appendonly yes`, and no eviction): what it loses is no good any more. Default: none.
+    #[schemars(length(min = 1), extend("examples" = ["shared"]))]
+    pub redis: Option<String>,
+    /// With `redis`: how long what is known of consumers is good while the Redis gives no answer. After that they are unknown,
+    /// and plugins answer 503, until it answers again. Default: "1m".
+    pub stale: Option<DurationText>,
     /// How long a key of the store is still good when another one takes its place, unless the order says how long. "0s" ends
     /// it at once.
     pub grace: DurationText,
@@ -107,6 +115,6 @@ pub struct ConsumerFile {
 
 impl Default for Consumers {
     fn default() -> Self {
-        Consumers { file: None, store: None, grace: "24h".into() }
+        Consumers { file: None, store: None, redis: None, stale: None, grace: "24h".into() }
     }
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{Certificate, DurationText};
 
 /// A Redis (6 or newer, or what speaks its protocol) in which plugins keep counters, values and rate limits, so that several
-/// gateways share them. Each worker has one connection to it; where that is lost, it is tried again in the background.
+/// gateways share them; with `redis` of `[consumers]` it keeps consumers as well. Each worker has one connection to it; where
+/// that is lost, it is tried again in the background.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Redis {
@@ -40,7 +41,7 @@ pub struct Redis {
     /// How long it may take to be connected.
     #[serde(default = "connect_timeout")]
     pub connect_timeout: DurationText,
-    /// What stands in front of all keys. Gateways with the same prefix share what their plugins keep.
+    /// What stands in front of all keys. Gateways with the same prefix share what is kept.
     #[serde(default = "prefix")]
     pub prefix: String,
 }

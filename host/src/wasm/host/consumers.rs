@@ -41,10 +41,10 @@ fn book(plugin: &PluginContext) -> Result<&Book, Failure> {
     plugin.grants.consumers.then_some(&plugin.capabilities.consumers).ok_or(Failure::NotGranted)
 }
 
-/// Why there is no answer is for the operator and not for the guest.
+/// Why there is no answer is for the operator and not for the guest. Whoever reads the store tells it once.
 fn settled<T>(plugin: &PluginContext, found: Result<T, Unavailable>) -> Result<T, Failure> {
     found.map_err(|Unavailable(reason)| {
-        tracing::warn!(plugin = &*plugin.name, "the store of consumers cannot be asked: {reason}");
+        tracing::debug!(plugin = &*plugin.name, "the store of consumers cannot be asked: {reason}");
         Failure::Unavailable
     })
 }
