@@ -10,11 +10,14 @@ directory = "{plugins}"
 [[route]]
 name = "all"
 upstream = "app"
-plugins = ["request-id"]
+plugins = [{ name = "headers", config = { request = { set = { x-a = "1" } }, response = { set = { x-b = "1" } } } }]
 [[route]]
 name = "fixed"
 match = { path = "/fixed" }
-plugins = ["request-id", { name = "respond", config = { status = 503, body = "x" } }]
+plugins = [
+    { name = "headers", config = { request = { set = { x-a = "1" } }, response = { set = { x-b = "1" } } } },
+    { name = "respond", config = { status = 503, body = "x" } },
+]
 "#;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -82,7 +85,7 @@ fn a_collector_gets_the_spans_of_a_request() {
     assert_eq!((hex(&attempt.span_id), attempt.kind), (attempt_id, 3));
     assert_eq!(attribute(attempt, "http.response.status_code"), "200");
     assert_eq!(attribute(attempt, "server.port"), upstream.address().port().to_string());
-    for span in [attempt, named("request-id request"), named("request-id response")] {
+    for span in [attempt, named("headers request"), named("headers response")] {
         assert_eq!(span.parent_span_id, whole.span_id);
         let within = whole.start_time_unix_nano..=whole.end_time_unix_nano;
         assert!(within.contains(&span.start_time_unix_nano) && within.contains(&span.end_time_unix_nano));

@@ -53,7 +53,8 @@ impl KeyValue {
     /// Sets what is not there yet; whether it did. None where the key or the value is too long.
     pub fn add(&self, plugin: &str, key: &str, value: Bytes, ttl: Duration) -> Option<bool> {
         let key = scoped(plugin, key).filter(|_| value.len() <= MAX_VALUE)?;
-        Some(self.0.entry(key).or_insert(Entry { value, ttl }).is_fresh())
+        // Its `or_insert` looks first and inserts then, and lets several do so at a time; this one does not.
+        Some(self.0.entry(key).or_insert_with(|| Entry { value, ttl }).is_fresh())
     }
 
     pub fn delete(&self, plugin: &str, key: &str) {
@@ -83,6 +84,8 @@ impl Expiry<Box<str>, Entry> for TimeToLive {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -109,13 +112,20 @@ mod tests {
         while store.get("a", "k").is_some() {
             std::thread::yield_now();
         }
+        assert_eq!(add(hour), Some(true), "what has ended is not there");
+        let together = Barrier::new(8);
+        let race = || {
+            let add = |key: usize| {
+                together.wait();
+                store.add("a", &key.to_string(), Bytes::new(), hour) == Some(true)
+            };
+            (0..2000).filter(|&key| add(key)).count()
+        };
         let added: usize = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| (0..100).filter(|_| add(hour) == Some(true)).count()))
-                .collect();
+            let workers: Vec<_> = (0..8).map(|_| scope.spawn(race)).collect();
             workers.into_iter().map(|worker| worker.join().expect("it ends")).sum()
         });
-        assert_eq!(added, 1, "what has ended is not there");
+        assert_eq!(added, 2000, "each of them once");
         assert_eq!(store.add("b", "k", Bytes::new(), hour), Some(true), "another plugin's");
         store.delete("a", "k");
         assert_eq!(add(hour), Some(true));
