@@ -153,6 +153,7 @@ fn benches(criterion: &mut Criterion) {
                 name: Arc::from("headers"),
                 filter: filter(identity),
                 policy: FailurePolicy::Closed,
+                audit: None,
                 numbers: Arc::default(),
             };
             let chain = Chain::new((0..length).map(used).collect());
@@ -180,7 +181,7 @@ fn benches(criterion: &mut Criterion) {
             let template = plugin(name, config)();
             let filter = NativeFactory { template, identity: 0 }.filter(&mut Alone::default());
             let policy = FailurePolicy::Closed;
-            let used = Use { name: Arc::from(name), filter, policy, numbers: Arc::default() };
+            let used = Use { name: Arc::from(name), filter, policy, audit: None, numbers: Arc::default() };
             let chain = Chain::new([used].into_iter().collect());
             bencher.iter_custom(|count| {
                 first_rounds(count, async |exchange| {

@@ -2,12 +2,19 @@
 //! It runs beside the workers, on the main thread, and knows the gateway only as [`Control`].
 
 mod answer;
+mod audit;
 mod consumers;
 mod endpoints;
 pub mod report;
 
 use std::{
-    borrow::Cow, cell::OnceCell, convert::Infallible, future::Future, net::SocketAddr, pin::Pin, rc::Rc,
+    borrow::Cow,
+    cell::OnceCell,
+    convert::Infallible,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    rc::Rc,
     time::SystemTime,
 };
 
@@ -22,7 +29,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use crate::{capability::consumers::Book, config::LogLevel, telemetry::metrics::Format};
+use crate::{
+    capability::consumers::Book,
+    config::LogLevel,
+    telemetry::{audit::Audit, metrics::Format},
+};
 use answer::{Answer, Problem};
 use endpoints::{Action, Endpoint};
 use report::{
@@ -59,6 +70,8 @@ pub type Changing<'a> = Pin<Box<dyn Future<Output = Result<Reloaded, Refusal>> +
 /// The gateway as its operator sees it.
 pub trait Control {
     fn token(&self) -> Option<String>;
+    /// Where changes are told.
+    fn audit(&self) -> Option<Audit>;
     fn is_draining(&self) -> bool;
     fn metrics(&self, format: Format) -> Result<String, std::fmt::Error>;
     fn status(&self) -> Status;
@@ -93,7 +106,7 @@ pub type Controlled = Rc<OnceCell<Rc<dyn Control>>>;
 pub async fn serve(listener: TcpListener, address: SocketAddr, controlled: Controlled) {
     let local = address.ip().is_loopback();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
@@ -101,7 +114,8 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, controlled: Contr
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| {
                 let control = controlled.get();
-                async move { Ok::<_, Infallible>(answer(request, control, local).await) }
+                let caller = Caller { ip: peer.ip().to_canonical(), local };
+                async move { Ok::<_, Infallible>(answer(request, control, caller).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -111,13 +125,21 @@ pub async fn serve(listener: TcpListener, address: SocketAddr, controlled: Contr
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Caller {
+    ip: IpAddr,
+    /// Only this machine reaches the listener.
+    local: bool,
+}
+
 async fn answer(
     request: Request<Incoming>,
     control: Option<&Rc<dyn Control>>,
-    local: bool,
+    caller: Caller,
 ) -> Response<Full<Bytes>> {
     let head_only = *request.method() == Method::HEAD;
-    let outcome = outcome(request, control, local).await;
+    let outcome = outcome(request, control, caller).await;
     let mut response = outcome.unwrap_or_else(Answer::from).into_response();
     if head_only {
         *response.body_mut() = Full::default();
@@ -128,12 +150,18 @@ async fn answer(
 async fn outcome(
     request: Request<Incoming>,
     control: Option<&Rc<dyn Control>>,
-    local: bool,
+    caller: Caller,
 ) -> Result<Answer, Problem> {
     let (endpoint, names) = endpoint(&request)?;
     let Some(control) = control else { return starting(endpoint.action) };
-    admitted(&request, endpoint, control.token().as_deref(), local)?;
-    act(endpoint.action, &names, request, &**control).await
+    let outcome = match admitted(&request, endpoint, control.token().as_deref(), caller.local) {
+        Ok(()) => act(endpoint.action, &names, request, &**control).await,
+        Err(problem) => Err(problem),
+    };
+    if let Some(audit) = control.audit() {
+        audit::record(&audit, caller.ip, endpoint, names, &outcome);
+    }
+    outcome
 }
 
 /// Before the first snapshot there is nothing to tell but that.
@@ -234,22 +262,24 @@ async fn act(
         Action::DrainEndpoint | Action::RestoreEndpoint => {
             let EndpointName { endpoint } = body(request).await?;
             control.drain_endpoint(name, &endpoint, action == Action::DrainEndpoint)?;
-            Answer::json(&control.upstreams())?
+            Answer::json(&control.upstreams())?.changed(endpoint)
         }
         Action::ForceBreaker => {
             let BreakerOrder { force } = body(request).await?;
             control.force_breaker(name, force)?;
-            Answer::json(&control.upstreams())?
+            let state = force.map_or("by itself".to_owned(), |state| format!("{state:?}").to_lowercase());
+            Answer::json(&control.upstreams())?.changed(state)
         }
         Action::Log => Answer::json(&LogReport { level: control.log_level() })?,
         Action::SetLog => {
             let LogReport { level } = body(request).await?;
             control.set_log_level(level);
-            Answer::json(&LogReport { level })?
+            Answer::json(&LogReport { level })?.changed(format!("{level:?}").to_lowercase())
         }
         Action::Reload => {
             let dry_run = flag(&request, "dry-run")?;
-            Answer::json(&control.reload(dry_run).await?)?
+            let answer = Answer::json(&control.reload(dry_run).await?)?;
+            if dry_run { answer.changed("nothing: dry-run") } else { answer }
         }
         Action::RollOut => {
             let rollout = body(request).await?;
@@ -274,11 +304,11 @@ async fn act(
         Action::Keys => Answer::json(&consumers::keys(book, name, now).await?)?,
         Action::IssueKey => {
             let issued = consumers::issue(book, name, optional_body(request).await?, now).await?;
-            Answer::json(&issued)?.status(StatusCode::CREATED)
+            Answer::json(&issued)?.status(StatusCode::CREATED).changed(issued.id)
         }
         Action::RotateKey => {
             let issued = consumers::rotate(book, name, id, optional_body(request).await?, now).await?;
-            Answer::json(&issued)?.status(StatusCode::CREATED)
+            Answer::json(&issued)?.status(StatusCode::CREATED).changed(issued.id)
         }
         Action::RevokeKey => {
             book.revoke(name, id).await?;

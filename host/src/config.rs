@@ -121,6 +121,7 @@ pub struct Config {
     pub admin: Option<Admin>,
     pub log: LogLevel,
     pub access_log: Option<AccessLog>,
+    pub audit: Option<Audit>,
     pub metrics: Metrics,
     pub traces: Option<Traces>,
     pub limits: Limits,
@@ -244,6 +245,14 @@ pub struct ListenerLimits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
     pub format: LineFormat,
+    /// None is standard output.
+    pub file: Option<PathBuf>,
+    pub queue: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    pub decisions: Decisions,
     /// None is standard output.
     pub file: Option<PathBuf>,
     pub queue: usize,
@@ -607,6 +616,17 @@ pub enum AccessLogFormat {
     Json,
     /// Combined log format, or that of `template`.
     Text,
+}
+
+/// Which decisions about requests are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Decisions {
+    /// Refusals.
+    #[default]
+    Refused,
+    /// Also who was let in, by each plugin that has said whose a request is.
+    All,
 }
 
 #[cfg(test)]

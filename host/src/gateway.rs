@@ -61,7 +61,7 @@ use records::Records;
 use reload::{Reloader, Running, Trigger, tell_disabled, tell_networks};
 use watch::Watch;
 
-/// How long access log and traces have at least for what is left when all requests have ended.
+/// How long access log, audit and traces have at least for what is left when all requests have ended.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why the gateway does not run.
@@ -107,7 +107,7 @@ impl From<Problems> for Error {
 pub fn check(path: &Path) -> Result<Config, Error> {
     let (config, problems) = config::survey(path)?;
     let mut faults = problems.list().to_vec();
-    faults.extend(records::fault(&config));
+    faults.extend(records::faults(&config));
     faults.extend(consumers::fault(&config));
     let (cache, no_cache) = match load::open_cache(&config) {
         Ok(cache) => (cache, None),
@@ -274,14 +274,14 @@ async fn supervise(
     Ok(drained)
 }
 
-/// Access log and traces write what they still have, and whoever reads it may have stopped: that ends the process at
+/// Access log, audit and traces write what they still have, and whoever reads it may have stopped: that ends the process at
 /// this time, or at another signal.
 fn end_by(end: Instant, mut terminate: Signal, mut interrupt: Signal) -> Result<(), Error> {
     let wait = move || {
         let told = local_runtime().map(|runtime| {
             runtime.block_on(async {
                 tokio::select! {
-                    () = tokio::time::sleep_until(end.into()) => "access log or traces are not taken",
+                    () = tokio::time::sleep_until(end.into()) => "access log, audit or traces are not taken",
                     () = either(&mut terminate, &mut interrupt) => "ended without waiting",
                 }
             })

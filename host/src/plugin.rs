@@ -1,6 +1,7 @@
 //! What a plugin is to the gateway: a filter with phases, a verdict, a way to fail. It knows neither
 //! WebAssembly nor routes nor upstreams: `wasm` implements [`Filter`], `proxy` runs chains of them.
 
+pub mod audit;
 pub mod breaker;
 pub mod chain;
 mod difference;

@@ -20,6 +20,7 @@ use crate::{
     router::Table,
     telemetry::{
         access_log::AccessLog,
+        audit::Audit,
         metrics::Metrics,
         numbers::{PluginNumbers, RouteNumbers},
         otlp::Tracer,
@@ -44,6 +45,7 @@ pub struct Snapshot {
     pub drain_timeout: Duration,
     pub forwarding: Forwarding,
     pub access_log: Option<AccessLog>,
+    pub audit: Option<Audit>,
     pub tracer: Option<Tracer>,
     pub metrics: Arc<Metrics>,
 }
@@ -309,6 +311,7 @@ impl View {
                 name: name.clone(),
                 filter: making.filter(&*plugin.factory),
                 policy: plugin.policy,
+                audit: making.view.snapshot.audit.clone(),
                 numbers: making.numbers(name),
             });
         }

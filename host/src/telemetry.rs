@@ -1,12 +1,14 @@
-//! What the gateway says about itself: its log, the access log, metrics, traces. Nothing here waits, and
+//! What the gateway says about itself: its log, the access log, the audit, metrics, traces. Nothing here waits, and
 //! nothing takes a lock on a request's way.
 
 pub mod access_log;
+pub mod audit;
 pub mod metrics;
 pub mod numbers;
 pub mod otlp;
 pub mod page;
 pub mod series;
+pub mod sink;
 pub mod tally;
 pub mod trace;
 

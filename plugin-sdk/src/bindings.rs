@@ -30,6 +30,7 @@ macro_rules! phase {
                     "wasmgate:plugin/request@0.1.0": crate::bindings::plugin::wasmgate::plugin::request,
                     "wasmgate:plugin/response@0.1.0": crate::bindings::plugin::wasmgate::plugin::response,
                     "wasmgate:plugin/outcome@0.1.0": crate::bindings::plugin::wasmgate::plugin::outcome,
+                    "wasmgate:plugin/audit@0.1.0": crate::bindings::plugin::wasmgate::plugin::audit,
                     "wasmgate:plugin/log@0.1.0": crate::bindings::plugin::wasmgate::plugin::log,
                     "wasmgate:plugin/metrics@0.1.0": crate::bindings::plugin::wasmgate::plugin::metrics,
                     "wasmgate:plugin/counters@0.1.0": crate::bindings::plugin::wasmgate::plugin::counters,

@@ -4,7 +4,7 @@
 //! Ask for each request and keep no answer: what is revoked is no good from then on.
 //!
 //! ```
-//! use wasmgate_sdk::{Plugin, Request, Result, Verdict, auth::{self, Identity}, consumers, plugin};
+//! use wasmgate_sdk::{Plugin, Request, Result, Verdict, audit::Why, auth::{self, Identity}, consumers, plugin};
 //!
 //! struct ApiKeys;
 //!
@@ -22,7 +22,7 @@
 //!         let key = request.header_str("x-api-key").unwrap_or_default();
 //!         match consumers::verify_key(&key) {
 //!             Ok(Some(credential)) => Identity::from(credential).announce(request)?,
-//!             Ok(None) => return Ok(auth::unauthenticated("Key", "Unauthorized").into()),
+//!             Ok(None) => return Ok(auth::unauthenticated("Key", "Unauthorized").why(Why::INVALID_KEY).into()),
 //!             Err(failure) => return Ok(failure.answer().into()),
 //!         }
 //!         Ok(Verdict::Next)
@@ -44,6 +44,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::audit::Why;
 use crate::auth::Identity;
 use crate::host::consumers;
 use crate::{LocalResponse, Result};
@@ -222,7 +223,7 @@ impl Failure {
     /// ```
     pub fn answer(self) -> LocalResponse {
         let answer = LocalResponse::new(503).code("consumers_unavailable");
-        answer.detail("Consumers cannot be looked up now.")
+        answer.detail("Consumers cannot be looked up now.").why(Why::UNAVAILABLE)
     }
 }
 

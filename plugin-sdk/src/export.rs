@@ -8,7 +8,7 @@ use crate::bindings::plugin::wasmgate::plugin::outcome;
 use crate::bindings::{log, plugin, request, request_body, response, response_body};
 use crate::host::{exchange, types};
 use crate::{
-    BodyVerdict, LocalResponse, Phases, Plugin, Request, Response, Result, Summary, Verdict, config,
+    BodyVerdict, LocalResponse, Phases, Plugin, Request, Response, Result, Summary, Verdict, audit, config,
 };
 
 /// A plugin with a place for its one instance, which `#[plugin]` provides.
@@ -62,6 +62,9 @@ fn body<P: Component>(phase: impl FnOnce(&P) -> Result<BodyVerdict>) -> types::B
 
 #[cold]
 fn respond(answer: &LocalResponse) {
+    if let Some(reason) = &answer.reason {
+        audit::explain(reason);
+    }
     let headers: Vec<_> = answer.headers.iter().collect();
     outcome::respond(types::LocalResponse {
         status: answer.status,

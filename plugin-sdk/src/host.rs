@@ -5,14 +5,14 @@ pub use crate::bindings::plugin::wasmgate::plugin::types;
 
 #[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
 pub use crate::bindings::plugin::wasmgate::plugin::{
-    clock, consumers, counters, crypto, http_call, key_value, log, metrics, networks, random, rate_limits,
-    secrets,
+    audit, clock, consumers, counters, crypto, http_call, key_value, log, metrics, networks, random,
+    rate_limits, secrets,
 };
 #[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
 pub(crate) use crate::exchange;
 
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub use crate::testing::imports::{
-    clock, consumers, counters, crypto, exchange, http_call, key_value, log, metrics, networks, random,
-    rate_limits, secrets,
+    audit, clock, consumers, counters, crypto, exchange, http_call, key_value, log, metrics, networks,
+    random, rate_limits, secrets,
 };

@@ -42,6 +42,7 @@
 // The attributes speak of `::wasmgate_sdk`; the SDK's own tests use them too.
 extern crate self as wasmgate_sdk;
 
+pub mod audit;
 pub mod auth;
 pub mod clock;
 #[cfg(any(feature = "testing", target_family = "wasm"))]

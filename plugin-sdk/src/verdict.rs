@@ -1,6 +1,7 @@
 //! What a plugin decides, and the facts it is given: the contract's records as Rust types.
 
 use crate::Result;
+use crate::audit::Reason;
 use crate::host::types;
 
 /// How much of a body a plugin wants; sizes are in bytes. Chosen per message in its head phase,
@@ -76,6 +77,8 @@ pub struct LocalResponse {
     pub code: Option<String>,
     /// One sentence for the client, put into the gateway's error body.
     pub detail: Option<String>,
+    /// Why it refuses the request, for the gateway's audit and never for the client.
+    pub reason: Option<Box<Reason>>,
 }
 
 /// A set of phases, from [`Plugin::phases`](crate::Plugin::phases).
@@ -144,7 +147,7 @@ impl LocalResponse {
     /// assert_eq!(answer.status, 204);
     /// ```
     pub fn new(status: u16) -> Self {
-        LocalResponse { status, headers: Vec::new(), body: None, code: None, detail: None }
+        LocalResponse { status, headers: Vec::new(), body: None, code: None, detail: None, reason: None }
     }
 
     /// Adds a header after the others. With a bad or forbidden one the phase that responds counts as failed.
@@ -203,6 +206,19 @@ impl LocalResponse {
     /// ```
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// Makes it a refusal, which the gateway's audit tells with its reason. The client is not told.
+    ///
+    /// ```
+    /// use wasmgate_sdk::{LocalResponse, audit::Why};
+    ///
+    /// let answer = LocalResponse::new(401).why(Why::EXPIRED);
+    /// assert_eq!(answer.reason.map(|reason| reason.why), Some(Why::EXPIRED));
+    /// ```
+    pub fn why(mut self, reason: impl Into<Reason>) -> Self {
+        self.reason = Some(Box::new(reason.into()));
         self
     }
 }

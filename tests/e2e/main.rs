@@ -5,6 +5,7 @@
 mod acl;
 mod admin;
 mod attacks;
+mod audit;
 mod auth_any;
 mod balance;
 mod basic_auth;

@@ -13,6 +13,8 @@ pub struct Answer {
     media_type: &'static str,
     body: String,
     header: Option<(HeaderName, String)>,
+    /// What has changed, for the audit, where the path does not say it.
+    pub changed: Option<String>,
 }
 
 /// What is wrong (RFC 9457, section 3). Its `type` is about:blank: the status says what kind of problem it is.
@@ -33,7 +35,7 @@ pub struct Problem {
 
 impl Answer {
     pub fn of(media_type: &'static str, body: String) -> Answer {
-        Answer { status: StatusCode::OK, media_type, body, header: None }
+        Answer { status: StatusCode::OK, media_type, body, header: None, changed: None }
     }
 
     /// 204.
@@ -55,6 +57,15 @@ impl Answer {
         self
     }
 
+    /// For the audit. No secret.
+    pub fn changed(self, what: impl Into<String>) -> Answer {
+        Answer { changed: Some(what.into()), ..self }
+    }
+
+    pub fn code(&self) -> StatusCode {
+        self.status
+    }
+
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.body));
         *response.status_mut() = self.status;
@@ -74,9 +85,9 @@ impl From<Problem> for Answer {
     fn from(mut problem: Problem) -> Self {
         let header = problem.header.take().map(|header| *header);
         // Strings and a number are always JSON.
-        let body = serde_json::to_string_pretty(&problem).unwrap_or_default();
-        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Answer { status, media_type: "application/problem+json", body: body + "\n", header }
+        let body = serde_json::to_string_pretty(&problem).unwrap_or_default() + "\n";
+        let answer = Answer::of("application/problem+json", body).status(problem.code());
+        Answer { header, ..answer }
     }
 }
 
@@ -115,6 +126,10 @@ impl Problem {
 
     pub fn internal(error: &dyn std::error::Error) -> Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
+    pub fn code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Problem {

@@ -80,7 +80,7 @@ pub struct RotationOrder {
 /// A new key.
 #[derive(Serialize, JsonSchema)]
 pub struct IssuedKey {
-    id: String,
+    pub id: String,
     /// The key itself. It is not kept, and so not shown again.
     key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 use super::redis::Redis;
 use crate::{
     api_key::{Digest, Form, LONGEST, form},
-    config::{Consumer, ConsumerStore, Consumers, Quota},
+    config::{Consumer, ConsumerStore, Consumers, Quota, Term},
 };
 pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State, Terms};
 use declared::Declared;
@@ -55,6 +55,17 @@ pub struct Pages {
 pub struct Verified {
     pub id: Arc<str>,
     pub consumer: Arc<Consumer>,
+}
+
+/// Why a key is no good. It is for the operator, and neither for plugins nor for clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unfit {
+    /// "mistyped", "unknown_key", "wrong_key", "disabled", "not_yet", "expired" or "unknown_consumer".
+    pub why: &'static str,
+    /// The credential that the key names.
+    pub id: Option<Arc<str>>,
+    /// Whose it is, where the key is the right one.
+    pub consumer: Option<Arc<str>>,
 }
 
 impl Book {
@@ -96,29 +107,40 @@ impl Book {
     }
 
     /// Whose key it is, if it is good now.
-    pub async fn verify(&self, key: &str, now: SystemTime) -> Result<Option<Verified>, Unavailable> {
+    pub async fn verify(&self, key: &str, now: SystemTime) -> Result<Result<Verified, Unfit>, Unavailable> {
+        let unfit = |why| Ok(Err(Unfit { why, id: None, consumer: None }));
         if key.is_empty() || key.len() > LONGEST {
-            return Ok(None);
+            return unfit("unknown_key");
         }
         let id = match form(key) {
-            Form::Mistyped => return Ok(None),
+            Form::Mistyped => return unfit("mistyped"),
             Form::Own(id) => Some(id),
             Form::Other => None,
         };
         let digest = Digest::of(key);
         let pages = self.pages.load();
         if let Some((credential, consumer)) = pages.declared.key(&digest) {
-            let is_good = credential.enabled && credential.term.includes(now);
-            let found = || Verified { id: credential.id.clone(), consumer: consumer.clone() };
-            return Ok(is_good.then(found));
+            let why = (!credential.enabled).then_some("disabled").or_else(|| out_of(&credential.term, now));
+            return Ok(match why {
+                None => Ok(Verified { id: credential.id.clone(), consumer: consumer.clone() }),
+                Some(why) => {
+                    let consumer = Some(consumer.name.as_str().into());
+                    Err(Unfit { why, id: Some(credential.id.clone()), consumer })
+                }
+            });
         }
-        let (Some(store), Some(id)) = (&pages.store, id) else { return Ok(None) };
-        let Some(key) = store.key(id).await? else { return Ok(None) };
-        if !key.digest.is(&digest) || !key.term.includes(now) {
-            return Ok(None);
+        let (Some(store), Some(id)) = (&pages.store, id) else { return unfit("unknown_key") };
+        let Some(key) = store.key(id).await? else { return unfit("unknown_key") };
+        let unfit = |why, consumer| Unfit { why, id: Some(key.id.clone()), consumer };
+        if !key.digest.is(&digest) {
+            return Ok(Err(unfit("wrong_key", None)));
+        }
+        if let Some(why) = out_of(&key.term, now) {
+            return Ok(Err(unfit(why, Some(key.consumer.clone()))));
         }
         let consumer = pages.named(&key.consumer).await?;
-        Ok(consumer.map(|consumer| Verified { id: key.id.clone(), consumer }))
+        let verified = consumer.map(|consumer| Verified { id: key.id.clone(), consumer });
+        Ok(verified.ok_or_else(|| unfit("unknown_consumer", Some(key.consumer.clone()))))
     }
 
     pub async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
@@ -156,6 +178,15 @@ impl Pages {
             }
             (found, _) => Ok(found),
         }
+    }
+}
+
+/// Why it is not good now.
+fn out_of(term: &Term, now: SystemTime) -> Option<&'static str> {
+    match (term.includes(now), term.is_over(now)) {
+        (true, _) => None,
+        (_, true) => Some("expired"),
+        _ => Some("not_yet"),
     }
 }
 

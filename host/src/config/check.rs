@@ -26,9 +26,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    AccessLog, AccessLogFormat, Address, Admin, Config, Export, Field, Files, Forwarded, KeyPath, Limits,
-    LineFormat, Listener, ListenerLimits, ListenerTls, Metrics, Networks, OtlpProtocol, Overlay, Plugin,
-    Problem, Problems, Reload, Rollout, RolloutTo, Secret, Server, Source, Traces, check_value, line,
+    AccessLog, AccessLogFormat, Address, Admin, Audit, Config, Export, Field, Files, Forwarded, KeyPath,
+    Limits, LineFormat, Listener, ListenerLimits, ListenerTls, Metrics, Networks, OtlpProtocol, Overlay,
+    Plugin, Problem, Problems, Reload, Rollout, RolloutTo, Secret, Server, Source, Traces, check_value, line,
     problem::nearest,
     raw::{self, DurationText, Section, SizeText},
     unit,
@@ -119,6 +119,7 @@ impl<'a> Check<'a> {
         let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
         let log = self.or_default(&root.key("log"), file.log).level;
         let access_log = self.access_log(file.access_log);
+        let audit = self.audit(file.audit, access_log.as_ref());
         let metrics = self.or_default(&root.key("metrics"), file.metrics);
         let metrics = self.metrics(metrics);
         let traces = self.traces(file.traces);
@@ -149,6 +150,7 @@ impl<'a> Check<'a> {
             admin,
             log,
             access_log,
+            audit,
             metrics,
             traces,
             limits,
@@ -277,6 +279,20 @@ impl<'a> Check<'a> {
             }
         };
         Some(AccessLog { format, file, queue: raw.queue })
+    }
+
+    fn audit(
+        &mut self,
+        section: Option<Section<raw::Audit>>,
+        access_log: Option<&AccessLog>,
+    ) -> Option<Audit> {
+        let path = KeyPath::root().key("audit");
+        let raw::Audit { decisions, file, queue } = self.or_default(&path, section?);
+        let file = file.map(|file| self.file_path(&file));
+        if file.is_some() && access_log.is_some_and(|log| log.file == file) {
+            self.fault(&path.key("file"), "this is the file of the access log: the audit has one of its own");
+        }
+        Some(Audit { decisions, file, queue })
     }
 
     fn metrics(&mut self, raw: raw::Metrics) -> Metrics {

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::{KeyPath, Source, schema};
 
 /// Tables that mean something by being there; others have defaults where they are left out.
-const MEANT: [&str; 8] =
-    ["access_log", "admin", "requests", "requests_per_client", "smoke", "rollout", "traces", "otlp"];
+const MEANT: [&str; 9] =
+    ["access_log", "admin", "audit", "requests", "requests_per_client", "smoke", "rollout", "traces", "otlp"];
 
 /// What stands in place of a secret.
 const MASKED: &str = "(hidden)";

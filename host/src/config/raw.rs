@@ -19,8 +19,8 @@ mod tls;
 mod upstream;
 
 use super::{
-    AccessLogFormat, FailurePolicy, Family, Field, Isolation, LogLevel, Node, OnError, OnLoadError,
-    OtlpProtocol, Service,
+    AccessLogFormat, Decisions, FailurePolicy, Family, Field, Isolation, LogLevel, Node, OnError,
+    OnLoadError, OtlpProtocol, Service,
 };
 
 pub use consumers::*;
@@ -58,6 +58,8 @@ pub struct File {
     pub log: Section<Log>,
     /// One line per request. Without this table none is written.
     pub access_log: Option<Section<AccessLog>>,
+    /// One line per decision about who may pass, and per change by the admin interface. Without this table none is written.
+    pub audit: Option<Section<Audit>>,
     /// How metrics are measured.
     pub metrics: Section<Metrics>,
     /// The traces of requests (W3C Trace Context). Without this table `traceparent` and `tracestate` are headers like
@@ -235,6 +237,22 @@ pub struct AccessLog {
     #[schemars(length(min = 1), extend("examples" = ["access.log"]))]
     pub file: Option<String>,
     /// Lines that wait to be written. Further ones are dropped and counted: logging never slows a request down.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub queue: usize,
+}
+
+/// Who was refused, by what and why, and what was changed by the admin interface: a JSON line each, without secrets.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Audit {
+    /// Which decisions are written.
+    pub decisions: Decisions,
+    /// Appended to; relative to this file; another one than that of the access log. Default: standard output.
+    #[schemars(length(min = 1), extend("examples" = ["audit.log"]))]
+    pub file: Option<String>,
+    /// Lines that wait to be written. Further ones are lost, which the log and the metrics tell, and the next line: no request
+    /// waits for them.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub queue: usize,
 }
@@ -639,6 +657,12 @@ impl Default for AccessLog {
             file: None,
             queue: 8192,
         }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { decisions: Decisions::default(), file: None, queue: 16_384 }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     telemetry::{
         self,
         access_log::timestamp,
+        audit::Audit,
         metrics::{Format, Metrics},
         numbers::{FAILURES, PHASES, PluginNumbers},
         page,
@@ -66,6 +67,10 @@ impl Control {
 impl admin::Control for Control {
     fn token(&self) -> Option<String> {
         self.reloader.config().admin.as_ref()?.token.clone()
+    }
+
+    fn audit(&self) -> Option<Audit> {
+        self.reloader.running().records.audit()
     }
 
     fn is_draining(&self) -> bool {

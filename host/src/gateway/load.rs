@@ -81,6 +81,7 @@ impl Loader {
             drain_timeout: config.server.drain_timeout,
             forwarding: Forwarding::new(config.forwarded.clone()),
             access_log: None,
+            audit: None,
             tracer: None,
             metrics: self.metrics.clone(),
         };

@@ -1,4 +1,4 @@
-//! What requests leave behind, access log and traces: each is started with a config and goes on for as
+//! What requests leave behind, access log, audit and traces: each is started with a config and goes on for as
 //! long as configs say the same of it.
 
 use std::{
@@ -16,9 +16,11 @@ use crate::{
     config::{Config, KeyPath, Problem, Problems},
     snapshot::Snapshot,
     telemetry::{
-        access_log::{AccessLog, Writer},
+        access_log::AccessLog,
+        audit::Audit,
         metrics::Metrics,
         otlp::{Exporter, Tracer},
+        sink::Writer,
     },
 };
 
@@ -26,6 +28,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Records {
     access_log: Option<(AccessLog, Arc<Writer>)>,
+    audit: Option<(Audit, Arc<Writer>)>,
     traces: Option<(Tracer, Arc<Exporter>)>,
 }
 
@@ -40,32 +43,46 @@ impl Records {
             Some((old, records)) if old.access_log == config.access_log => records.access_log.clone(),
             _ => access_log(config, metrics)?,
         };
+        let audit = match before {
+            Some((old, records)) if old.audit == config.audit => records.audit.clone(),
+            _ => audit(config, metrics)?,
+        };
         let traces = match before {
             Some((old, records)) if old.traces == config.traces => records.traces.clone(),
             _ => traces(config, metrics)?,
         };
-        Ok(Records { access_log, traces })
+        Ok(Records { access_log, audit, traces })
     }
 
     pub fn put_into(&self, snapshot: &mut Snapshot) {
         snapshot.access_log = self.access_log.as_ref().map(|(log, _)| log.clone());
+        snapshot.audit = self.audit.as_ref().map(|(audit, _)| audit.clone());
         snapshot.tracer = self.traces.as_ref().map(|(tracer, _)| tracer.clone());
+    }
+
+    pub fn audit(&self) -> Option<Audit> {
+        self.audit.as_ref().map(|(audit, _)| audit.clone())
     }
 
     /// What nothing newer has in common with these ends with the last request that is told there.
     pub fn end(self) {
         let log = self.access_log.as_ref().is_some_and(|(_, writer)| Arc::strong_count(writer) == 1);
+        let audit = self.audit.as_ref().is_some_and(|(_, writer)| Arc::strong_count(writer) == 1);
         let traces = self.traces.as_ref().is_some_and(|(_, exporter)| Arc::strong_count(exporter) == 1);
-        if log || traces {
+        if log || audit || traces {
             thread::spawn(move || drop(self));
         }
     }
 }
 
-/// Why the file of the access log could not be written, without making one.
-pub fn fault(config: &Config) -> Option<Problem> {
-    let file = config.access_log.as_ref()?.file.as_deref()?;
-    writable(file).err().map(|error| unwritable(config, file, &error))
+/// Why the files of access log and audit could not be written, without making them.
+pub fn faults(config: &Config) -> Vec<Problem> {
+    let access_log = config.access_log.as_ref().and_then(|log| log.file.as_deref());
+    let audit = config.audit.as_ref().and_then(|audit| audit.file.as_deref());
+    let files = [("access_log", access_log), ("audit", audit)].into_iter();
+    let files = files.filter_map(|(table, file)| Some((table, file?)));
+    let faulty = files.filter_map(|(table, file)| Some((table, file, writable(file).err()?)));
+    faulty.map(|(table, file, error)| unwritable(config, table, Some(file), &error)).collect()
 }
 
 /// Whether a file could be written, or made, without making one.
@@ -85,8 +102,9 @@ pub fn writable(file: &Path) -> io::Result<()> {
     }
 }
 
-fn unwritable(config: &Config, file: &Path, error: &io::Error) -> Problem {
-    let place = KeyPath::root().key("access_log").key("file");
+fn unwritable(config: &Config, table: &str, file: Option<&Path>, error: &io::Error) -> Problem {
+    let place = KeyPath::root().key(table).key("file");
+    let file = file.unwrap_or(Path::new("standard output"));
     Problem::at_value(&config.source, &place, format!("{} cannot be written: {error}", file.display()))
 }
 
@@ -95,10 +113,18 @@ fn access_log(config: &Config, metrics: &Metrics) -> Result<Option<(AccessLog, A
     let dropped = metrics.access_log_dropped.clone();
     let started = AccessLog::start(log.format.clone(), log.file.as_deref(), log.queue, dropped);
     let (log, writer) = started.map_err(|error| {
-        let file = log.file.as_deref().unwrap_or(Path::new("standard output"));
-        Problems::new(&config.source, vec![unwritable(config, file, &error)])
+        Problems::new(&config.source, vec![unwritable(config, "access_log", log.file.as_deref(), &error)])
     })?;
     Ok(Some((log, Arc::new(writer))))
+}
+
+fn audit(config: &Config, metrics: &Metrics) -> Result<Option<(Audit, Arc<Writer>)>, Error> {
+    let Some(settings) = &config.audit else { return Ok(None) };
+    let started = Audit::start(settings, metrics.audit_dropped.clone());
+    let (audit, writer) = started.map_err(|error| {
+        Problems::new(&config.source, vec![unwritable(config, "audit", settings.file.as_deref(), &error)])
+    })?;
+    Ok(Some((audit, Arc::new(writer))))
 }
 
 fn traces(config: &Config, metrics: &Metrics) -> Result<Option<(Tracer, Arc<Exporter>)>, Error> {

@@ -6,12 +6,15 @@ use std::{rc::Rc, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    BodyMode, BodyVerdict, Failure, Filter, LocalResponse, Phases, Stage, Summary, Verdict,
+    BodyMode, BodyVerdict, Failure, Filter, LocalResponse, Phases, Stage, Summary, Verdict, audit,
     exchange::Exchange,
 };
 use crate::{
     config::FailurePolicy,
-    telemetry::numbers::{PHASES, PluginNumbers},
+    telemetry::{
+        audit::Audit,
+        numbers::{PHASES, PluginNumbers},
+    },
 };
 
 /// One use of a plugin in a chain.
@@ -19,6 +22,8 @@ pub struct Use {
     pub name: Arc<str>,
     pub filter: Rc<dyn Filter>,
     pub policy: FailurePolicy,
+    /// Where its decisions are written, if they are.
+    pub audit: Option<Audit>,
     /// Counts every failure, whatever the policy.
     pub numbers: Arc<PluginNumbers>,
 }
@@ -180,7 +185,7 @@ fn end<V>(exchange: &mut Exchange, result: &Result<V, Failure>) {
 impl Use {
     /// A failure under the open policy is as if the plugin had done nothing; under the closed one it is an
     /// answer.
-    fn settle<V: Default + From<Box<LocalResponse>>>(
+    fn settle<V: Settled>(
         &self,
         verdict: Result<V, Failure>,
         stage: Stage,
@@ -188,6 +193,9 @@ impl Use {
         exchange: &mut Exchange,
     ) -> V {
         end(exchange, &verdict);
+        if !exchange.account.is_empty() {
+            self.audit(exchange, verdict.as_ref().ok());
+        }
         let failure = match verdict {
             Ok(verdict) => return verdict,
             Err(failure) => failure,
@@ -197,6 +205,14 @@ impl Use {
         match self.policy {
             FailurePolicy::Open => V::default(),
             FailurePolicy::Closed => V::from(Box::new(failure.response())),
+        }
+    }
+
+    /// Whatever a plugin said that failed, it has decided nothing.
+    fn audit<V: Settled>(&self, exchange: &mut Exchange, verdict: Option<&V>) {
+        let account = std::mem::take(&mut exchange.account);
+        if let (Some(audit), Some(verdict)) = (&self.audit, verdict) {
+            audit::record(audit, &self.name, exchange, account, verdict.answered());
         }
     }
 
@@ -224,6 +240,23 @@ impl Use {
         if !matches!(failure, Failure::Broken | Failure::Saturated) {
             tracing::warn!(plugin = &*self.name, "the plugin {failure}");
         }
+    }
+}
+
+/// The verdict of a phase, also of one that failed.
+trait Settled: Default + From<Box<LocalResponse>> {
+    fn answered(&self) -> Option<&LocalResponse>;
+}
+
+impl Settled for Verdict {
+    fn answered(&self) -> Option<&LocalResponse> {
+        self.answer()
+    }
+}
+
+impl Settled for BodyVerdict {
+    fn answered(&self) -> Option<&LocalResponse> {
+        self.answer()
     }
 }
 

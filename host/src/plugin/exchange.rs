@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::{
     BodyMode,
+    audit::Account,
     headers::{Refusal, set_all},
     interrupt::Interrupt,
     rollout,
@@ -95,6 +96,8 @@ pub struct State {
     pub failed: Vec<usize>,
     /// Of plugins that are rolled out: which version the request got, by the roll-out's identity.
     pub versions: Vec<(u64, rollout::Version)>,
+    /// Of the plugin that is being called, taken by the chain after it.
+    pub account: Account,
     /// Where traces are on.
     pub trace: Option<Box<Trace>>,
     /// What plugins have the answer say, whoever makes it.
@@ -309,6 +312,7 @@ impl State {
             seen: 0,
             failed: Vec::new(),
             versions: Vec::new(),
+            account: Account::default(),
             trace: None,
             answer_headers: HeaderMap::new(),
             vars: Vec::new(),
@@ -356,6 +360,9 @@ impl State {
     pub fn put_var(&mut self, name: String, value: Vec<u8>) -> Result<(), Refusal> {
         if name.len() + value.len() > MAX_VAR {
             return Err(Refusal::TooLarge);
+        }
+        if name == "consumer" {
+            self.account.announce();
         }
         let known = self.vars.len();
         match self.vars.iter_mut().find(|(n, _)| **n == *name) {

@@ -71,6 +71,7 @@ impl State {
         for (name, value) in VARS.into_iter().zip(vars) {
             self.replace_var(name, value.map(String::into_bytes));
         }
+        self.account.announce();
         Ok(())
     }
 }

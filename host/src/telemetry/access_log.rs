@@ -1,14 +1,11 @@
-//! One line per request, as JSON or text. Workers put entries into a bounded queue and never wait;
-//! a thread writes them. What does not fit, or cannot be written, is dropped and counted.
+//! One line per request, as JSON or text.
 
 use std::{
     borrow::Cow,
-    fs::OpenOptions,
-    io::{self, Write},
+    io,
     net::IpAddr,
     path::Path,
-    sync::{Arc, mpsc},
-    thread,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +13,10 @@ use http::{HeaderValue, Method, Version, uri::PathAndQuery};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 
-use super::trace::TraceId;
+use super::{
+    sink::{Form, Sink, Writer},
+    trace::TraceId,
+};
 use crate::config::{Field, LineFormat, Piece};
 
 /// What one line tells.
@@ -43,15 +43,8 @@ pub struct Entry {
     pub trace: Option<TraceId>,
 }
 
-/// The workers' end of the queue.
 #[derive(Clone)]
-pub struct AccessLog {
-    queue: mpsc::SyncSender<Box<Entry>>,
-    dropped: Counter,
-}
-
-/// Waits for the last lines when it is dropped after all [`AccessLog`]s are.
-pub struct Writer(Option<thread::JoinHandle<()>>);
+pub struct AccessLog(Sink<Entry>);
 
 impl AccessLog {
     /// Opens the file (standard output where there is none) and starts the writer.
@@ -61,60 +54,14 @@ impl AccessLog {
         queue: usize,
         dropped: Counter,
     ) -> io::Result<(AccessLog, Writer)> {
-        let sink: Box<dyn Write + Send> = match file {
-            Some(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
-            None => Box::new(io::stdout()),
-        };
-        let (sender, receiver) = mpsc::sync_channel(queue);
-        let writer = thread::Builder::new().name("access-log".to_owned()).spawn({
-            let dropped = dropped.clone();
-            move || write_all(&receiver, &format, sink, &dropped)
-        })?;
-        let log = AccessLog { queue: sender, dropped };
-        Ok((log, Writer(Some(writer))))
+        let line = move |entry: &Entry| line(entry, &format);
+        let form = Form { name: "access log", line: Box::new(line), gap: None };
+        let (sink, writer) = Sink::start(form, file, queue, dropped)?;
+        Ok((AccessLog(sink), writer))
     }
 
     pub fn write(&self, entry: Box<Entry>) {
-        if self.queue.try_send(entry).is_err() {
-            self.dropped.inc();
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Lines that wait are written at once, up to so many.
-const BURST: usize = 64;
-
-fn write_all(
-    entries: &mpsc::Receiver<Box<Entry>>,
-    format: &LineFormat,
-    mut sink: impl Write,
-    dropped: &Counter,
-) {
-    let (mut failed, mut text) = (false, String::new());
-    while let Ok(first) = entries.recv() {
-        let mut count = 0;
-        for entry in std::iter::once(first).chain(entries.try_iter()).take(BURST) {
-            text.push_str(&line(&entry, format));
-            text.push('\n');
-            count += 1;
-        }
-        let result = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
-        text.clear();
-        if let Err(error) = &result {
-            dropped.inc_by(count);
-            if !failed {
-                tracing::error!("the access log cannot be written: {error}");
-            }
-        }
-        failed = result.is_err();
+        self.0.write(entry);
     }
 }
 
@@ -284,37 +231,5 @@ mod tests {
         let mut template = pieces.to_vec();
         template.extend([Piece::Literal(" ".into()), Piece::Field(Field::Upstream)]);
         assert_eq!(line(&entry(), &LineFormat::Template(template)), r#"429 a \x22b\x22 \xff -"#);
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_counted() {
-        struct Full(usize);
-        impl Write for Full {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let (sender, receiver) = mpsc::sync_channel(3 * BURST);
-        (0..3 * BURST).for_each(|_| sender.send(entry()).unwrap());
-        drop(sender);
-        let dropped = Counter::default();
-        let format = LineFormat::Json(vec![Field::Status]);
-        let room = BURST * "{\"status\":429}\n".len();
-        write_all(&receiver, &format, Full(room), &dropped);
-        assert_eq!(dropped.get(), 2 * BURST as u64);
-    }
-
-    #[test]
-    fn a_full_queue_drops_and_counts() {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let log = AccessLog { queue: sender, dropped: Counter::default() };
-        log.write(entry());
-        log.write(entry());
-        assert_eq!(log.dropped.get(), 1);
-        assert!(receiver.try_recv().is_ok() && receiver.try_recv().is_err());
     }
 }

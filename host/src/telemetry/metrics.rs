@@ -35,6 +35,7 @@ pub struct Metrics {
     own: OwnSeries,
     pub spans: Spans,
     pub access_log_dropped: Counter,
+    pub audit_dropped: Counter,
     log_dropped: Family<PluginLabels, Counter>,
     pub reloads: Reloads,
     pub rollouts: Rollouts,
@@ -143,9 +144,11 @@ impl Metrics {
             bounds: config.buckets.iter().copied().collect(),
         });
         registry.register_collector(Box::new(sheaf.clone()));
-        let dropped = Counter::default();
-        let help = "Access log lines lost because the queue was full";
-        registry.register("access_log_dropped", help, dropped.clone());
+        let [access_log_dropped, audit_dropped] = <[Counter; 2]>::default();
+        let help = "Access log lines lost because the queue was full, or because they could not be written";
+        registry.register("access_log_dropped", help, access_log_dropped.clone());
+        let help = "Audit lines lost because the queue was full, or because they could not be written";
+        registry.register("audit_dropped", help, audit_dropped.clone());
         let reloads = Reloads::new(&mut registry);
         let log_dropped = Family::default();
         let help = "Log lines of a plugin that exceeded its rate";
@@ -167,7 +170,8 @@ impl Metrics {
             registry,
             sheaf,
             own: OwnSeries::default(),
-            access_log_dropped: dropped,
+            access_log_dropped,
+            audit_dropped,
             reloads,
         }
     }

@@ -1,5 +1,6 @@
 //! The WIT interfaces that guests import: one file each, which converts, checks and delegates.
 
+mod audit;
 mod clock;
 mod consumers;
 mod counters;

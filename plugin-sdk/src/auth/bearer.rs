@@ -1,6 +1,6 @@
 //! How requests with bearer tokens are refused (RFC 6750, section 3). It is not said which part of a token was wrong.
 
-use crate::{Error, LocalResponse, Result, auth};
+use crate::{Error, LocalResponse, Result, audit::Why, auth};
 
 /// Why a request does not pass. The example is that of [`Bearer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,12 +9,12 @@ pub enum Refusal {
     Missing,
     /// There is more than one.
     Several,
-    /// It is not valid.
-    Invalid,
+    /// It is not valid, for this reason, which only the audit is told.
+    Invalid(Why),
     /// It was valid.
     Expired,
-    /// It is valid and not enough.
-    Insufficient,
+    /// It is valid and not enough, for this reason, which only the audit is told.
+    Insufficient(Why),
     /// What it is checked with cannot be had.
     Unavailable,
 }
@@ -22,11 +22,11 @@ pub enum Refusal {
 /// What is said to those who are refused.
 ///
 /// ```
-/// use wasmgate_sdk::auth::{Bearer, Refusal};
+/// use wasmgate_sdk::{audit::Why, auth::{Bearer, Refusal}};
 ///
 /// let bearer = Bearer::new("api", &["read".to_string()], &[], "keys_unavailable")?;
 /// assert_eq!(bearer.answer(&Refusal::Expired).status, 401);
-/// assert_eq!(bearer.answer(&Refusal::Insufficient).status, 403);
+/// assert_eq!(bearer.answer(&Refusal::Insufficient(Why::SCOPE)).status, 403);
 /// assert_eq!(bearer.answer(&Refusal::Unavailable).code.as_deref(), Some("keys_unavailable"));
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
@@ -67,18 +67,38 @@ impl Bearer {
             let challenge = format!("{}, error=\"{error}\", error_description=\"{detail}\"", self.plain);
             auth::unauthenticated(&challenge, detail)
         };
-        match refusal {
+        let answer = match refusal {
             Refusal::Missing => auth::unauthenticated(&self.plain, "The request has no token."),
             Refusal::Several => invalid("invalid_request", "The request has more than one token."),
-            Refusal::Invalid => invalid("invalid_token", "The token is not valid."),
+            Refusal::Invalid(_) => invalid("invalid_token", "The token is not valid."),
             Refusal::Expired => invalid("invalid_token", "The token has expired."),
-            Refusal::Insufficient => LocalResponse::new(403)
+            Refusal::Insufficient(_) => LocalResponse::new(403)
                 .header("www-authenticate", &self.insufficient)
                 .code("insufficient_scope")
                 .detail("The token does not allow this."),
             Refusal::Unavailable => {
                 LocalResponse::new(503).code(self.unavailable).detail("Tokens cannot be checked now.")
             }
+        };
+        answer.why(refusal.why())
+    }
+}
+
+impl Refusal {
+    /// The reason, as the audit has it.
+    ///
+    /// ```
+    /// use wasmgate_sdk::{audit::Why, auth::Refusal};
+    ///
+    /// assert_eq!(Refusal::Invalid(Why::AUDIENCE).why(), Why::AUDIENCE);
+    /// ```
+    pub fn why(&self) -> Why {
+        match *self {
+            Refusal::Missing => Why::MISSING,
+            Refusal::Several => Why::SEVERAL,
+            Refusal::Invalid(why) | Refusal::Insufficient(why) => why,
+            Refusal::Expired => Why::EXPIRED,
+            Refusal::Unavailable => Why::UNAVAILABLE,
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Gate, Identity, Refusal, is_identity};
-use crate::{HeaderName, Request, Verdict, clock};
+use super::{Bearer, Gate, Identity, Refusal, is_identity};
+use crate::audit::{Reason, Why};
+use crate::{HeaderName, LocalResponse, Request, Verdict, clock};
 
 /// The claims of a token.
 ///
@@ -18,25 +19,28 @@ use crate::{HeaderName, Request, Verdict, clock};
 /// assert_eq!(claims.text("realm.roles").as_deref(), Some("a, b"));
 /// assert_eq!(claims.words("sub"), ["alice"]);
 /// assert_eq!(claims.time("exp"), Ok(None));
-/// assert_eq!(claims.time("sub"), Err(wasmgate_sdk::auth::Refusal::Invalid));
+/// assert_eq!(claims.time("sub"), Err(wasmgate_sdk::auth::Refusal::Invalid(wasmgate_sdk::audit::Why::MALFORMED)));
 /// ```
 pub struct Claims(pub Map<String, Value>);
 
 /// What claims have to say, and which of them say whose a request is.
 ///
 /// ```
-/// use wasmgate_sdk::{auth::{Claims, Gate, Refusal, Rules, strict_object}, testing};
+/// use wasmgate_sdk::{audit::Why, auth::{Bearer, Claims, Gate, Refusal, Rules, strict_object}, testing};
 ///
 /// let rules = Rules { scopes: vec!["read".into()], consumer_claims: vec!["sub".into()], ..Rules::default() };
 /// let claims = |json: &str| Claims(strict_object(json.as_bytes()).unwrap());
 /// let exchange = testing::Request::get("/").header("x-consumer-id", "root").build();
 /// testing::Host::new().enter(|| {
 ///     let alice = claims(r#"{"sub": "alice", "aud": "api", "scope": "read write"}"#);
-///     assert_eq!(rules.check(&alice, &["api".to_string()]), Err(Refusal::Insufficient), "no claim lists scopes");
+///     assert_eq!(rules.check(&alice, &["api".to_string()]), Err(Refusal::Insufficient(Why::SCOPE)), "no claim lists scopes");
 ///     let rules = Rules { scope_claims: vec!["scope".into()], ..rules };
 ///     assert_eq!(rules.check(&alice, &["api".to_string()]), Ok(()));
-///     assert_eq!(rules.check(&alice, &["web".to_string()]), Err(Refusal::Invalid));
+///     assert_eq!(rules.check(&alice, &["web".to_string()]), Err(Refusal::Invalid(Why::AUDIENCE)));
 ///     assert_eq!(rules.check(&claims(r#"{"exp": 1}"#), &[]), Err(Refusal::Expired));
+///     let bearer = Bearer::new("api", &[], &[], "keys_unavailable").unwrap();
+///     let reason = rules.refuse(&bearer, &alice, Refusal::Expired).reason.unwrap();
+///     assert_eq!(reason.consumer.as_deref(), Some("alice"));
 ///     let gate = Gate::new(false, None).unwrap().tells(rules.headers.keys().cloned());
 ///     assert!(gate.enter(&exchange.request()).unwrap());
 ///     let identity = rules.identity(&alice).unwrap();
@@ -86,9 +90,10 @@ impl Rules {
             self.scope_claims.iter().find_map(|name| claims.get(name)).map(words).unwrap_or_default();
         let all = self.scopes.iter().all(|scope| scopes.contains(scope));
         let any = self.any_scope.is_empty() || self.any_scope.iter().any(|scope| scopes.contains(scope));
-        match self.required.iter().all(has) && all && any {
-            true => Ok(()),
-            false => Err(Refusal::Insufficient),
+        match (self.required.iter().all(has), all && any) {
+            (true, true) => Ok(()),
+            (false, _) => Err(Refusal::Insufficient(Why::CLAIMS)),
+            (_, false) => Err(Refusal::Insufficient(Why::SCOPE)),
         }
     }
 
@@ -106,20 +111,30 @@ impl Rules {
         // What no header can hold is nobody's name, and nobody's claim.
         if told.iter().any(|(name, value)| request.set_header(name, value).is_err()) {
             self.headers.keys().for_each(|name| _ = request.remove_header(name));
-            return Err(Refusal::Invalid);
+            return Err(Refusal::Invalid(Why::NO_CONSUMER));
         }
-        let verdict = gate.pass(request, identity).map_err(|_| Refusal::Invalid)?;
+        let untold = |_| Refusal::Invalid(Why::NO_CONSUMER);
+        let verdict = gate.pass(request, identity).map_err(untold)?;
         // What the config wants there in place of the consumer.
         for (name, value) in told.iter().filter(|(name, _)| is_identity(name)) {
-            request.set_header(name, value).map_err(|_| Refusal::Invalid)?;
+            request.set_header(name, value).map_err(|_| Refusal::Invalid(Why::NO_CONSUMER))?;
         }
         Ok(verdict)
+    }
+
+    /// The refusal of a token that its issuer has made sure of; the audit is told whose it is. The example is that of the type.
+    pub fn refuse(&self, bearer: &Bearer, claims: &Claims, refusal: Refusal) -> LocalResponse {
+        let answer = bearer.answer(&refusal);
+        match self.identity(claims) {
+            Ok(identity) => answer.why(Reason::new(refusal.why()).whose(&identity)),
+            Err(_) => answer,
+        }
     }
 
     /// Whose the claims say the request is. Errors: they do not say. The example is that of the type.
     pub fn identity(&self, claims: &Claims) -> Result<Identity, Refusal> {
         let consumer = self.consumer_claims.iter().find_map(|path| claims.text(path));
-        let consumer = consumer.ok_or(Refusal::Invalid)?;
+        let consumer = consumer.ok_or(Refusal::Invalid(Why::NO_CONSUMER))?;
         let groups = self.groups_claim.as_ref().map(|path| claims.words(path)).unwrap_or_default();
         Ok(Identity {
             consumer,
@@ -138,11 +153,11 @@ impl Rules {
             None => Vec::new(),
             Some(Value::String(audience)) => vec![audience.as_str()],
             Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
-            Some(_) => return Err(Refusal::Invalid),
+            Some(_) => return Err(Refusal::Invalid(Why::MALFORMED)),
         };
         match audiences.is_empty() || audiences.iter().any(|audience| found.contains(&audience.as_str())) {
             true => Ok(()),
-            false => Err(Refusal::Invalid),
+            false => Err(Refusal::Invalid(Why::AUDIENCE)),
         }
     }
 
@@ -151,8 +166,11 @@ impl Rules {
         let [exp, nbf, iat] = ["exp", "nbf", "iat"].map(|name| claims.time(name));
         let (exp, nbf, iat) = (exp?, nbf?, iat?);
         let is_early = [nbf, iat].into_iter().flatten().any(|begin| begin > now + leeway);
-        if is_early || (exp.is_none() && self.require_exp) {
-            return Err(Refusal::Invalid);
+        if is_early {
+            return Err(Refusal::Invalid(Why::NOT_YET));
+        }
+        if exp.is_none() && self.require_exp {
+            return Err(Refusal::Invalid(Why::LIFETIME));
         }
         if exp.is_some_and(|end| end <= now - leeway) {
             return Err(Refusal::Expired);
@@ -160,7 +178,7 @@ impl Rules {
         match (self.max_lifetime, iat, exp) {
             (None, ..) => Ok(()),
             (Some(most), Some(begin), Some(end)) if end - begin <= most.as_secs_f64() => Ok(()),
-            _ => Err(Refusal::Invalid),
+            _ => Err(Refusal::Invalid(Why::LIFETIME)),
         }
     }
 }
@@ -197,7 +215,10 @@ impl Claims {
     pub fn time(&self, name: &str) -> Result<Option<f64>, Refusal> {
         match self.0.get(name) {
             None => Ok(None),
-            Some(value) => value.as_f64().filter(|time| time.is_finite()).map(Some).ok_or(Refusal::Invalid),
+            Some(value) => {
+                let time = value.as_f64().filter(|time| time.is_finite());
+                time.map(Some).ok_or(Refusal::Invalid(Why::MALFORMED))
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a plugin lets requests pass and refuses them: by itself, or as one of several of which one is enough.
 
 use super::{Identity, Places, forget, group::Notes, identity::is_identity, places::Place};
+use crate::audit::Why;
 use crate::{Error, HeaderName, LocalResponse, Request, Result, Verdict};
 
 /// What the options `any`, `anonymous`, `run_on_preflight` and `hide_credentials` come to. With `any` a request that a plugin
@@ -9,7 +10,7 @@ use crate::{Error, HeaderName, LocalResponse, Request, Result, Verdict};
 /// [`close`]: super::close
 ///
 /// ```
-/// use wasmgate_sdk::{Plugin, Request, Result, Verdict, auth::{self, Gate, Identity, OneOrMore, Places}, config, plugin};
+/// use wasmgate_sdk::{Plugin, Request, Result, Verdict, audit::Why, auth::{self, Gate, Identity, OneOrMore, Places}, config, plugin};
 ///
 /// #[config]
 /// #[serde(default)]
@@ -38,7 +39,7 @@ use crate::{Error, HeaderName, LocalResponse, Request, Result, Verdict};
 ///         match &self.0.presented(request)[..] {
 ///             [] => self.0.missing(request, refusal),
 ///             [given] if given == b"open sesame" => self.0.pass(request, &Identity::of("ali")),
-///             _ => self.0.refuse(request, refusal),
+///             _ => self.0.refuse(request, refusal.why(Why::WRONG_PASSWORD)),
 ///         }
 ///     }
 /// }
@@ -174,19 +175,20 @@ impl Gate {
         Ok(Verdict::Next)
     }
 
-    /// Refuses a request without a credential, unless it may be anonymous. The example is that of the type.
+    /// Refuses a request without a credential, unless it may be anonymous; the audit is told so. The example is that of the type.
     pub fn missing(&self, request: &Request, refusal: LocalResponse) -> Result<Verdict> {
         match &self.anonymous {
             Some(anonymous) => {
                 anonymous.announce(request)?;
                 Ok(Verdict::Next)
             }
+            None if refusal.reason.is_none() => self.turn_away(request, refusal.why(Why::MISSING), false),
             None => self.turn_away(request, refusal, false),
         }
     }
 
-    /// Refuses a request whose credential is not good, or cannot be checked: then the refusal is a 5xx. The example is that
-    /// of the type.
+    /// Refuses a request whose credential is not good, or cannot be checked: then the refusal is a 5xx. Its reason
+    /// ([`LocalResponse::why`]) is for the audit. The example is that of the type.
     pub fn refuse(&self, request: &Request, refusal: LocalResponse) -> Result<Verdict> {
         self.turn_away(request, refusal, true)
     }
@@ -198,6 +200,7 @@ impl Gate {
         let mut notes = Notes::of(request)?;
         notes.presented |= presented;
         notes.undecided |= refusal.status >= 500;
+        notes.reasons.extend(refusal.reason.map(|reason| reason.why.0.to_string()));
         for (name, value) in refusal.headers {
             if name.eq_ignore_ascii_case("www-authenticate") {
                 notes.ask_for(String::from_utf8_lossy(&value).into_owned());

@@ -23,6 +23,7 @@ const VAR: &str = "auth/any";
 /// let group = auth::close(&request)?;
 /// assert!(group.passed && !group.presented);
 /// assert_eq!(group.challenges, ["Key realm=\"api\""]);
+/// assert_eq!(group.reasons, ["missing"]);
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +36,20 @@ pub struct Group {
     pub undecided: bool,
     /// What they ask for, each once, in the order of the chain.
     pub challenges: Vec<String>,
+    /// Why they do not let it pass, as the audit has it, in the order of the chain.
+    pub reasons: Vec<String>,
 }
 
 /// Ends the group. What follows it, up to the next end, is another one, and has to let the request pass, too. Credentials
 /// that nobody has accepted are taken out of the request: upstreams must not believe them. The example is that of [`Group`].
 /// Errors: as of [`Request::set_var`].
 pub fn close(request: &Request) -> Result<Group> {
-    let Notes { passed, presented, undecided, challenges, unproved, kept, .. } = Notes::of(request)?;
+    let Notes { passed, presented, undecided, challenges, reasons, unproved, kept, .. } = Notes::of(request)?;
     for place in unproved.iter().filter(|place| !kept.contains(place)) {
         place.remove(request)?;
     }
     Notes::default().write(request)?;
-    Ok(Group { passed, presented, undecided, challenges })
+    Ok(Group { passed, presented, undecided, challenges, reasons })
 }
 
 /// What is known of the group so far.
@@ -57,6 +60,7 @@ pub struct Notes {
     pub presented: bool,
     pub undecided: bool,
     pub challenges: Vec<String>,
+    pub reasons: Vec<String>,
     /// Where credentials stand that nobody has accepted.
     pub unproved: Vec<Place>,
     /// Where those stand that are accepted and go to the upstream.

@@ -13,6 +13,7 @@ use super::metrics::Metrics;
 use super::run::Loaded;
 use super::store::Store;
 use super::upstreams::{Fetched, Upstream};
+use crate::audit::Reason;
 use crate::log::Level;
 use crate::{Plugin, Result, config, http};
 
@@ -267,6 +268,8 @@ pub struct State {
     pub metrics: Metrics,
     pub store: Store,
     pub consumers: Consumers,
+    /// What the audit was told last.
+    pub reason: Option<Reason>,
     /// Since the host was made; the monotonic clock.
     pub elapsed: Duration,
     /// Route and client of the request that is under way.
@@ -287,6 +290,7 @@ impl Default for State {
             metrics: Metrics::default(),
             store: Store::default(),
             consumers: Consumers::default(),
+            reason: None,
             elapsed: Duration::ZERO,
             request: None,
             log: Vec::new(),

@@ -28,6 +28,20 @@ pub mod consumers {
     }
 }
 
+pub mod audit {
+    pub use crate::bindings::plugin::wasmgate::plugin::audit::Reason;
+    use crate::testing::host::current;
+
+    pub fn explain(reason: Reason<'_>) {
+        let Reason { why, detail, consumer, credential } = reason;
+        // A word of the plugin's own is as long as its program.
+        let why = crate::audit::Why(why.to_string().leak());
+        let [detail, consumer, credential] =
+            [detail, consumer, credential].map(|text| text.map(str::to_string));
+        current(|host| host.reason = Some(crate::audit::Reason { why, detail, consumer, credential }));
+    }
+}
+
 pub mod log {
     pub use crate::bindings::plugin::wasmgate::plugin::log::Level;
     use crate::testing::host::current;

@@ -2,8 +2,9 @@
 //! became of the request. The gateway's chain, retries and error bodies are not imitated.
 
 use super::exchange::{Exchange, Phase, ResponseHead};
-use super::host::Host;
+use super::host::{Host, current};
 use super::message::{Request, Response};
+use crate::audit::{self, Reason};
 use crate::{
     BodyMode, BodyVerdict, Error, HostError, LocalResponse, Phases, Plugin, Result, Summary, Verdict,
 };
@@ -135,6 +136,8 @@ pub struct Outcome {
     pub error: Option<Error>,
     /// The code of the answer, where it was not the upstream's.
     pub code: Option<String>,
+    /// Why the request was refused, or let pass, as the gateway's audit is told.
+    pub reason: Option<Reason>,
     /// Whether the upstream was asked.
     pub sent: bool,
     /// The upstream that the plugin chose instead of the route's.
@@ -223,6 +226,7 @@ impl<'a, P: Plugin> Run<'a, P> {
             answer: None,
             error: None,
             code: None,
+            reason: None,
             sent: false,
             upstream: None,
             request_body: Vec::new(),
@@ -247,6 +251,7 @@ impl<'a, P: Plugin> Run<'a, P> {
         }
         self.log();
         self.show_trailers();
+        self.outcome.reason = current(|host| host.reason.take());
         self.outcome
     }
 
@@ -342,6 +347,9 @@ impl<'a, P: Plugin> Run<'a, P> {
         match end {
             End::Answer(answer) => match ResponseHead::local(&answer) {
                 Ok(head) => {
+                    if let Some(reason) = &answer.reason {
+                        audit::explain(reason);
+                    }
                     self.outcome.code = answer.code.clone();
                     self.answer(head, answer.body.clone().into_iter().collect());
                     self.outcome.answer = Some(answer);

@@ -8,6 +8,7 @@ mod tests;
 
 use wasmgate_sdk::{
     Error, LocalResponse, Plugin, Request, Result, Verdict,
+    audit::{Reason, Why},
     auth::{self, Claims},
     config, plugin,
     serde_json::{self, Map},
@@ -73,27 +74,35 @@ impl Plugin for Acl {
             return Ok(Verdict::Next);
         }
         let Some(consumer) = text(request, "consumer")?.filter(|consumer| !consumer.is_empty()) else {
-            return Ok(self.challenge());
+            return Ok(self.challenge(Why::NOBODY.into()));
         };
         let asker = self.asker(request, consumer)?;
-        let is_denied = self.config.deny.iter().any(|rule| rule.denies(&asker));
-        let is_allowed =
-            self.config.allow.is_empty() || self.config.allow.iter().any(|rule| rule.allows(&asker));
-        if !is_denied && is_allowed {
+        let Some(reason) = self.refuses(&asker) else {
             self.tell_groups(request, &asker.groups)?;
             return Ok(Verdict::Next);
-        }
+        };
         // Who has proved nothing may do so yet.
         if request.header("x-anonymous-consumer").is_some() {
-            return Ok(self.challenge());
+            return Ok(self.challenge(reason));
         }
-        Ok(LocalResponse::new(403).code("acl_denied").detail("You cannot consume this service").into())
+        let refusal = LocalResponse::new(403).code("acl_denied").detail("You cannot consume this service");
+        Ok(refusal.why(reason).into())
     }
 }
 
 impl Acl {
-    fn challenge(&self) -> Verdict {
-        auth::unauthenticated(&self.config.challenge, "Unauthorized").into()
+    /// Why the request does not pass, where it does not.
+    fn refuses(&self, asker: &Asker) -> Option<Reason> {
+        let Config { allow, deny, .. } = &self.config;
+        if let Some(place) = deny.iter().position(|rule| rule.denies(asker)) {
+            return Some(Reason::new(Why::DENIED).detail(format!("deny[{place}]")));
+        }
+        let is_allowed = allow.is_empty() || allow.iter().any(|rule| rule.allows(asker));
+        (!is_allowed).then(|| Why::NOT_ALLOWED.into())
+    }
+
+    fn challenge(&self, reason: Reason) -> Verdict {
+        auth::unauthenticated(&self.config.challenge, "Unauthorized").why(reason).into()
     }
 
     fn asker(&self, request: &Request, consumer: String) -> Result<Asker> {

@@ -338,3 +338,16 @@ fn mistakes_are_named() {
     let challenge = "challenge: is empty, longer than 1024 bytes or holds a control character";
     assert_eq!(refusal(r#"{"deny": [{"plans": ["a"]}], "challenge": "a\nb"}"#), challenge);
 }
+
+#[test]
+fn the_audit_is_told_why() {
+    let config = r#"{"allow": [{"groups": ["staff"]}], "deny": [{"methods": ["PUT"]}, {"paths": ["/no"]}]}"#;
+    for (request, reason) in [
+        (Request::get("/"), Why::NOBODY.into()),
+        (of_alice("GET", "/no"), Reason::new(Why::DENIED).detail("deny[1]")),
+        (Request::get("/").var("consumer", "bob"), Why::NOT_ALLOWED.into()),
+    ] {
+        assert_eq!(send(config, request).reason, Some(reason));
+    }
+    assert_eq!(send(config, alice()).reason, None);
+}

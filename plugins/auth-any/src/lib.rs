@@ -6,6 +6,7 @@ mod tests;
 
 use wasmgate_sdk::{
     LocalResponse, Plugin, Request, Result, Verdict,
+    audit::{Reason, Why},
     auth::{self, Group, Identity},
     config, plugin,
 };
@@ -76,9 +77,16 @@ impl AuthAny {
 }
 
 fn refusal(group: Group) -> LocalResponse {
+    let why = match (group.undecided, group.presented) {
+        (true, _) => Why::UNAVAILABLE,
+        (_, true) => Why::NONE_VALID,
+        (_, false) => Why::MISSING,
+    };
+    let reason =
+        Reason { detail: Some(group.reasons.join(", ")).filter(|all| !all.is_empty()), ..why.into() };
     if group.undecided {
         let refusal = LocalResponse::new(503).code("authentication_unavailable");
-        return refusal.detail("It cannot be checked now whose the request is.");
+        return refusal.detail("It cannot be checked now whose the request is.").why(reason);
     }
     // A 401 has to say what is asked for (RFC 9110, section 15.5.2), one line for each way (section 11.6.1).
     let refusal = match group.challenges.is_empty() {
@@ -89,5 +97,6 @@ fn refusal(group: Group) -> LocalResponse {
         true => "None of the credentials of the request is valid.",
         false => "The request has no credentials.",
     });
+    let refusal = refusal.why(reason);
     group.challenges.iter().fold(refusal, |refusal, challenge| refusal.header("www-authenticate", challenge))
 }

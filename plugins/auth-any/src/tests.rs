@@ -24,8 +24,8 @@ impl Door {
         match &gate.presented(request)[..] {
             [] => gate.missing(request, refusal(401)),
             [given] if given == word.as_bytes() => gate.pass(request, &Identity::of(word)),
-            [given] if given == b"?" => gate.refuse(request, LocalResponse::new(503)),
-            _ => gate.refuse(request, refusal(401)),
+            [given] if given == b"?" => gate.refuse(request, LocalResponse::new(503).why(Why::UNAVAILABLE)),
+            _ => gate.refuse(request, refusal(401).why(Why::INVALID_KEY)),
         }
         .unwrap();
     }
@@ -198,5 +198,20 @@ fn mistakes_are_named() {
     ] {
         let refused = Host::new().load::<AuthAny>(config).err().expect("refused");
         assert_eq!(refused.to_string(), fault);
+    }
+}
+
+#[test]
+fn the_audit_is_told_the_reasons_of_all() {
+    let nobody = || Request::get("/");
+    for (doors, request, why, detail) in [
+        (&[KEY, TOKEN][..], nobody(), Why::MISSING, Some("missing, missing")),
+        (&[KEY, TOKEN], nobody().header("x-key", "wrong"), Why::NONE_VALID, Some("invalid_key, missing")),
+        (&[KEY], nobody().header("x-key", "?"), Why::UNAVAILABLE, Some("unavailable")),
+        (&[], nobody(), Why::MISSING, None),
+    ] {
+        let Verdict::Respond(answer) = behind(doors, "null", &request.build()) else { panic!("it passes") };
+        let reason = answer.reason.expect("a reason");
+        assert_eq!((reason.why, reason.detail.as_deref()), (why, detail));
     }
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use wasmgate_sdk::{
     Duration, Error, LocalResponse, Plugin, Request, Result, Verdict,
+    audit::{Reason, Why},
     auth::{self, Gate, OneOrMore, Places},
     config, plugin,
 };
@@ -94,18 +95,25 @@ impl Plugin for BasicAuth {
         let presented = self.gate.presented(request);
         let credentials = match &presented[..] {
             [] => return self.gate.missing(request, refusal("The request has no user name and password.")),
-            [one] => read(one),
-            _ => None,
+            [one] => read(one).ok_or(Why::MALFORMED),
+            _ => Err(Why::SEVERAL),
         };
-        match credentials.map_or(Checked::Wrong, |credentials| self.check(&credentials)) {
-            Checked::Right(user) => self.gate.pass(request, self.users.identity(user)),
-            Checked::Wrong => self.gate.refuse(request, refusal("The user name or the password is wrong.")),
-            Checked::Unknown => {
+        let wrong = match credentials.map(|credentials| self.check(&credentials)) {
+            Ok(Checked::Right(user)) => return self.gate.pass(request, self.users.identity(user)),
+            Ok(Checked::Wrong(Some(user))) => {
+                Reason::new(Why::WRONG_PASSWORD).whose(self.users.identity(user))
+            }
+            // What stands there as a name may be a password.
+            Ok(Checked::Wrong(None)) => Why::UNKNOWN_USER.into(),
+            Ok(Checked::Unknown) => {
                 let busy =
                     LocalResponse::new(503).code("authentication_unavailable").header("retry-after", "1");
-                self.gate.refuse(request, busy.detail("Passwords cannot be checked now."))
+                let busy = busy.detail("Passwords cannot be checked now.").why(Why::UNAVAILABLE);
+                return self.gate.refuse(request, busy);
             }
-        }
+            Err(why) => why.into(),
+        };
+        self.gate.refuse(request, refusal("The user name or the password is wrong.").why(wrong))
     }
 }
 

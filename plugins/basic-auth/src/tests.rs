@@ -1,5 +1,6 @@
 use std::time::Duration as Time;
 
+use wasmgate_sdk::auth::Identity;
 use wasmgate_sdk::log::Level;
 use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request};
 
@@ -125,9 +126,9 @@ fn an_unknown_name_gets_a_hash_of_its_own_and_never_passes() {
     host.enter(|| {
         // Whatever hash stands in for them, all of which "password" is right for.
         for name in 0..20 {
-            assert_eq!(users.check(format!("user{name}").as_bytes(), b"password"), Checked::Wrong);
+            assert_eq!(users.check(format!("user{name}").as_bytes(), b"password"), Checked::Wrong(None));
         }
-        assert_eq!(users.check(b"", b"password"), Checked::Wrong);
+        assert_eq!(users.check(b"", b"password"), Checked::Wrong(None));
         assert!(matches!(users.check(b"alice", b"password"), Checked::Right(_)));
     });
 }
@@ -265,4 +266,19 @@ fn mistakes_are_named() {
     let host = Host::new();
     host.load::<BasicAuth>(&format!(r#"{{"users": ["a:{BCRYPT}"], "consumers": {{"b": {{}}}}}}"#)).unwrap();
     assert_eq!(host.log()[0].message, "consumers.b: there is no such user");
+}
+
+#[test]
+fn the_audit_is_told_why_and_no_name_that_nobody_has() {
+    let more = r#", "consumers": {"alice": {"consumer": "acme"}}"#;
+    let alice = Identity { credential: Some("alice".to_string()), ..Identity::of("acme") };
+    for (request, reason) in [
+        (Request::get("/"), Why::MISSING.into()),
+        (bearing("alice:wrong"), Reason::new(Why::WRONG_PASSWORD).whose(&alice)),
+        (bearing("password:alice"), Why::UNKNOWN_USER.into()),
+        (bearing("alice"), Why::MALFORMED.into()),
+        (bearing("alice:password").header("authorization", "Basic eDp5"), Why::SEVERAL.into()),
+    ] {
+        assert_eq!(plugin(more).send(request).reason, Some(reason));
+    }
 }

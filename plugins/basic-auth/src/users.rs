@@ -52,7 +52,8 @@ struct User {
 pub enum Checked {
     /// The user, by its place.
     Right(usize),
-    Wrong,
+    /// The user whose password is another one, where there is one of that name.
+    Wrong(Option<usize>),
     /// It cannot be known now.
     Unknown,
 }
@@ -105,10 +106,10 @@ impl Users {
         let known = self.users.binary_search_by(|user| user.name.as_bytes().cmp(name));
         let stand_in = self.stand_in(name);
         let place = known.unwrap_or(stand_in);
-        let Some(user) = self.users.get(place) else { return Checked::Wrong };
+        let Some(user) = self.users.get(place) else { return Checked::Wrong(None) };
         match (crypto::verify_password(&user.hash, password), known) {
             (Ok(true), Ok(place)) => Checked::Right(place),
-            (Ok(_), _) => Checked::Wrong,
+            (Ok(_), known) => Checked::Wrong(known.ok()),
             (Err(_), _) => Checked::Unknown,
         }
     }

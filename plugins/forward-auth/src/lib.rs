@@ -8,6 +8,7 @@ mod tests;
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Duration, Error, HeaderName, LocalResponse, Phases, Plugin, Request, Result, Size,
     Verdict,
+    audit::{self, Why},
     auth::Gate,
     config,
     http::{Answer, Failure},
@@ -209,6 +210,7 @@ impl ForwardAuth {
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 self.let_pass(request, &answer)?;
+                audit::explain(&Why::SERVICE_ALLOWED.into());
                 Ok(None)
             }
             Ok(answer) if answer.status < 500 => Ok(Some(self.refusal(answer))),
@@ -259,7 +261,8 @@ impl ForwardAuth {
     }
 
     fn refusal(&self, answer: Answer) -> LocalResponse {
-        let mut refusal = LocalResponse::new(answer.status).code("forward_auth_denied");
+        let mut refusal =
+            LocalResponse::new(answer.status).code("forward_auth_denied").why(Why::SERVICE_DENIED);
         for name in &self.config.client_headers {
             for value in question::values(&answer, name) {
                 refusal = refusal.header(name, value);
@@ -273,10 +276,12 @@ impl ForwardAuth {
         self.failures.add(1.0);
         log::warn!("{} cannot be asked: {why}", self.config.upstream);
         if self.config.on_error == OnError::Allow {
+            audit::explain(&Why::UNAVAILABLE.into());
             return Ok(None);
         }
         let refusal = LocalResponse::new(self.config.status_on_error).code("forward_auth_failed");
-        Ok(Some(refusal.detail("It cannot be checked now whether the request may pass.")))
+        let refusal = refusal.detail("It cannot be checked now whether the request may pass.");
+        Ok(Some(refusal.why(Why::UNAVAILABLE)))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use wasmgate_sdk::audit::Why;
 use wasmgate_sdk::http::{Answer, Call, Failure};
 use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request, Response};
 
@@ -65,6 +66,7 @@ fn the_question_tells_of_the_request() {
     let service = service(answer(200, &[], ""));
     let outcome = service.send(r#", "path": "/verify""#, asking());
     assert!(outcome.sent && outcome.error.is_none());
+    assert_eq!(outcome.reason, Some(Why::SERVICE_ALLOWED.into()));
     assert_eq!(outcome.request_body, b"hello");
     let call = service.question();
     assert_eq!((&*call.method, &*call.upstream, &*call.path_with_query), ("GET", "auth", "/verify"));
@@ -132,6 +134,7 @@ fn any_other_answer_is_the_client_s() {
         let service = service(answer(status, &says, "log in"));
         let outcome = service.send("", asking());
         assert!(!outcome.sent);
+        assert_eq!(outcome.reason, Some(Why::SERVICE_DENIED.into()));
         let response = outcome.response();
         assert_eq!((response.status(), outcome.code.as_deref()), (status, Some("forward_auth_denied")));
         assert_eq!(response.header_str("location").as_deref(), Some("https://login.test/"));
@@ -163,6 +166,8 @@ fn a_service_that_fails_lets_nobody_pass_unless_told_to() {
         for name in ["x-user", "x_user"] {
             assert_eq!(passed.request().header(name), None, "nobody has checked it: {name}");
         }
+        let unavailable = Some(Why::UNAVAILABLE.into());
+        assert_eq!((&refused.reason, &passed.reason), (&unavailable, &unavailable));
         assert_eq!(service.host.metric("failures", &[]), Some(3.0));
         assert_eq!(service.host.log().len(), 3);
     }

@@ -53,6 +53,11 @@ impl Known {
         let is_good = signed.iter().any(|text| crypto::verify_hmac(hash, secret, text, signature));
         found.filter(|_| is_good).map(|(_, identity)| identity)
     }
+
+    /// Whose id it is.
+    pub fn named(&self, id: &str) -> Option<&Identity> {
+        self.0.get(id).map(|(_, identity)| identity)
+    }
 }
 
 impl Credential {

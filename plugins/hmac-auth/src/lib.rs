@@ -13,6 +13,7 @@ mod tests;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Duration, Error, LocalResponse, Phases, Plugin, Request, Result, Size, Verdict,
+    audit::{Reason, Why},
     auth::{self, Gate, Identity},
     clock, config,
     crypto::{self, Hash},
@@ -22,6 +23,9 @@ use wasmgate_sdk::{
 use digest::Digests;
 use known::{Credential, Known};
 use signed::{Algorithm, Fault, Message, Signed};
+
+/// Why a signature is no good, in a word and in full.
+type Refused = (Why, Fault);
 
 /// The variable in which the digests of a body wait for it.
 const DIGESTS: &str = "hmac-auth/digests";
@@ -189,23 +193,26 @@ impl Plugin for HmacAuth {
         }
         let checked = match self.read(request) {
             Ok(None) => return self.gate.missing(request, self.refuse("The request has no signature.")),
-            Ok(Some(signed)) => self.check(request, &signed),
-            Err(fault) => Err(fault),
+            Ok(Some(signed)) => self.check(request, &signed).map_err(|refused| (refused, Some(signed.id))),
+            Err(fault) => Err(((Why::MALFORMED, fault), None)),
         };
         match checked {
             Ok((identity, digests)) => self.pass(request, identity, &digests),
-            Err(fault) => self.gate.refuse(request, self.refuse_for(fault)),
+            Err((refused, id)) => {
+                let claimed = id.and_then(|id| self.known.named(&id));
+                self.gate.refuse(request, self.refuse_for(refused, claimed))
+            }
         }
     }
 
     fn on_request_body(&self, request: &Request, chunk: Vec<u8>, _: bool) -> Result<BodyVerdict> {
         let digests = Digests::from_bytes(&request.var(DIGESTS).unwrap_or_default());
         if digests.is_empty() && self.requires_digest && !chunk.is_empty() {
-            return Ok(self.refuse_for("the body is not signed").into());
+            return Ok(self.refuse_for((Why::NOT_SIGNED, "the body is not signed"), None).into());
         }
         match digests.are_of(&chunk) {
             true => Ok(BodyVerdict::Pass),
-            false => Ok(self.refuse_for("the body is another one").into()),
+            false => Ok(self.refuse_for((Why::BODY, "the body is another one"), None).into()),
         }
     }
 }
@@ -249,39 +256,39 @@ impl HmacAuth {
     }
 
     /// Whose it is, and what its body has to be.
-    fn check(&self, request: &Request, signed: &Signed) -> Result<(&Identity, Digests), Fault> {
+    fn check(&self, request: &Request, signed: &Signed) -> Result<(&Identity, Digests), Refused> {
         if !self.algorithms.contains(&signed.algorithm) {
-            return Err("the algorithm is not taken");
+            return Err((Why::ALGORITHM, "the algorithm is not taken"));
         }
         if !self.required.iter().all(|name| signed.covers(name)) {
-            return Err("something is not signed that has to be");
+            return Err((Why::NOT_SIGNED, "something is not signed that has to be"));
         }
         let mut digests = Digests::default();
         for name in ["content-digest", "digest"] {
             if self.body.is_some() && signed.covered.iter().any(|covered| covered == name) {
-                digests.read(request, name)?;
+                digests.read(request, name).map_err(|fault| (Why::MALFORMED, fault))?;
             }
         }
         let now = i64::try_from(clock::now().as_secs()).unwrap_or(i64::MAX);
         let left = self.left(signed, now)?;
         let identity =
             self.known.verify(&signed.id, signed.algorithm.hash(), &signed.texts, &signed.signature);
-        let identity = identity.ok_or("the signature is not that of the request")?;
+        let identity = identity.ok_or((Why::SIGNATURE, "the signature is not that of the request"))?;
         match !self.replay || is_first(signed, left) {
             true => Ok((identity, digests)),
-            false => Err("the signature has been used already"),
+            false => Err((Why::REPLAYED, "the signature has been used already")),
         }
     }
 
     /// How long the signature is good from now on, in seconds.
-    fn left(&self, signed: &Signed, now: i64) -> Result<i64, Fault> {
+    fn left(&self, signed: &Signed, now: i64) -> Result<i64, Refused> {
         if signed.created > now.saturating_add(self.clock_skew) {
-            return Err("the signature is of the future");
+            return Err((Why::NOT_YET, "the signature is of the future"));
         }
         let end = signed.created.saturating_add(self.clock_skew);
         let expires = signed.expires.unwrap_or(i64::MAX);
         if end < now || expires <= now {
-            return Err("the signature has expired");
+            return Err((Why::EXPIRED, "the signature has expired"));
         }
         Ok(end.min(expires) - now)
     }
@@ -302,10 +309,12 @@ impl HmacAuth {
         Ok(verdict)
     }
 
-    /// Nobody outside is told what was wrong.
-    fn refuse_for(&self, fault: Fault) -> LocalResponse {
+    /// Nobody outside is told what was wrong. `claimed` is whose the request claims to be.
+    fn refuse_for(&self, (why, fault): Refused, claimed: Option<&Identity>) -> LocalResponse {
         log::debug!("refused: {fault}");
-        self.refuse("The signature is not valid.")
+        let reason = Reason::new(why).detail(fault);
+        let reason = claimed.map_or(reason.clone(), |identity| reason.whose(identity));
+        self.refuse("The signature is not valid.").why(reason)
     }
 
     fn refuse(&self, detail: &str) -> LocalResponse {

@@ -80,7 +80,7 @@ fn legacy() -> Request {
 
 fn assert_refused(outcome: &Outcome, what: &str) {
     assert!(outcome.error.is_none(), "{what}: {:?}", outcome.error);
-    assert!(!outcome.sent, "{what}");
+    assert!(!outcome.sent && outcome.reason.is_some(), "{what}");
     assert_eq!(outcome.response().status(), 401, "{what}");
     let detail = outcome.answer.as_ref().and_then(|answer| answer.detail.as_deref());
     assert_eq!(detail, Some("The signature is not valid."), "{what}");
@@ -606,4 +606,32 @@ fn mistakes_are_named() {
         assert_eq!(refused(&config), fault);
     }
     assert!(refused(&config(r#", "algorithms": ["hmac-sha1"]"#)).contains("unknown variant `hmac-sha1`"));
+}
+
+#[test]
+fn the_audit_is_told_why() {
+    let of = |params: String| signed(get(), &USUAL, &params);
+    for (request, why, consumer) in [
+        (get(), Why::MISSING, None),
+        (get().header("signature", "x"), Why::MALFORMED, None),
+        (of(format!(";created={};keyid=\"k1\"", NOW - 301)), Why::EXPIRED, Some("alice")),
+        (of(format!(";created={};keyid=\"k1\"", NOW + 301)), Why::NOT_YET, Some("alice")),
+        (of(format!(";created={NOW};keyid=\"k2\"")), Why::SIGNATURE, Some("bob")),
+        (of(format!(";created={NOW};keyid=\"a secret by mistake\"")), Why::SIGNATURE, None),
+        (signed(get(), &USUAL[1..], &params("")), Why::NOT_SIGNED, Some("alice")),
+    ] {
+        let reason = send("", request).reason.expect("a reason");
+        assert_eq!((reason.why, reason.consumer.as_deref()), (why, consumer));
+        assert!(reason.credential.is_none_or(|id| id == "k1" || id == "k2"));
+    }
+    let (plugin, once) = (plugin(""), || usual(";nonce=\"a\""));
+    assert_eq!(plugin.send(once()).reason, None);
+    assert_eq!(plugin.send(once()).reason.map(|reason| reason.why), Some(Why::REPLAYED));
+    let with_body = |body: &str| {
+        let digest = format!("sha-256=:{}:", sha256("a"));
+        let request = Request::post("/a?b=c", body).header("content-digest", &digest);
+        signed(request, &[("@method", "POST"), USUAL[1], ("content-digest", &digest)], &params(""))
+    };
+    assert_eq!(send("", with_body("a")).reason, None);
+    assert_eq!(send("", with_body("b")).reason.map(|reason| reason.why), Some(Why::BODY));
 }

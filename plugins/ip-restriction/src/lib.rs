@@ -7,7 +7,11 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 use wasmgate_sdk::{
-    Error, LocalResponse, Plugin, Request, Result, Verdict, config, log, metrics::Counter, plugin,
+    Error, LocalResponse, Plugin, Request, Result, Verdict,
+    audit::{Reason, Why},
+    config, log,
+    metrics::Counter,
+    plugin,
 };
 
 use lists::Lists;
@@ -92,11 +96,11 @@ impl Plugin for IpRestriction {
         let Some(reason) = self.refuses(address)? else { return Ok(Verdict::Next) };
         self.denied.increment();
         if self.dry_run {
-            log::info!("{address} would be denied: {reason}");
+            log::info!("{address} would be denied: {}", told(&reason));
             return Ok(Verdict::Next);
         }
-        log::debug!("{address} is denied: {reason}");
-        Ok(LocalResponse::new(self.status).code("ip_denied").detail(&*self.message).into())
+        log::debug!("{address} is denied: {}", told(&reason));
+        Ok(LocalResponse::new(self.status).code("ip_denied").detail(&*self.message).why(reason).into())
     }
 }
 
@@ -110,13 +114,17 @@ impl IpRestriction {
     }
 
     /// Why it does not pass, where it does not.
-    fn refuses(&self, address: IpAddr) -> Result<Option<String>> {
+    fn refuses(&self, address: IpAddr) -> Result<Option<Reason>> {
         if let Some(found) = self.deny.find(address)? {
-            return Ok(Some(found));
+            return Ok(Some(Reason::new(Why::DENIED).detail(found)));
         }
         match self.allow.is_empty() || self.allow.find(address)?.is_some() {
             true => Ok(None),
-            false => Ok(Some("nothing that is allowed has it".to_string())),
+            false => Ok(Some(Reason::new(Why::NOT_ALLOWED).detail("nothing that is allowed has it"))),
         }
     }
+}
+
+fn told(reason: &Reason) -> &str {
+    reason.detail.as_deref().unwrap_or_default()
 }

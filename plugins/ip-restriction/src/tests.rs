@@ -170,3 +170,17 @@ fn mistakes_are_named() {
         refusal(r#"{"deny": ["::1"], "source": "proxy"}"#).starts_with("source: unknown variant `proxy`")
     );
 }
+
+#[test]
+fn the_audit_is_told_why() {
+    let config = r#"{"allow": ["192.0.2.0/24"], "deny": ["192.0.2.7"], "deny_networks": ["blocked"]}"#;
+    for (ip, why, detail) in [
+        ("192.0.2.7", Why::DENIED, "`deny` has 192.0.2.7"),
+        ("203.0.113.1", Why::DENIED, "`blocked` has 203.0.113.0/24"),
+        ("198.51.100.1", Why::NOT_ALLOWED, "nothing that is allowed has it"),
+    ] {
+        assert_eq!(send(config, from(ip)).reason, Some(Reason::new(why).detail(detail)));
+    }
+    let dry = config.replace("{", r#"{"dry_run": true, "#);
+    assert_eq!(send(&dry, from("192.0.2.7")).reason, None);
+}

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use wasmgate_sdk::{
     Duration, Error, Result,
+    audit::Why,
     auth::Refusal,
     config,
     crypto::{Algorithm, VerificationKey},
@@ -137,20 +138,21 @@ impl Keys {
     /// Whose the token is, if it is anybody's here.
     pub fn verify(&self, token: &Token) -> Result<&Trusted, Refusal> {
         let iss = token.claims.0.get("iss").and_then(Value::as_str);
-        let algorithm = Algorithm::from_name(&token.algorithm).ok_or(Refusal::Invalid)?;
-        let mut refusal = Refusal::Invalid;
-        for trusted in &self.0 {
-            let is_meant = trusted.iss.is_none() || trusted.iss.as_deref() == iss;
-            if !is_meant || !trusted.algorithms.contains(&algorithm) {
+        let algorithm = Algorithm::from_name(&token.algorithm).ok_or(Refusal::Invalid(Why::ALGORITHM))?;
+        let (mut why, mut is_unavailable) = (Why::ISSUER, false);
+        for trusted in self.0.iter().filter(|trusted| trusted.iss.is_none() || trusted.iss.as_deref() == iss)
+        {
+            if !trusted.algorithms.contains(&algorithm) {
+                why = Why::ALGORITHM;
                 continue;
             }
             match trusted.verify(token, algorithm) {
                 Ok(true) => return Ok(trusted),
-                Ok(false) => {}
-                Err(Unavailable) => refusal = Refusal::Unavailable,
+                Ok(false) => why = Why::SIGNATURE,
+                Err(Unavailable) => is_unavailable = true,
             }
         }
-        Err(refusal)
+        Err(if is_unavailable { Refusal::Unavailable } else { Refusal::Invalid(why) })
     }
 }
 

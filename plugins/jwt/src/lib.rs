@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wasmgate_sdk::{
     Duration, Error, HeaderName, LocalResponse, Plugin, Request, Result, Verdict,
+    audit::Why,
     auth::{Bearer, Claims, Gate, Identity, OneOrMore, Places, Refusal, Rules},
     config,
     consumers::{self, Failure},
@@ -196,7 +197,7 @@ impl Plugin for Jwt {
         let told = |refusal: Refusal| self.challenge.answer(&refusal);
         let checked = match &self.gate.presented(request)[..] {
             [] => return self.gate.missing(request, told(Refusal::Missing)),
-            [token] => self.check(token).map_err(told),
+            [token] => self.check(token),
             _ => Err(told(Refusal::Several)),
         };
         let passed = checked.and_then(|claims| {
@@ -208,13 +209,15 @@ impl Plugin for Jwt {
 }
 
 impl Jwt {
-    fn check(&self, text: &[u8]) -> Result<Claims, Refusal> {
-        let token = Token::read(text).ok_or(Refusal::Invalid)?;
-        let issuer = self.keys.verify(&token)?;
+    fn check(&self, text: &[u8]) -> Result<Claims, LocalResponse> {
+        let told = |refusal| self.challenge.answer(&refusal);
+        let token = Token::read(text).ok_or_else(|| told(Refusal::Invalid(Why::MALFORMED)))?;
+        let issuer = self.keys.verify(&token).map_err(told)?;
+        let told = |refusal| self.rules.refuse(&self.challenge, &token.claims, refusal);
         if token.claims.text("jti").is_some_and(|jti| self.revoked.binary_search(&jti).is_ok()) {
-            return Err(Refusal::Invalid);
+            return Err(told(Refusal::Invalid(Why::REVOKED)));
         }
-        self.rules.check(&token.claims, issuer.audiences())?;
+        self.rules.check(&token.claims, issuer.audiences()).map_err(told)?;
         Ok(token.claims)
     }
 
@@ -227,7 +230,8 @@ impl Jwt {
             ConsumerLookup::Name => consumers::named(&said.consumer),
             ConsumerLookup::CustomId => consumers::by_custom_id(&said.consumer),
         };
-        let known = found.map_err(Failure::answer)?.ok_or_else(|| told(Refusal::Invalid))?;
+        let unknown = || self.rules.refuse(&self.challenge, claims, Refusal::Invalid(Why::UNKNOWN_CONSUMER));
+        let known = found.map_err(Failure::answer)?.ok_or_else(unknown)?;
         let known = Identity::from(known);
         let mut groups = known.groups;
         groups.extend(said.groups);

@@ -61,7 +61,7 @@ fn send(more: &str, token: &str) -> Outcome {
 
 /// What a refusal says.
 fn refusal(outcome: &Outcome) -> (u16, String, String) {
-    assert!(!outcome.sent);
+    assert!(!outcome.sent && outcome.reason.is_some());
     let response = outcome.response();
     let challenge = response.header_str("www-authenticate").unwrap_or_default();
     let detail = outcome.answer.as_ref().and_then(|answer| answer.detail.clone()).unwrap_or_default();
@@ -647,4 +647,42 @@ fn configs_that_cannot_be_meant_are_refused() {
     let none = issuer(&format!(r#""secret": "{SECRET}", "algorithms": ["none"]"#));
     let refused = Host::new().load::<Jwt>(&none).err().expect("refused").to_string();
     assert!(refused.contains("unknown variant `none`"), "{refused}");
+}
+
+#[test]
+fn the_audit_is_told_why() {
+    let (front, signature) =
+        token(good()).rsplit_once('.').map(|(a, b)| (a.to_string(), b.to_string())).unwrap();
+    let forged = format!("{front}.{}", signature.chars().rev().collect::<String>());
+    let of_alice = |claims: Value| with(claims);
+    for (more, token, why, consumer) in [
+        ("", "x".to_string(), Why::MALFORMED, None),
+        ("", forged, Why::SIGNATURE, None),
+        ("", signed(r#"{"alg":"none"}"#, "{}", b""), Why::ALGORITHM, None),
+        ("", signed(r#"{"alg":"HS512"}"#, "{}", b""), Why::ALGORITHM, None),
+        ("", of_alice(json!({"exp": NOW - 31})), Why::EXPIRED, Some("alice")),
+        ("", of_alice(json!({"nbf": NOW + 31})), Why::NOT_YET, Some("alice")),
+        (r#", "max_lifetime": "1h""#, of_alice(json!({"iat": 0})), Why::LIFETIME, Some("alice")),
+        (r#", "revoked": ["t1"]"#, of_alice(json!({"jti": "t1"})), Why::REVOKED, Some("alice")),
+        (r#", "scopes": ["read"]"#, token(good()), Why::SCOPE, Some("alice")),
+        (r#", "required_claims": {"a": 1}"#, token(good()), Why::CLAIMS, Some("alice")),
+        (r#", "consumer_claims": ["name"]"#, token(good()), Why::NO_CONSUMER, None),
+    ] {
+        let reason = send(more, &token).reason.expect("a reason");
+        assert_eq!((reason.why, reason.consumer.as_deref()), (why, consumer), "{more}");
+        assert!(reason.credential.is_none_or(|id| id == "t1"));
+    }
+    let config = format!(
+        r#"{{"issuers": [{{"secret": "{SECRET}", "algorithms": ["HS256"], "iss": "me", "audiences": ["api"]}}]}}"#
+    );
+    let plugin = Host::new().load::<Jwt>(&config).unwrap();
+    for (claims, why) in [(json!({"iss": "you"}), Why::ISSUER), (json!({"iss": "me"}), Why::AUDIENCE)] {
+        assert_eq!(plugin.send(bearing(&with(claims))).reason.map(|reason| reason.why), Some(why));
+    }
+    let (host, plugin) = with_consumers(r#", "consumer_lookup": "custom_id""#);
+    let why = |outcome: Outcome| outcome.reason.map(|reason| reason.why);
+    assert_eq!(why(plugin.send(bearing(&token(good())))), Some(Why::UNKNOWN_CONSUMER));
+    let _host = host.consumers_fail(consumers::Failure::Unavailable);
+    assert_eq!(why(plugin.send(bearing(&token(good())))), Some(Why::UNAVAILABLE));
+    assert_eq!(why(plugin.send(Request::get("/"))), Some(Why::MISSING));
 }

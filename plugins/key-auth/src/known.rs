@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use wasmgate_sdk::{Error, Result, Time, auth::Identity, clock, config};
+use wasmgate_sdk::{Error, Result, Time, audit::Why, auth::Identity, clock, config};
 
 #[config]
 pub struct Key {
@@ -53,14 +53,14 @@ impl Known {
         Ok(Known(known))
     }
 
-    /// Whose key it is, if it is good now.
-    pub fn find(&self, key: &[u8]) -> Option<&Identity> {
+    /// Whose key it is, and why it is not good now where it is not.
+    pub fn find(&self, key: &[u8]) -> Option<(&Identity, Option<Why>)> {
         if self.0.is_empty() {
             return None;
         }
         let digest: Sha = Sha256::digest(key).into();
         let entry = self.0.get(&first(&digest))?;
-        (bool::from(entry.digest.ct_eq(&digest)) && entry.is_good()).then_some(&entry.identity)
+        bool::from(entry.digest.ct_eq(&digest)).then(|| (&entry.identity, entry.fault()))
     }
 }
 
@@ -81,12 +81,15 @@ impl Entry {
         }
     }
 
-    fn is_good(&self) -> bool {
+    /// Why it is not good now, if it is not.
+    fn fault(&self) -> Option<Why> {
         if (self.not_before, self.expires) == (None, None) {
-            return true;
+            return None;
         }
         let now = clock::now();
-        self.not_before.is_none_or(|begin| *begin <= now) && self.expires.is_none_or(|end| *end > now)
+        let is_early = self.not_before.is_some_and(|begin| *begin > now);
+        let is_over = self.expires.is_some_and(|end| *end <= now);
+        is_early.then_some(Why::NOT_YET).or(is_over.then_some(Why::EXPIRED))
     }
 }
 

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use wasmgate_sdk::{
     Error, Plugin, Request, Result, Verdict,
+    audit::{Reason, Why},
     auth::{self, Gate, Identity, OneOrMore, Places},
     config,
     consumers::{self, Failure},
@@ -103,21 +104,32 @@ impl Plugin for KeyAuth {
         match &self.gate.presented(request)[..] {
             [] => self.gate.missing(request, refusal("No API key found in request")),
             [key] => match self.whose(key) {
-                Ok(Some(identity)) => self.gate.pass(request, &identity),
-                Ok(None) => self.gate.refuse(request, refusal("Unauthorized")),
-                Err(failure) => self.gate.refuse(request, failure.answer()),
+                Ok(identity) => self.gate.pass(request, &identity),
+                Err(Unknown::Wrong(reason)) => self.gate.refuse(request, refusal("Unauthorized").why(reason)),
+                Err(Unknown::Unavailable(failure)) => self.gate.refuse(request, failure.answer()),
             },
-            _ => self.gate.refuse(request, refusal("Duplicate API key found")),
+            _ => self.gate.refuse(request, refusal("Duplicate API key found").why(Why::SEVERAL)),
         }
     }
 }
 
+/// Why a key is nobody's.
+enum Unknown {
+    Wrong(Reason),
+    Unavailable(Failure),
+}
+
 impl KeyAuth {
-    fn whose(&self, key: &[u8]) -> Result<Option<Cow<'_, Identity>>, Failure> {
-        if let Some(known) = self.known.find(key) {
-            return Ok(Some(Cow::Borrowed(known)));
-        }
-        let Some(key) = str::from_utf8(key).ok().filter(|_| self.consumers) else { return Ok(None) };
-        Ok(consumers::verify_key(key)?.map(|credential| Cow::Owned(credential.into())))
+    fn whose(&self, key: &[u8]) -> Result<Cow<'_, Identity>, Unknown> {
+        let wrong = || Unknown::Wrong(Why::INVALID_KEY.into());
+        let expired = match self.known.find(key) {
+            Some((identity, None)) => return Ok(Cow::Borrowed(identity)),
+            Some((identity, Some(why))) => Some(Reason::new(why).whose(identity)),
+            None => None,
+        };
+        let key = str::from_utf8(key).ok().filter(|_| self.consumers);
+        let found = key.map_or(Ok(None), consumers::verify_key).map_err(Unknown::Unavailable)?;
+        let found = found.map(|credential| Cow::Owned(credential.into()));
+        found.ok_or_else(|| expired.map_or_else(wrong, Unknown::Wrong))
     }
 }

@@ -386,3 +386,29 @@ fn mistakes_are_named() {
     assert_eq!(with(r#", "anonymous": """#), format!("anonymous: {name}"));
     assert_eq!(refusal("null"), "keys: none is given, so nobody could pass");
 }
+
+#[test]
+fn the_audit_is_told_why() {
+    let of = |consumer: &str, credential: Option<&str>| Identity {
+        credential: credential.map(str::to_string),
+        ..Identity::of(consumer)
+    };
+    let host = Host::new().consumer(Consumer::new("carol"));
+    let config = config(r#", "consumers": true"#)
+        .replace(r#""id": "k1""#, r#""id": "k1", "expires": "2025-12-31T23:00:00Z""#)
+        .replace(r#""consumer": "bob""#, r#""consumer": "bob", "not_before": "2026-01-02T00:00:00Z""#);
+    let plugin = host.load::<KeyAuth>(&config).unwrap();
+    for (request, reason) in [
+        (Request::get("/"), Why::MISSING.into()),
+        (with_key("wrong"), Why::INVALID_KEY.into()),
+        (with_key("demo-key"), Reason::new(Why::EXPIRED).whose(&of("alice", Some("k1")))),
+        (with_key("second"), Reason::new(Why::NOT_YET).whose(&of("bob", None))),
+        (with_key("demo-key").header("x-api-key", "second"), Why::SEVERAL.into()),
+    ] {
+        assert_eq!(plugin.send(request).reason, Some(reason));
+    }
+    let _host = host.consumers_fail(Failure::Unavailable);
+    assert_eq!(plugin.send(with_key("wrong")).reason, Some(Why::UNAVAILABLE.into()));
+    assert_eq!(send("", with_key("demo-key")).reason, None, "whoever passes costs no call");
+    assert_eq!(send(r#", "any": true"#, with_key("wrong")).reason, None, "nobody is refused yet");
+}

@@ -10,6 +10,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use wasmgate_sdk::{
     Error, LocalResponse, Plugin, Request, Result, Verdict,
+    audit::Why,
     auth::{Gate, Identity},
     config, plugin,
 };
@@ -73,9 +74,10 @@ impl Plugin for MtlsAuth {
         };
         match self.identity(shown) {
             Some(identity) => self.gate.pass(request, &identity),
-            None => self
-                .gate
-                .refuse(request, refusal("forbidden", "The client certificate is not one that may do this.")),
+            None => {
+                let refusal = refusal("forbidden", "The client certificate is not one that may do this.");
+                self.gate.refuse(request, refusal.why(Why::UNKNOWN_CERTIFICATE))
+            }
         }
     }
 }

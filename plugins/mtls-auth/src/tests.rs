@@ -66,6 +66,9 @@ fn refused(outcome: &Outcome) -> (u16, Option<&str>) {
     assert!(!outcome.sent && outcome.error.is_none(), "{:?}", outcome.error);
     assert_eq!(outcome.request().var("consumer"), None);
     assert_eq!(outcome.response().header("www-authenticate"), None);
+    let missing = outcome.code.as_deref() == Some("client_certificate_required");
+    let why = if missing { Why::MISSING } else { Why::UNKNOWN_CERTIFICATE };
+    assert_eq!(outcome.reason, Some(why.into()));
     (outcome.response().status(), outcome.code.as_deref())
 }
 

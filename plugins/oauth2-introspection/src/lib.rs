@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use wasmgate_sdk::{
     Duration, Error, HeaderName, Plugin, Request, Result, Verdict,
+    audit::Why,
     auth::{Bearer, Claims, Gate, Identity, OneOrMore, Places, Refusal, Rules},
     config,
     crypto::{self, Hash},
@@ -232,22 +233,23 @@ impl Plugin for Introspection {
         if !self.gate.enter(request)? {
             return Ok(Verdict::Next);
         }
-        let checked = match &self.gate.presented(request)[..] {
+        let token = match &self.gate.presented(request)[..] {
             [] => return self.gate.missing(request, self.challenge.answer(&Refusal::Missing)),
-            [token] => self.check(request, token),
+            [token] => self.ask(token),
             _ => Err(Refusal::Several),
         };
-        let passed = checked.and_then(|claims| {
+        let claims = match (token, &self.otherwise) {
+            (Ok(claims), _) => claims,
+            (Err(Refusal::Unavailable), Some(anonymous)) => return self.gate.pass(request, anonymous),
+            (Err(refusal), _) => return self.gate.refuse(request, self.challenge.answer(&refusal)),
+        };
+        let passed = self.check(request, &claims).and_then(|()| {
             let identity = self.rules.identity(&claims)?;
             self.rules.pass(&self.gate, request, &claims, &identity)
         });
-        match passed {
-            Ok(verdict) => Ok(verdict),
-            Err(refusal) => match (&refusal, &self.otherwise) {
-                (Refusal::Unavailable, Some(anonymous)) => self.gate.pass(request, anonymous),
-                _ => self.gate.refuse(request, self.challenge.answer(&refusal)),
-            },
-        }
+        passed.or_else(|refusal| {
+            self.gate.refuse(request, self.rules.refuse(&self.challenge, &claims, refusal))
+        })
     }
 }
 
@@ -271,26 +273,29 @@ impl Config {
 }
 
 impl Introspection {
-    fn check(&self, request: &Request, token: &[u8]) -> Result<Claims, Refusal> {
+    /// What its issuer says of a token that is active.
+    fn ask(&self, token: &[u8]) -> Result<Claims, Refusal> {
         // RFC 6749, appendix A.12, without the space; nobody else need be asked about anything else.
         if token.len() > MAX_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::Invalid(Why::MALFORMED));
         }
         let claims = self.endpoint.ask(token).map_err(|failure| {
             self.failures.add(1.0);
             log::warn!("{} cannot be asked about a token: {failure}", self.endpoint.upstream());
             Refusal::Unavailable
         })?;
-        let claims = claims.ok_or(Refusal::Invalid)?;
+        claims.ok_or(Refusal::Invalid(Why::INACTIVE))
+    }
+
+    fn check(&self, request: &Request, claims: &Claims) -> Result<(), Refusal> {
         let iss = claims.0.get("iss").and_then(Value::as_str);
         if self.issuer.is_some() && self.issuer.as_deref() != iss {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::Invalid(Why::ISSUER));
         }
         if claims.0.get("cnf").is_some_and(|cnf| !is_confirmed(cnf, request)) {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::Invalid(Why::BINDING));
         }
-        self.rules.check(&claims, &self.audiences)?;
-        Ok(claims)
+        self.rules.check(claims, &self.audiences)
     }
 }
 

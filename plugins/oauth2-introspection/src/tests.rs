@@ -73,7 +73,7 @@ fn told(more: &str, says: impl Into<Vec<u8>>) -> Outcome {
 }
 
 fn refusal(outcome: &Outcome) -> (u16, &str, String) {
-    assert!(!outcome.sent);
+    assert!(!outcome.sent && outcome.reason.is_some());
     assert!(outcome.response_body.is_empty(), "the gateway writes the body");
     let challenge = outcome.response().header_str("www-authenticate").unwrap_or_default();
     (outcome.response().status(), outcome.code.as_deref().unwrap_or_default(), challenge)
@@ -381,5 +381,25 @@ fn configs_that_cannot_be_meant_are_refused() {
     ] {
         let refused = Host::new().load::<Introspection>(&config).err().expect("refused");
         assert_eq!(refused.to_string(), fault, "{config}");
+    }
+}
+
+#[test]
+fn the_audit_is_told_why() {
+    for (more, says, why, consumer) in [
+        ("", r#"{"active": false}"#.to_string(), Why::INACTIVE, None),
+        ("", "nothing".to_string(), Why::UNAVAILABLE, None),
+        (r#", "issuer": "me""#, active(json!({})), Why::ISSUER, Some("alice")),
+        (r#", "audiences": ["api"]"#, active(json!({})), Why::AUDIENCE, Some("alice")),
+        (r#", "scopes": ["read"]"#, active(json!({})), Why::SCOPE, Some("alice")),
+        ("", active(json!({"cnf": {}})), Why::BINDING, Some("alice")),
+        ("", active(json!({"sub": ""})), Why::NO_CONSUMER, None),
+    ] {
+        let reason = told(more, says).reason.expect("a reason");
+        assert_eq!((reason.why, reason.consumer.as_deref()), (why, consumer), "{more}");
+    }
+    let server = Server::saying(active(json!({})));
+    for (request, why) in [(Request::get("/"), Why::MISSING), (bearing("a b"), Why::MALFORMED)] {
+        assert_eq!(server.plugin("").send(request).reason, Some(why.into()));
     }
 }

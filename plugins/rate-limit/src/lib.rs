@@ -12,7 +12,9 @@ mod tests;
 use std::{collections::BTreeMap, rc::Rc};
 
 use wasmgate_sdk::{
-    Error, HostError, LocalResponse, Plugin, Request, Result, Verdict, clock, config,
+    Error, HostError, LocalResponse, Plugin, Request, Result, Verdict,
+    audit::{Reason, Why},
+    clock, config,
     metrics::Counter,
     plugin,
     rate_limits::{self, Algorithm},
@@ -302,7 +304,11 @@ impl RateLimit {
             }
             Some(retry_after) => {
                 self.limited.increment();
+                let over = limits.iter().zip(standings).find(|(_, standing)| !standing.allowed);
+                let reason = Reason::new(Why::RATE_LIMITED);
+                let reason = over.map_or(reason.clone(), |(over, _)| reason.detail(&*over.name));
                 let answer = LocalResponse::new(429).code("rate_limited").detail("API rate limit exceeded");
+                let answer = answer.why(reason);
                 // What is never allowed need not be tried again.
                 Ok(match seconds_up(retry_after) {
                     NEVER.. => answer.into(),
@@ -345,6 +351,7 @@ impl RateLimit {
             OnExhausted::Deny => LocalResponse::new(503)
                 .code("rate_limit_exhausted")
                 .detail("The rate limit cannot be checked")
+                .why(Why::UNAVAILABLE)
                 .into(),
         }
     }

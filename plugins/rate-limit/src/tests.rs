@@ -57,6 +57,8 @@ fn every_answer_says_what_is_left() {
     assert_eq!(refused.response().status(), 429);
     assert_eq!(refused.code.as_deref(), Some("rate_limited"));
     assert_eq!(refused.answer.as_ref().unwrap().detail.as_deref(), Some("API rate limit exceeded"));
+    assert_eq!(refused.reason, Some(Reason::new(Why::RATE_LIMITED).detail("default")));
+    assert_eq!(first.reason, None);
     assert!(refused.response_body.is_empty(), "the gateway writes the body");
     for (name, value) in [
         ("ratelimit-policy", "\"default\";q=2;w=60"),

@@ -77,7 +77,28 @@ fn again(folder: &TempDir) -> Book {
 fn who(book: &Book, key: &str, now: SystemTime) -> Option<String> {
     // What is in memory is there at once.
     let found = book.verify(key, now).now_or_never().unwrap().unwrap();
-    found.map(|found| format!("{} {}", found.id, found.consumer.name))
+    found.ok().map(|found| format!("{} {}", found.id, found.consumer.name))
+}
+
+/// Why a key is no good, with the credential and the consumer that are known then.
+fn why(book: &Book, key: &str, now: SystemTime) -> String {
+    let unfit = book.verify(key, now).now_or_never().unwrap().unwrap().unwrap_err();
+    let or_dash = |text: Option<Arc<str>>| text.as_deref().unwrap_or("-").to_owned();
+    format!("{} {} {}", unfit.why, or_dash(unfit.id), or_dash(unfit.consumer))
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_key_is_told_and_whose_it_is_only_to_who_has_it() {
+    let (_folder, book) = with_store();
+    let issued = book.issue("alice", Some(now() + DAY), now()).await.unwrap();
+    assert_eq!(why(&book, "eve-key", now()), "unknown_key - -");
+    assert_eq!(why(&book, &issued.key, now() + DAY), format!("expired {} alice", issued.id));
+    let mut mistyped = issued.key.clone();
+    let last = if mistyped.pop() == Some('0') { '1' } else { '0' };
+    mistyped.push(last);
+    assert_eq!(why(&book, &mistyped, now()), "mistyped - -");
+    book.revoke("alice", &issued.id).await.unwrap();
+    assert_eq!(why(&book, &issued.key, now()), "unknown_key - -");
 }
 
 #[test]

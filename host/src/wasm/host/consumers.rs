@@ -1,11 +1,12 @@
 //! `consumers`: whose a credential is, and what plans allow, for plugins that the config grants it to.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use super::bindings::wasmgate::plugin::consumers::{self, Consumer, Credential, Failure, Quota};
 use crate::{
-    capability::consumers::{Book, Unavailable, Verified},
+    capability::consumers::{Book, Unavailable, Unfit, Verified},
     config,
+    telemetry::audit::Reason,
     wasm::store::{Host, PluginContext},
 };
 
@@ -13,10 +14,17 @@ impl consumers::Host for Host {
     async fn verify_key(&mut self, key: String) -> Result<Option<Credential>, Failure> {
         let _waiting = self.waiting.begin(&self.clock);
         let found = book(&self.plugin)?.verify(&key, SystemTime::now()).await;
-        Ok(settled(&self.plugin, found)?.map(|Verified { id, consumer }| Credential {
-            id: id.as_ref().to_owned(),
-            consumer: of(&consumer),
-        }))
+        match settled(&self.plugin, found)? {
+            Ok(Verified { id, consumer }) => {
+                Ok(Some(Credential { id: id.as_ref().to_owned(), consumer: of(&consumer) }))
+            }
+            Err(unfit) => {
+                if let Some(state) = &mut self.exchange {
+                    state.account.find(finding(unfit));
+                }
+                Ok(None)
+            }
+        }
     }
 
     async fn named(&mut self, name: String) -> Result<Option<Consumer>, Failure> {
@@ -47,6 +55,11 @@ fn settled<T>(plugin: &PluginContext, found: Result<T, Unavailable>) -> Result<T
         tracing::debug!(plugin = &*plugin.name, "the store of consumers cannot be asked: {reason}");
         Failure::Unavailable
     })
+}
+
+fn finding(Unfit { why, id, consumer }: Unfit) -> Reason {
+    let text = |text: Option<Arc<str>>| text.map(|text| text.as_ref().to_owned());
+    Reason { consumer: text(consumer), credential: text(id), why: Some(why.into()), detail: None }
 }
 
 fn of(consumer: &config::Consumer) -> Consumer {

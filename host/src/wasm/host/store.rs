@@ -9,6 +9,7 @@ use crate::{
         redis::{Link, Unavailable},
     },
     config::OnError,
+    telemetry::audit::Reason,
     wasm::store::Host,
 };
 
@@ -32,6 +33,10 @@ impl Host {
             (Err(Unavailable), Some(OnError::Allow)) => Ok(nothing()),
             (Err(Unavailable), Some(OnError::Deny)) => {
                 self.outcome.unavailable = true;
+                if let Some(state) = &mut self.exchange {
+                    let why = Some("store_unavailable".into());
+                    state.account.explain(Reason { why, ..Reason::default() });
+                }
                 Ok(nothing())
             }
         }

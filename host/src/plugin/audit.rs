@@ -1,0 +1,87 @@
+//! What a plugin has decided about who may pass, as the audit tells it. Who decided about what is the host's to say; the plugin
+//! says why.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{LocalResponse, exchange::State};
+use crate::telemetry::audit::{About, Audit, Decision, Entry, MAX_TEXT, Reason, cut};
+
+/// What a plugin's call leaves for the audit.
+#[derive(Clone, Default)]
+pub struct Account {
+    /// Why the plugin decides as it does.
+    reason: Option<Box<Reason>>,
+    /// What the host has found wrong with a credential; plugins are not told.
+    finding: Option<Box<Reason>>,
+    /// It has said whose the request is.
+    announced: bool,
+}
+
+/// Of a reason that says no more than that a key is not good: what the host has found tells more.
+const INVALID_KEY: &str = "invalid_key";
+
+impl Account {
+    pub fn explain(&mut self, reason: Reason) {
+        self.reason = Some(Box::new(reason));
+    }
+
+    pub fn find(&mut self, finding: Reason) {
+        self.finding = Some(Box::new(finding));
+    }
+
+    pub fn announce(&mut self) {
+        self.announced = true;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.reason.is_none() && self.finding.is_none() && !self.announced
+    }
+}
+
+/// Writes what the plugin that was called has decided, if it was a decision of this kind and is wanted.
+pub fn record(
+    audit: &Audit,
+    plugin: &Arc<str>,
+    state: &State,
+    account: Account,
+    answer: Option<&LocalResponse>,
+) {
+    let Account { reason, finding, announced } = account;
+    let decision = match (answer, &reason) {
+        (Some(_), Some(_)) => Decision::Refused,
+        (None, Some(_)) if audit.all => Decision::Allowed,
+        (None, None) if audit.all && announced => Decision::Allowed,
+        _ => return,
+    };
+    let is_vague = |reason: &Reason| reason.why.as_deref() == Some(INVALID_KEY);
+    let finding =
+        finding.filter(|_| decision == Decision::Refused && reason.as_deref().is_some_and(is_vague));
+    let mut reason = finding.or(reason).unwrap_or_default();
+    if reason.consumer.is_none() && reason.credential.is_none() {
+        reason.consumer = text(state, "consumer");
+        reason.credential = text(state, "credential").filter(|_| reason.consumer.is_some());
+    }
+    if reason.why.is_none() && state.request.headers.contains_key("x-anonymous-consumer") {
+        reason.why = Some("anonymous".into());
+    }
+    audit.write(Entry {
+        time: SystemTime::now(),
+        decision,
+        request_id: text(state, "request-id"),
+        client: state.client_ip,
+        about: About::Request {
+            route: state.route.clone(),
+            plugin: plugin.clone(),
+            method: state.request.method.clone(),
+            path: state.request.target.path().to_owned(),
+            reason,
+        },
+        status: answer.map(|answer| answer.status.as_u16()),
+    });
+}
+
+/// A variable; an empty one says nothing.
+fn text(state: &State, name: &str) -> Option<String> {
+    let value = state.var(name).filter(|value| !value.is_empty())?;
+    Some(cut(String::from_utf8_lossy(value).into_owned(), MAX_TEXT))
+}
