@@ -47,7 +47,12 @@ pub fn of_exchanges(old: &Exchange, new: &Exchange) -> Vec<Difference> {
     let mut found = Vec::new();
     let (first, second) = (&old.request, &new.request);
     headers("request-headers", &first.headers, &second.headers, &mut found);
-    headers("answer-headers", &old.answer_headers, &new.answer_headers, &mut found);
+    let told = |state: &State| {
+        let mut map = HeaderMap::new();
+        state.answer_headers.clone().move_to(&mut map);
+        map
+    };
+    headers("answer-headers", &told(old), &told(new), &mut found);
     let mut unless = |same: bool, what: &'static str| {
         if !same {
             found.push(Difference { what, how: "not the same".to_owned() });

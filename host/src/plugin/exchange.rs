@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::{
     BodyMode,
     audit::Account,
-    headers::{Refusal, set_all},
+    headers::{Additions, Refusal},
     interrupt::Interrupt,
     rollout,
 };
@@ -101,7 +101,7 @@ pub struct State {
     /// Where traces are on.
     pub trace: Option<Box<Trace>>,
     /// What plugins have the answer say, whoever makes it.
-    pub answer_headers: HeaderMap,
+    pub answer_headers: Additions,
     vars: Vec<(Box<str>, Box<[u8]>)>,
 }
 
@@ -314,7 +314,7 @@ impl State {
             versions: Vec::new(),
             account: Account::default(),
             trace: None,
-            answer_headers: HeaderMap::new(),
+            answer_headers: Additions::default(),
             vars: Vec::new(),
         }
     }
@@ -400,14 +400,14 @@ impl State {
     /// Of the answer, as long as the request may be changed.
     pub fn set_answer_headers(&mut self, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
         self.request_mut()?;
-        set_all(&mut self.answer_headers, fields)
+        self.answer_headers.set(fields)
     }
 
     /// Begins the phase of the response, which says what plugins have asked for.
     pub fn begin_response(&mut self) {
         self.phase = Phase::Response;
         if let Some(response) = &mut self.response {
-            response.headers.extend(std::mem::take(&mut self.answer_headers));
+            self.answer_headers.move_to(&mut response.headers);
         }
     }
 

@@ -21,25 +21,45 @@ pub const MAX_HEADER: usize = 16 * 1024;
 /// Most header lines in one message.
 pub const MAX_LINES: usize = 256;
 
+/// Headers that a message to come is to have: so few that they are looked through one by one.
+#[derive(Clone, Debug, Default)]
+pub struct Additions(Vec<(HeaderName, HeaderValue)>);
+
+impl Additions {
+    /// In place of those of the same names: all of them or none.
+    pub fn set(&mut self, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
+        let lines = self.0.len() + fields.len();
+        let pairs = fields.into_iter().map(|(name, value)| pair(lines, &name, value));
+        for (name, value) in pairs.collect::<Result<Vec<_>, _>>()? {
+            match self.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, old)) => *old = value,
+                None => self.0.push((name, value)),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&HeaderValue> {
+        let (_, value) = self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name))?;
+        Some(value)
+    }
+
+    /// Gives them to the message, in place of those of the same names.
+    pub fn move_to(&mut self, map: &mut HeaderMap) {
+        for (name, value) in self.0.drain(..) {
+            map.insert(name, value);
+        }
+    }
+}
+
 pub fn set(map: &mut HeaderMap, name: &str, value: Vec<u8>) -> Result<(), Refusal> {
-    let (name, value) = pair(map, name, value)?;
+    let (name, value) = pair(map.len(), name, value)?;
     map.insert(name, value);
     Ok(())
 }
 
-/// All of them or none.
-pub fn set_all(map: &mut HeaderMap, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
-    if map.len() + fields.len() > MAX_LINES {
-        return Err(Refusal::TooLarge);
-    }
-    let pairs = fields.into_iter().map(|(name, value)| pair(map, &name, value));
-    let pairs: Vec<_> = pairs.collect::<Result<_, _>>()?;
-    pairs.into_iter().for_each(|(name, value)| _ = map.insert(name, value));
-    Ok(())
-}
-
 pub fn append(map: &mut HeaderMap, name: &str, value: Vec<u8>) -> Result<(), Refusal> {
-    let (name, value) = pair(map, name, value)?;
+    let (name, value) = pair(map.len(), name, value)?;
     map.append(name, value);
     Ok(())
 }
@@ -71,8 +91,9 @@ fn fits(name: &str, pattern: &str) -> bool {
     is_long_enough && name.bytes().zip(known.bytes()).all(same)
 }
 
-fn pair(map: &HeaderMap, name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), Refusal> {
-    if name.len() + value.len() > MAX_HEADER || map.len() >= MAX_LINES {
+/// `lines` is what the message has already.
+fn pair(lines: usize, name: &str, value: Vec<u8>) -> Result<(HeaderName, HeaderValue), Refusal> {
+    if name.len() + value.len() > MAX_HEADER || lines >= MAX_LINES {
         return Err(Refusal::TooLarge);
     }
     let name = checked_name(name)?;
@@ -127,16 +148,21 @@ mod tests {
     }
 
     #[test]
-    fn all_or_none_are_set() {
-        let mut map = HeaderMap::from_iter([(HeaderName::from_static("a"), HeaderValue::from_static("0"))]);
-        let pair = |name: &str| (name.to_owned(), b"1".to_vec());
-        assert_eq!(set_all(&mut map, vec![pair("a"), pair("host")]), Err(Refusal::Forbidden));
-        assert_eq!(map["a"], "0");
-        assert_eq!(set_all(&mut map, vec![pair("a"), pair("b")]), Ok(()));
-        assert_eq!(
-            (&map["a"], &map["b"], map.len()),
-            (&HeaderValue::from_static("1"), &HeaderValue::from_static("1"), 2)
-        );
+    fn all_or_none_are_added() {
+        let mut added = Additions::default();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+        assert_eq!(added.set(vec![pair("a", "0")]), Ok(()));
+        assert_eq!(added.set(vec![pair("a", "1"), pair("host", "1")]), Err(Refusal::Forbidden));
+        assert_eq!(added.get("a").unwrap(), "0");
+        assert_eq!(added.set(vec![pair("A", "1"), pair("b", "1"), pair("b", "2")]), Ok(()));
+        assert_eq!(added.get("A").unwrap(), "1");
+        assert_eq!(added.set(vec![pair("c", ""); MAX_LINES]), Err(Refusal::TooLarge));
+        let b = HeaderName::from_static("b");
+        let values = ["3", "4"].map(|value| (b.clone(), HeaderValue::from_static(value)));
+        let mut map = HeaderMap::from_iter(values);
+        added.move_to(&mut map);
+        let all: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(all, [("b", &b"2"[..]), ("a", &b"1"[..])]);
     }
 
     #[test]

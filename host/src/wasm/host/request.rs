@@ -109,7 +109,7 @@ impl request::Host for Host {
     }
 
     fn answer_header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
-        Ok(first(&self.exchange()?.answer_headers, &name))
+        Ok(self.exchange()?.answer_headers.get(&name).map(|value| value.as_bytes().to_vec()))
     }
 
     fn identify(&mut self, identity: request::Identity) -> Answer<()> {
