@@ -1,6 +1,11 @@
 //! How a plugin lets requests pass and refuses them: by itself, or as one of several of which one is enough.
 
-use super::{Identity, Places, forget, group::Notes, identity::is_identity, places::Place};
+use super::{
+    Identity, Places,
+    group::Notes,
+    identity::{HEADERS, is_identity},
+    places::Place,
+};
 use crate::audit::Why;
 use crate::{Error, HeaderName, LocalResponse, Request, Result, Verdict};
 
@@ -115,15 +120,14 @@ impl Gate {
     /// group has let it pass, or it is a preflight. The example is that of the type. Errors: as of [`Request::set_var`].
     pub fn enter(&self, request: &Request) -> Result<bool> {
         let mut notes = if self.any { Notes::of(request)? } else { Notes::default() };
-        if !self.any {
-            forget(request)?;
-        }
         // What the group tells of its consumer, the first of it has made sure of.
         let is_told =
             |name: &str| notes.told.iter().any(|told| told == name) || (self.any && is_identity(name));
-        let own: Vec<&str> = self.headers.iter().map(|name| &**name).filter(|name| !is_told(name)).collect();
-        if !own.is_empty() {
-            request.remove_headers(&own)?;
+        let own = self.headers.iter().map(|name| &**name).filter(|name| !is_told(name));
+        let of_all = HEADERS.into_iter().filter(|_| !self.any);
+        let removed: Vec<&str> = of_all.chain(own).collect();
+        if !removed.is_empty() {
+            request.remove_headers(&removed)?;
         }
         if notes.passed {
             notes.unproved.extend(self.carrying(request));

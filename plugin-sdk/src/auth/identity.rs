@@ -4,7 +4,7 @@ use super::check_name;
 use crate::{Error, Request, Result};
 
 /// Headers that say whose a request is.
-const HEADERS: [&str; 3] = ["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"];
+pub(super) const HEADERS: [&str; 3] = ["x-consumer-*", "x-credential-identifier", "x-anonymous-consumer"];
 
 /// Whose a request is, as far as it is known.
 ///
