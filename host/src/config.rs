@@ -26,6 +26,7 @@ use crate::{
 mod check;
 mod conform;
 mod consumers;
+mod credential;
 mod effective;
 mod expand;
 mod files;
@@ -43,6 +44,7 @@ mod upstream;
 
 pub use conform::check_value;
 pub use consumers::*;
+pub use credential::*;
 pub use effective::effective;
 pub use expand::escape;
 pub use files::{Files, Stamp};
@@ -348,8 +350,8 @@ pub struct Plugin {
     pub secrets: Vec<Arc<str>>,
     /// Names of sets of networks that it may ask.
     pub networks: Vec<Arc<str>>,
-    /// Whether it may ask for consumers.
-    pub consumers: bool,
+    /// The kinds of credentials for whose consumers it may ask; none where it may ask for no consumers at all.
+    pub consumers: Option<Vec<CredentialKind>>,
     /// Of uses that have none of their own.
     pub config: Option<Secret>,
     pub service: Option<Service>,

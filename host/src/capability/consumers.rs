@@ -8,6 +8,7 @@ mod changes;
 mod contact;
 mod declared;
 mod embedded;
+mod find;
 mod memory;
 mod record;
 mod remote;
@@ -29,6 +30,8 @@ use crate::{
 pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State, Terms};
 use declared::Declared;
 pub use embedded::Embedded;
+pub use find::Found;
+use find::StandIns;
 pub use remote::Remote;
 pub use store::{Store, Unavailable};
 
@@ -37,6 +40,7 @@ pub struct Book {
     pages: ArcSwap<Pages>,
     /// One change at a time.
     turn: Mutex<()>,
+    stand_ins: StandIns,
 }
 
 /// Both layers.

@@ -4,6 +4,7 @@
 //! A value that is at fault is replaced by any other of its type: the fault keeps the result from being used.
 
 mod consumers;
+mod credential;
 mod endpoint;
 mod networks;
 mod plugin;

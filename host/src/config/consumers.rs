@@ -9,8 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::KeyPath;
-use crate::api_key::Digest;
+use super::{KeyPath, credential::Credential};
 
 /// Longest name of a consumer, a plan, a group or a credential, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -64,15 +63,6 @@ pub struct Consumer {
     pub plan: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-}
-
-/// An API key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Credential {
-    pub id: String,
-    pub digest: Digest,
-    pub term: Term,
-    pub enabled: bool,
 }
 
 /// When something is good.

@@ -438,8 +438,9 @@ pub struct Plugin {
     pub secrets: Option<Vec<String>>,
     /// Sets of `[networks.NAME]` that it may ask whether an address is in them; for native plugins. Default: none.
     pub networks: Vec<String>,
-    /// It may ask for consumers and plans, and whose a credential is.
-    pub consumers: bool,
+    /// It may ask for consumers and plans, and whose a credential of these kinds is: "key", "password" (it is given the hash),
+    /// "hmac" (it is given the secret), "certificate". `true` is those without anything secret, `["key", "certificate"]`.
+    pub consumers: ConsumerGrant,
     /// The configuration of uses that have none of their own. Default: none.
     pub config: Option<Payload>,
     /// It runs without a route as well, with `config`: for timers, queues and calls of its own. Default: only where

@@ -124,6 +124,11 @@ const IN_COMMENTS: &[&str] = &[
     "redis",
     "stale",
     "secrets",
+    "fingerprint",
+    "san_dns",
+    "san_email",
+    "subject_cn",
+    "subject",
 ];
 
 #[test]

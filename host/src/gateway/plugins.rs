@@ -231,7 +231,7 @@ impl Workshop {
             networks: networks
                 .map(|known| self.capabilities.networks.place(&known.name, &known.set))
                 .collect(),
-            consumers: plugin.consumers,
+            consumers: plugin.consumers.clone(),
         }
     }
 }
@@ -281,7 +281,7 @@ impl Build {
             ));
         }
         let for_native = [
-            ("consumers", grants.consumers),
+            ("consumers", grants.consumers.is_some()),
             ("isolation", *isolation == Isolation::Request),
             ("networks", !grants.networks.is_empty()),
             ("secrets", !grants.secrets.is_empty()),

@@ -43,6 +43,7 @@ pub mod bindings {
             "wasmgate:plugin/crypto.verify-password": async | trappable,
             "wasmgate:plugin/crypto": trappable,
             "wasmgate:plugin/consumers.verify-key": async,
+            "wasmgate:plugin/consumers.find": async,
             "wasmgate:plugin/consumers.named": async,
             "wasmgate:plugin/consumers.by-custom-id": async,
         },

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     capability::{Capabilities, http_call::Caller, networks::Place, redis::Link, store},
-    config::PluginLimits,
+    config::{CredentialKind, PluginLimits},
     plugin::exchange::State,
     telemetry::{numbers::PluginNumbers, series::Series},
 };
@@ -74,8 +74,8 @@ pub struct Grants {
     pub secrets: BTreeMap<String, String>,
     /// Sets of addresses that it may ask.
     pub networks: Vec<Place>,
-    /// Whether it may ask for consumers.
-    pub consumers: bool,
+    /// Kinds of credentials for whose consumers it may ask; none where it may ask for no consumers at all.
+    pub consumers: Option<Vec<CredentialKind>>,
 }
 
 impl Grants {
@@ -84,7 +84,7 @@ impl Grants {
         let Grants { upstreams, callable, store, secrets, networks, consumers } = self;
         let store = store.as_ref().map(store::Store::identity);
         let networks: Vec<_> = networks.iter().map(Place::name).collect();
-        format!("{upstreams:?} {callable:?} {store:?} {secrets:?} {networks:?} {consumers}")
+        format!("{upstreams:?} {callable:?} {store:?} {secrets:?} {networks:?} {consumers:?}")
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     api_key::Digest,
-    config::{Consumer, Consumers, Quota, Term},
+    config::{Consumer, Consumers, Credential, CredentialKind, Proof, Quota},
 };
 
 #[derive(Default)]
@@ -14,15 +14,15 @@ pub struct Declared {
     consumers: HashMap<Box<str>, Arc<Consumer>>,
     custom_ids: HashMap<Box<str>, Arc<Consumer>>,
     /// By the first half of the digest; the whole is compared in constant time.
-    keys: HashMap<u128, (Credential, Arc<Consumer>)>,
+    keys: HashMap<u128, Owned>,
+    /// Credentials but keys, by their ids.
+    others: HashMap<CredentialKind, HashMap<Arc<str>, Owned>>,
+    /// Of passwords.
+    hashes: Vec<Arc<str>>,
 }
 
-pub struct Credential {
-    pub id: Arc<str>,
-    pub term: Term,
-    pub enabled: bool,
-    digest: Digest,
-}
+/// A credential, and whose it is.
+type Owned = (Credential, Arc<Consumer>);
 
 impl Declared {
     pub fn new(config: &Consumers) -> Self {
@@ -35,20 +35,37 @@ impl Declared {
                 declared.custom_ids.insert(id.as_str().into(), consumer.clone());
             }
             for credential in &config.credentials {
-                let known = Credential {
-                    id: credential.id.as_str().into(),
-                    term: credential.term,
-                    enabled: credential.enabled,
-                    digest: credential.digest,
-                };
-                declared.keys.insert(half(&credential.digest), (known, consumer.clone()));
+                declared.add(credential.clone(), consumer.clone());
             }
         }
         declared
     }
 
-    pub fn key(&self, digest: &Digest) -> Option<&(Credential, Arc<Consumer>)> {
-        self.keys.get(&half(digest)).filter(|(known, _)| known.digest.is(digest))
+    fn add(&mut self, credential: Credential, consumer: Arc<Consumer>) {
+        match &credential.proof {
+            Proof::Key(digest) => {
+                self.keys.insert(half(digest), (credential, consumer));
+                return;
+            }
+            Proof::Password(hash) => self.hashes.push(hash.clone()),
+            Proof::Hmac(_) | Proof::Certificate => {}
+        }
+        let of_kind = self.others.entry(credential.proof.kind()).or_default();
+        of_kind.insert(credential.id.clone(), (credential, consumer));
+    }
+
+    pub fn key(&self, digest: &Digest) -> Option<&Owned> {
+        let is_it = |(known, _): &&Owned| matches!(&known.proof, Proof::Key(of) if of.is(digest));
+        self.keys.get(&half(digest)).filter(is_it)
+    }
+
+    /// One that is no key.
+    pub fn credential(&self, kind: CredentialKind, id: &str) -> Option<&Owned> {
+        self.others.get(&kind)?.get(id)
+    }
+
+    pub fn hashes(&self) -> &[Arc<str>] {
+        &self.hashes
     }
 
     pub fn named(&self, name: &str) -> Option<Arc<Consumer>> {

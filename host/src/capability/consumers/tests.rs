@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use wasmgate_tests::peer;
 
 use super::*;
-use crate::config::{self, Credential, Declared, Term};
+use crate::config::{self, Credential, CredentialKind, Declared, Proof, Term};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -33,7 +33,7 @@ fn consumer(name: &str) -> Consumer {
 }
 
 fn credential(id: &str, key: &str) -> Credential {
-    Credential { id: id.to_owned(), digest: Digest::of(key), term: Term::default(), enabled: true }
+    Credential { id: id.into(), proof: Proof::Key(Digest::of(key)), term: Term::default(), enabled: true }
 }
 
 /// Alice with the keys "alice-key" and, turned off, "old-key", and the plan free.
@@ -113,6 +113,60 @@ fn keys_of_the_config_are_found_by_their_digest() {
     assert!(book.plan("none").is_none());
     assert!(book.by_custom_id("u-1").now_or_never().unwrap().unwrap().is_some());
     assert!(book.by_custom_id("alice").now_or_never().unwrap().unwrap().is_none());
+}
+
+#[test]
+fn other_credentials_of_the_config_are_found_by_their_names() {
+    use CredentialKind::{Certificate, Hmac, Password};
+    const HASH: &str = "$2y$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK";
+    let known = |id: &str, proof| Credential { proof, ..credential(id, "") };
+    let until = |end, known| Credential { term: Term { expires: Some(end), ..Term::default() }, ..known };
+    let mut with = config(None);
+    with.declared[0].credentials.extend([
+        known("alice", Proof::Password(HASH.into())),
+        Credential { enabled: false, ..known("al", Proof::Password(HASH.into())) },
+        until(now() + DAY, known("alice", Proof::Hmac(b"0123456789abcdef".to_vec()))),
+        until(now(), known("subject_cn:alice", Proof::Certificate)),
+        known("san_dns:alice.test", Proof::Certificate),
+    ]);
+    let book = Book::default();
+    book.put(book.prepare(&with, None).unwrap());
+    let find = |kind, ids: &[&str], now| {
+        let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
+        let found = book.find(kind, &ids, now).now_or_never().unwrap().unwrap();
+        (found.credential.map(|found| format!("{} {}", found.id, found.consumer.name)), found.secret)
+    };
+    let alice = Some("alice alice".to_owned());
+    assert_eq!(find(Password, &["alice"], now()), (alice.clone(), Some(HASH.into())));
+    assert_eq!(find(Hmac, &["alice"], now()), (alice, Some(b"0123456789abcdef".to_vec())));
+    let ids = ["fingerprint:00", "subject_cn:alice", "san_dns:alice.test"];
+    assert_eq!(find(Certificate, &ids, now()), (Some("san_dns:alice.test alice".to_owned()), None));
+    assert_eq!(find(Certificate, &ids, now() - DAY).0.as_deref(), Some("subject_cn:alice alice"));
+    let many: Vec<_> = std::iter::repeat_n("x", 64).chain(["san_dns:alice.test"]).collect();
+    assert_eq!(find(Certificate, &many, now()), (None, None));
+    assert_eq!(find(Certificate, &many[1..], now()).0.as_deref(), Some("san_dns:alice.test alice"));
+    // Something stands in for what nobody has.
+    for name in ["al", "bob", "k1", "ALICE", ""] {
+        assert_eq!(find(Password, &[name], now()), (None, Some(HASH.into())), "{name}");
+    }
+    let (nobody, secret) = find(Hmac, &["alice"], now() + DAY);
+    assert_eq!((nobody, secret.as_ref().map(Vec::len)), (None, Some(32)), "expired");
+    assert_eq!(secret, find(Hmac, &["alice"], now() + DAY).1, "always the same one");
+    assert_ne!(secret, find(Hmac, &["bob"], now()).1);
+    assert_eq!(find(Password, &[], now()).0, None);
+}
+
+#[tokio::test]
+async fn what_stands_in_is_a_hash() {
+    let read = |found: Found| {
+        let hash = String::from_utf8(found.secret.unwrap()).unwrap();
+        wasmgate_crypto::StoredPassword::read(&hash).map(|_| hash)
+    };
+    let ids = ["alice".to_owned()];
+    let of = async |book: &Book| read(book.find(CredentialKind::Password, &ids, now()).await.unwrap());
+    assert!(of(&without_store()).await.is_ok(), "nobody has a password");
+    let (_folder, book) = with_store();
+    assert_eq!(of(&book).await, of(&without_store()).await);
 }
 
 #[test]

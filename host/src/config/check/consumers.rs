@@ -5,24 +5,21 @@ use std::{
     fs,
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde::Deserialize;
 
 use super::{Check, DURATION, KeyPath, Section, names, raw};
 use crate::{
-    api_key::{self, Digest, Form},
+    api_key::Digest,
     config::{
-        Source,
-        consumers::{Consumer, ConsumerStore, Consumers, Credential, Declared, Quota, Term, name_fault},
+        CredentialKind, Source,
+        consumers::{Consumer, ConsumerStore, Consumers, Declared, Quota, name_fault},
         problem::Document,
         unit,
     },
 };
-
-const TIME: &str = "a time such as \"2027-01-01T00:00:00Z\"";
-const HASH: &str = "\"sha256:\" and 64 hexadecimal digits";
 
 const STALE: Duration = Duration::from_secs(60);
 const LEAST_STALE: Duration = Duration::from_secs(1);
@@ -32,8 +29,8 @@ const LEAST_STALE: Duration = Duration::from_secs(1);
 pub(super) struct Taken {
     names: BTreeSet<String>,
     custom_ids: BTreeSet<String>,
-    ids: BTreeSet<String>,
-    digests: BTreeSet<Digest>,
+    pub ids: BTreeSet<(CredentialKind, String)>,
+    pub digests: BTreeSet<Digest>,
 }
 
 impl Check<'_> {
@@ -178,65 +175,6 @@ impl Check<'_> {
         let credentials = credentials.collect();
         Declared { consumer: Arc::new(consumer), credentials }
     }
-
-    fn credential(&mut self, path: &KeyPath, raw: raw::Credential) -> Option<Credential> {
-        let raw::CredentialKind::Key = raw.kind;
-        let (digest, id) = match (&raw.key, &raw.hash) {
-            (Some(key), None) => self.key(&path.key("key"), key)?,
-            (None, Some(text)) => {
-                let digest = |text: &str| {
-                    let digest = text.strip_prefix("sha256:").and_then(Digest::from_hex);
-                    digest.ok_or_else(|| format!("expected {HASH}"))
-                };
-                (self.parsed(&path.key("hash"), text, HASH, digest)?, None)
-            }
-            _ => {
-                self.fault(path, "expected exactly one of `key` and `hash`");
-                return None;
-            }
-        };
-        let is_new = self.taken.digests.insert(digest);
-        if !is_new {
-            self.fault(path, "another credential has the same key");
-        }
-        let id = raw.id.or(id).unwrap_or_else(|| digest.hex().chars().take(12).collect());
-        if let Some(fault) = name_fault(&id) {
-            self.fault(&path.key("id"), fault);
-        }
-        if !self.taken.ids.insert(id.clone()) && is_new {
-            self.fault(&path.key("id"), "another credential has this id");
-        }
-        let mut time = |key, text: Option<String>| self.time(&path.key(key), &text?);
-        let term =
-            Term { not_before: time("not_before", raw.not_before), expires: time("expires", raw.expires) };
-        if let (Some(begin), Some(end)) = (term.not_before, term.expires)
-            && end <= begin
-        {
-            self.fault(&path.key("expires"), "is not after `not_before`");
-        }
-        Some(Credential { id, digest, term, enabled: raw.enabled })
-    }
-
-    /// Its digest, and the id that is in it.
-    fn key(&mut self, path: &KeyPath, key: &str) -> Option<(Digest, Option<String>)> {
-        let fault = match (self.source.is_hidden(path), api_key::form(key)) {
-            (false, _) => {
-                "a key is a secret: take it from `${env:NAME}` or `${file:PATH}`, or give its `hash`"
-            }
-            (true, Form::Mistyped) => "this key of the gateway's is mistyped: its checksum is another one",
-            (true, _) if key.is_empty() || key.len() > api_key::LONGEST => "a key has from 1 to 4096 bytes",
-            (true, Form::Own(id)) => return Some((Digest::of(key), Some(id.to_owned()))),
-            (true, Form::Other) => return Some((Digest::of(key), None)),
-        };
-        self.fault(path, fault);
-        None
-    }
-
-    fn time(&mut self, path: &KeyPath, text: &str) -> Option<SystemTime> {
-        self.parsed(path, text, TIME, |text| {
-            humantime::parse_rfc3339(text).map_err(|_| format!("expected {TIME}, found {text:?}"))
-        })
-    }
 }
 
 #[cfg(test)]
@@ -291,9 +229,9 @@ plugins = ["none"]
         let consumers = &config.consumers;
         assert_eq!(consumers.plans["free"][1].per.as_secs(), 86_400);
         let [alice, bob] = &consumers.declared[..] else { panic!("{:?}", consumers.declared) };
-        assert_eq!(alice.credentials[0].id, "72ee9d4355cc", "the digest's start");
+        assert_eq!(&*alice.credentials[0].id, "72ee9d4355cc", "the digest's start");
         assert_eq!((bob.consumer.plan.as_deref(), &*bob.consumer.metadata["tier"]), (Some("free"), "1"));
-        assert_eq!((bob.credentials[0].id.as_str(), bob.credentials[0].enabled), ("k9", false));
+        assert_eq!((&*bob.credentials[0].id, bob.credentials[0].enabled), ("k9", false));
         assert!(bob.credentials[0].term.expires.is_some());
         let files: Vec<_> = config.files().iter().filter_map(|(file, _)| file.file_name()).collect();
         assert!(files.contains(&Path::new("consumers.toml").as_os_str()), "{files:?}");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use http::{Method, uri::PathAndQuery};
 
 use super::{
-    Check, KeyPath, Problem, Section, TARGET, names, raw, target,
+    Check, KeyPath, Problem, Section, TARGET, credential, names, raw, target,
     upstream::{KEY, key},
 };
 use crate::config::{
@@ -71,7 +71,7 @@ impl Check<'_> {
             limits: self.plugin_limits(&path.key("limits"), &raw.limits, &defaults.limits),
             breaker: self.breaker(&path.key("breaker"), &raw.breaker),
             names_upstreams: raw.upstreams.is_some(),
-            consumers: raw.consumers,
+            consumers: credential::granted(&raw.consumers),
             upstreams: self.allowed_upstreams(&path.key("upstreams"), raw.upstreams.take()),
             store: self.store(&path, &raw),
             secrets: self.granted("secret", "secrets", &path, raw.secrets.as_deref().unwrap_or_default()),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DurationText, Section};
+use crate::config::CredentialKind;
 
 /// What consumers may do.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -71,21 +72,41 @@ pub struct Consumer {
     pub credential: Vec<Section<Credential>>,
 }
 
-/// What a consumer is known by. For a key exactly one of `key` and `hash` is given.
+/// What a consumer is known by. Each kind has keys of its own.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Credential {
-    /// Of which kind it is: "key", an API key.
+    /// Of which kind it is: "key" (an API key), "password", "hmac" (a secret that signs) or "certificate" (of a TLS client).
     pub kind: CredentialKind,
-    /// The key. Has to come from "${env:NAME}" or "${file:PATH}"; only its SHA-256 is kept.
+    /// The API key. Has to come from "${env:NAME}" or "${file:PATH}"; only its SHA-256 is kept.
     pub key: Option<String>,
-    /// The key's SHA-256: "sha256:" and 64 hexadecimal digits.
-    #[schemars(extend("pattern" = "^sha256:[0-9A-Fa-f]{64}$"))]
+    /// For an API key, in place of `key`: its SHA-256, "sha256:" and 64 hexadecimal digits. For a password: its hash, of bcrypt,
+    /// Argon2, {SHA} or $apr1$.
+    #[schemars(extend("writeOnly" = true))]
     pub hash: Option<String>,
-    /// Its name, no secret: X-Credential-Identifier. Default: the id in a key of the gateway's form, or else the first 12
-    /// digits of the SHA-256.
+    /// Of an API key or a secret: its name, no secret. Signatures name their secret so. Default, for an API key: the id in a key
+    /// of the gateway's form, or else the first 12 digits of the SHA-256.
     #[schemars(length(min = 1))]
     pub id: Option<String>,
+    /// The user whose password it is.
+    #[schemars(length(min = 1))]
+    pub username: Option<String>,
+    /// The secret that signs: a text, or "base64:" and its bytes; at least 16 bytes. Has to come from "${env:NAME}" or
+    /// "${file:PATH}".
+    #[schemars(extend("writeOnly" = true))]
+    pub secret: Option<String>,
+    /// SHA-256 of the certificate, 64 hexadecimal digits with or without colons.
+    pub fingerprint: Option<String>,
+    /// A URI among the certificate's names, such as a SPIFFE ID.
+    pub san_uri: Option<String>,
+    /// A DNS name among its names.
+    pub san_dns: Option<String>,
+    /// An e-mail address among its names.
+    pub san_email: Option<String>,
+    /// The common name of its subject.
+    pub subject_cn: Option<String>,
+    /// Its whole subject (RFC 4514), such as "CN=alice,O=Acme".
+    pub subject: Option<String>,
     /// From when on it is no longer good (RFC 3339, UTC). Default: it stays good.
     #[schemars(extend("examples" = ["2027-01-01T00:00:00Z"]))]
     pub expires: Option<String>,
@@ -97,11 +118,13 @@ pub struct Credential {
     pub enabled: bool,
 }
 
-#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CredentialKind {
-    /// An API key.
-    Key,
+/// Whether a plugin may ask for consumers, or for those of which credentials.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum ConsumerGrant {
+    All(bool),
+    Kinds(Vec<CredentialKind>),
 }
 
 /// A file of consumers.
@@ -111,6 +134,12 @@ pub struct ConsumerFile {
     /// Consumers by name.
     #[serde(default)]
     pub consumer: Section<BTreeMap<String, Section<Consumer>>>,
+}
+
+impl Default for ConsumerGrant {
+    fn default() -> Self {
+        ConsumerGrant::All(false)
+    }
 }
 
 impl Default for Consumers {

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::bindings::wasmgate::plugin::consumers::{self, Consumer, Credential, Failure, Quota};
+use super::bindings::wasmgate::plugin::consumers::{
+    self, Consumer, Credential, CredentialKind, Failure, Found, Quota,
+};
 use crate::{
     capability::consumers::{Book, Unavailable, Unfit, Verified},
     config,
@@ -13,11 +15,10 @@ use crate::{
 impl consumers::Host for Host {
     async fn verify_key(&mut self, key: String) -> Result<Option<Credential>, Failure> {
         let _waiting = self.waiting.begin(&self.clock);
-        let found = book(&self.plugin)?.verify(&key, SystemTime::now()).await;
+        let book = book_of(&self.plugin, config::CredentialKind::Key)?;
+        let found = book.verify(&key, SystemTime::now()).await;
         match settled(&self.plugin, found)? {
-            Ok(Verified { id, consumer }) => {
-                Ok(Some(Credential { id: id.as_ref().to_owned(), consumer: of(&consumer) }))
-            }
+            Ok(verified) => Ok(Some(credential(verified))),
             Err(unfit) => {
                 if let Some(state) = &mut self.exchange {
                     state.account.find(finding(unfit));
@@ -25,6 +26,18 @@ impl consumers::Host for Host {
                 Ok(None)
             }
         }
+    }
+
+    async fn find(&mut self, kind: CredentialKind, names: Vec<String>) -> Result<Found, Failure> {
+        let _waiting = self.waiting.begin(&self.clock);
+        let kind = match kind {
+            CredentialKind::Password => config::CredentialKind::Password,
+            CredentialKind::Hmac => config::CredentialKind::Hmac,
+            CredentialKind::Certificate => config::CredentialKind::Certificate,
+        };
+        let found = book_of(&self.plugin, kind)?.find(kind, &names, SystemTime::now()).await;
+        let found = settled(&self.plugin, found)?;
+        Ok(Found { credential: found.credential.map(credential), secret: found.secret })
     }
 
     async fn named(&mut self, name: String) -> Result<Option<Consumer>, Failure> {
@@ -46,7 +59,14 @@ impl consumers::Host for Host {
 }
 
 fn book(plugin: &PluginContext) -> Result<&Book, Failure> {
-    plugin.grants.consumers.then_some(&plugin.capabilities.consumers).ok_or(Failure::NotGranted)
+    let is_granted = plugin.grants.consumers.is_some();
+    is_granted.then_some(&plugin.capabilities.consumers).ok_or(Failure::NotGranted)
+}
+
+/// To ask whose a credential of this kind is.
+fn book_of(plugin: &PluginContext, kind: config::CredentialKind) -> Result<&Book, Failure> {
+    let is_granted = plugin.grants.consumers.as_ref().is_some_and(|kinds| kinds.contains(&kind));
+    is_granted.then_some(&plugin.capabilities.consumers).ok_or(Failure::NotGranted)
 }
 
 /// Why there is no answer is for the operator and not for the guest. Whoever reads the store tells it once.
@@ -60,6 +80,10 @@ fn settled<T>(plugin: &PluginContext, found: Result<T, Unavailable>) -> Result<T
 fn finding(Unfit { why, id, consumer }: Unfit) -> Reason {
     let text = |text: Option<Arc<str>>| text.map(|text| text.as_ref().to_owned());
     Reason { consumer: text(consumer), credential: text(id), why: Some(why.into()), detail: None }
+}
+
+fn credential(Verified { id, consumer }: Verified) -> Credential {
+    Credential { id: id.as_ref().to_owned(), consumer: of(&consumer) }
 }
 
 fn of(consumer: &config::Consumer) -> Consumer {
