@@ -1,5 +1,6 @@
 //! The consumers that the gateway knows, from its config and from its store, with their credentials and plans. The plugin's table
-//! in the gateway's config has to say `consumers = true`.
+//! in the gateway's config has to grant them: `consumers = ["key"]` for API keys, and so on for each [`Kind`]; `[]` is consumers
+//! and plans alone, and `true` keys and certificates, which give nothing secret away.
 //!
 //! Ask for each request and keep no answer: what is revoked is no good from then on.
 //!
@@ -47,7 +48,7 @@ use std::time::Duration;
 use crate::audit::Why;
 use crate::auth::Identity;
 use crate::host::consumers;
-use crate::{LocalResponse, Result};
+use crate::{Error, LocalResponse, Result};
 
 /// Whose requests are known by credentials.
 ///
@@ -94,8 +95,28 @@ pub struct Quota {
 pub enum Failure {
     /// The store cannot be asked: nobody is known, and nobody is unknown.
     Unavailable,
-    /// The plugin's table in the gateway's config does not say `consumers = true`.
+    /// The plugin's table in the gateway's config does not grant it.
     NotGranted,
+}
+
+/// Of which kind a credential is that is found by a name. For API keys there is [`verify_key`]. The example is that of [`find`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By the user's name; the secret is the password's hash, for [`verify_password`](crate::crypto::verify_password).
+    Password,
+    /// By what signatures name it; the secret is the one that signs.
+    Hmac,
+    /// By what a client certificate is or says, such as "san_dns:a.test"; see [`find`]. There is no secret.
+    Certificate,
+}
+
+/// What [`find`] has found. The example is that of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// None where no good one is known by any of the names.
+    pub credential: Option<Credential>,
+    /// The secret; where there is no credential, one that stands in for it.
+    pub secret: Option<Vec<u8>>,
 }
 
 impl Consumer {
@@ -134,8 +155,37 @@ impl Consumer {
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 pub fn verify_key(key: &str) -> Result<Option<Credential>, Failure> {
-    let found = consumers::verify_key(key)?;
-    Ok(found.map(|found| Credential { id: found.id, consumer: found.consumer.into() }))
+    Ok(consumers::verify_key(key)?.map(Credential::from))
+}
+
+/// Whom the first of these names is good for that is good for anybody: of at most 64, those behind are not looked at. What is not
+/// yet good, expired, revoked or turned off is as unknown as what never was.
+///
+/// Where nobody is known, another secret stands in. Try it all the same, and refuse then: so nobody can tell by the time whether
+/// a name is known.
+///
+/// A certificate is named by what it is or says: `fingerprint:` (SHA-256, 64 hexadecimal digits in lower case), `san_uri:`,
+/// `san_dns:` (lower case), `san_email:` (the domain in lower case), `subject_cn:` or `subject:` (RFC 4514).
+///
+/// ```
+/// use wasmgate_sdk::{consumers::{self, Consumer, Kind}, crypto, testing::Host};
+///
+/// fn whose(name: &str, password: &str) -> Option<String> {
+///     let found = consumers::find(Kind::Password, &[name]).ok()?;
+///     let hash = String::from_utf8(found.secret?).ok()?;
+///     let is_right = crypto::verify_password(&hash, password).ok()?;
+///     found.credential.filter(|_| is_right).map(|credential| credential.consumer.name)
+/// }
+///
+/// let hash = "$2b$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK";
+/// let host = Host::new().consumer(Consumer::new("acme")).credential(Kind::Password, "alice", hash, "acme");
+/// assert_eq!(host.enter(|| whose("alice", "password")).as_deref(), Some("acme"));
+/// assert_eq!(host.enter(|| whose("alice", "guess")), None);
+/// assert_eq!(host.enter(|| whose("bob", "password")), None);
+/// ```
+pub fn find(kind: Kind, names: &[&str]) -> Result<Found, Failure> {
+    let found = consumers::find(kind.into(), names)?;
+    Ok(Found { credential: found.credential.map(Credential::from), secret: found.secret })
 }
 
 /// The consumer of this name.
@@ -197,6 +247,45 @@ pub fn granted() -> Result<()> {
     }
 }
 
+/// Whether the plugin may ask whose a credential of this kind is, as [`granted`].
+///
+/// ```
+/// use wasmgate_sdk::{consumers::{self, Consumer, Kind}, testing::Host};
+///
+/// let refused = Host::new().enter(|| consumers::grants(Kind::Hmac)).unwrap_err();
+/// assert!(refused.to_string().ends_with("does not say `consumers = [\"hmac\"]`"));
+/// assert!(Host::new().consumer(Consumer::new("alice")).enter(|| consumers::grants(Kind::Hmac)).is_ok());
+/// ```
+pub fn grants(kind: Kind) -> Result<()> {
+    match find(kind, &[]) {
+        Err(Failure::NotGranted) => Err(Error::msg(format_args!(
+            "the plugin may not ask for these credentials: its table in the gateway's config does not say `consumers = [{:?}]`",
+            kind.word()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Password => "password",
+            Kind::Hmac => "hmac",
+            Kind::Certificate => "certificate",
+        }
+    }
+}
+
+impl From<Kind> for consumers::CredentialKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Password => consumers::CredentialKind::Password,
+            Kind::Hmac => consumers::CredentialKind::Hmac,
+            Kind::Certificate => consumers::CredentialKind::Certificate,
+        }
+    }
+}
+
 impl From<Consumer> for Identity {
     fn from(consumer: Consumer) -> Self {
         let Consumer { name, custom_id, groups, plan, .. } = consumer;
@@ -233,6 +322,12 @@ impl From<consumers::Failure> for Failure {
             consumers::Failure::Unavailable => Failure::Unavailable,
             consumers::Failure::NotGranted => Failure::NotGranted,
         }
+    }
+}
+
+impl From<consumers::Credential> for Credential {
+    fn from(raw: consumers::Credential) -> Self {
+        Credential { id: raw.id, consumer: raw.consumer.into() }
     }
 }
 

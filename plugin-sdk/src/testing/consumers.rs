@@ -5,20 +5,34 @@ use std::time::Duration;
 
 use super::Host;
 use crate::consumers;
-use crate::host::consumers::{Consumer, Credential, Failure, Quota};
+use crate::host::consumers::{Consumer, Credential, CredentialKind, Failure, Found, Quota};
+
+/// Stand in for what nobody has. The hash is of a password that nobody knows, and costs as little as one can.
+const NOBODYS_HASH: &str = "$2b$04$VpjDvTLHNuiiGnl4z8xqROmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm.";
+const NOBODYS_SECRET: &[u8] = b"a secret that nobody has signs nothing";
 
 pub struct Consumers {
     consumers: Vec<consumers::Consumer>,
     /// Ids and names by key.
     keys: HashMap<String, (String, String)>,
+    credentials: Vec<Known>,
     plans: HashMap<String, Vec<consumers::Quota>>,
     failure: Option<Failure>,
+}
+
+/// A credential but a key.
+struct Known {
+    kind: CredentialKind,
+    id: String,
+    secret: Vec<u8>,
+    consumer: String,
 }
 
 impl Default for Consumers {
     fn default() -> Self {
         let failure = Some(Failure::NotGranted);
-        Consumers { consumers: Vec::new(), keys: HashMap::new(), plans: HashMap::new(), failure }
+        let (keys, plans) = (HashMap::new(), HashMap::new());
+        Consumers { consumers: Vec::new(), keys, credentials: Vec::new(), plans, failure }
     }
 }
 
@@ -55,7 +69,28 @@ impl Host {
         self.with_consumers(|known| _ = known.keys.insert(key.to_string(), value))
     }
 
-    /// Takes a key or a consumer away, as an operator may do at any time.
+    /// Adds a credential of this kind that is good, for a consumer of this name, or replaces the one of its id: with a
+    /// password's hash, a secret that signs, or nothing for a certificate, whose id is as in
+    /// [`consumers::find`](crate::consumers::find).
+    ///
+    /// ```
+    /// use wasmgate_sdk::{consumers::{self, Consumer, Kind}, testing::Host};
+    ///
+    /// let host = Host::new().consumer(Consumer::new("alice"));
+    /// let host = host.credential(Kind::Certificate, "san_dns:a.test", "", "alice");
+    /// let found = host.enter(|| consumers::find(Kind::Certificate, &["subject_cn:a", "san_dns:a.test"]))?;
+    /// assert_eq!(found.credential.map(|found| found.id).as_deref(), Some("san_dns:a.test"));
+    /// # Ok::<(), wasmgate_sdk::Error>(())
+    /// ```
+    pub fn credential(self, kind: consumers::Kind, id: &str, secret: &str, consumer: &str) -> Self {
+        let (kind, id, consumer) = (kind.into(), id.to_string(), consumer.to_string());
+        self.with_consumers(|known| {
+            known.credentials.retain(|other| other.kind != kind || other.id != id);
+            known.credentials.push(Known { kind, id, secret: secret.into(), consumer });
+        })
+    }
+
+    /// Takes a key, a credential by its id or a consumer away, as an operator may do at any time.
     ///
     /// ```
     /// use wasmgate_sdk::{consumers::{self, Consumer}, testing::Host};
@@ -70,6 +105,7 @@ impl Host {
     pub fn revoke(&self, name: &str) {
         let known = &mut self.state.borrow_mut().consumers;
         known.keys.remove(name);
+        known.credentials.retain(|credential| credential.id != name);
         known.consumers.retain(|consumer| consumer.name != name);
     }
 
@@ -116,6 +152,24 @@ impl Consumers {
         self.granted()?;
         let Some((id, name)) = self.keys.get(key) else { return Ok(None) };
         Ok(self.named(name)?.map(|consumer| Credential { id: id.clone(), consumer }))
+    }
+
+    pub fn find_by(&self, kind: CredentialKind, names: &[&str]) -> Result<Found, Failure> {
+        self.granted()?;
+        let known =
+            |name: &&str| self.credentials.iter().find(|known| known.kind == kind && known.id == *name);
+        for known in names.iter().take(64).filter_map(known) {
+            if let Some(consumer) = self.named(&known.consumer)? {
+                let secret = (kind != CredentialKind::Certificate).then(|| known.secret.clone());
+                return Ok(Found { credential: Some(Credential { id: known.id.clone(), consumer }), secret });
+            }
+        }
+        let secret = match kind {
+            CredentialKind::Password => Some(NOBODYS_HASH.into()),
+            CredentialKind::Hmac => Some(NOBODYS_SECRET.into()),
+            CredentialKind::Certificate => None,
+        };
+        Ok(Found { credential: None, secret })
     }
 
     pub fn named(&self, name: &str) -> Result<Option<Consumer>, Failure> {

@@ -8,11 +8,17 @@ pub mod exchange {
 pub mod crypto;
 
 pub mod consumers {
-    pub use crate::bindings::plugin::wasmgate::plugin::consumers::{Consumer, Credential, Failure, Quota};
+    pub use crate::bindings::plugin::wasmgate::plugin::consumers::{
+        Consumer, Credential, CredentialKind, Failure, Found, Quota,
+    };
     use crate::testing::host::current;
 
     pub fn verify_key(key: &str) -> Result<Option<Credential>, Failure> {
         current(|host| host.consumers.verify_key(key))
+    }
+
+    pub fn find(kind: CredentialKind, names: &[&str]) -> Result<Found, Failure> {
+        current(|host| host.consumers.find_by(kind, names))
     }
 
     pub fn named(name: &str) -> Result<Option<Consumer>, Failure> {
