@@ -25,7 +25,7 @@ upstream = "app"
 name = "basic-auth"
 [route.plugins.config]
 users = "${file:users.htpasswd}"
-consumers = { alice = { groups = ["staff"] } }
+identities = { alice = { groups = ["staff"] } }
 "#;
 
 /// Hashes of "password", of which the last one takes some time.

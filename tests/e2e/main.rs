@@ -14,6 +14,7 @@ mod calls;
 mod chaos;
 mod cli;
 mod consumers;
+mod credentials;
 mod crypto;
 mod dns;
 mod drain;

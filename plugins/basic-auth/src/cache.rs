@@ -1,5 +1,5 @@
 //! Credentials that were right a short while ago, so that not every request pays for a slow hash. Nothing of them is kept but
-//! an HMAC under a key that only this instance has.
+//! an HMAC under a key that only this instance has. It is of the hash as well: with another hash, or without one, they are no good.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
@@ -15,8 +15,8 @@ const MAX: usize = 1024;
 pub struct Cache {
     ttl: Duration,
     key: [u8; 32],
-    /// The user and the end, by the HMAC.
-    known: RefCell<HashMap<Vec<u8>, (usize, Duration)>>,
+    /// The end, by the HMAC.
+    known: RefCell<HashMap<Vec<u8>, Duration>>,
 }
 
 impl Cache {
@@ -25,39 +25,40 @@ impl Cache {
     }
 
     /// Whoever comes again is known for longer: otherwise a busy user's hash would be made by all instances at once, each time
-    /// that it ends. Other users or hashes are another config, and so another instance.
-    pub fn find(&self, credentials: &[u8]) -> Option<usize> {
+    /// that it ends.
+    pub fn knows(&self, hash: &str, credentials: &[u8]) -> bool {
         let mut known = self.known.borrow_mut();
         if known.is_empty() {
-            return None;
+            return false;
         }
-        let (user, end) = known.get_mut(&self.tag(credentials))?;
+        let Some(end) = known.get_mut(&self.tag(hash, credentials)) else { return false };
         let now = clock::monotonic();
         if now >= *end {
-            return None;
+            return false;
         }
         *end = now + self.ttl;
-        Some(*user)
+        true
     }
 
-    pub fn keep(&self, credentials: &[u8], user: usize) {
+    pub fn keep(&self, hash: &str, credentials: &[u8]) {
         if self.ttl.is_zero() {
             return;
         }
         let (now, mut known) = (clock::monotonic(), self.known.borrow_mut());
         if known.len() >= MAX {
-            known.retain(|_, (_, end)| now < *end);
+            known.retain(|_, end| now < *end);
         }
         if known.len() >= MAX
-            && let Some(oldest) = known.iter().min_by_key(|(_, (_, end))| *end).map(|(tag, _)| tag.clone())
+            && let Some(oldest) = known.iter().min_by_key(|(_, end)| **end).map(|(tag, _)| tag.clone())
         {
             known.remove(&oldest);
         }
-        known.insert(self.tag(credentials), (user, now + self.ttl));
+        known.insert(self.tag(hash, credentials), now + self.ttl);
     }
 
-    fn tag(&self, credentials: &[u8]) -> Vec<u8> {
-        crypto::hmac(Hash::Sha256, self.key, credentials)
+    /// No hash has a zero byte.
+    fn tag(&self, hash: &str, credentials: &[u8]) -> Vec<u8> {
+        crypto::hmac(Hash::Sha256, self.key, [hash.as_bytes(), b"\0", credentials].concat())
     }
 }
 
@@ -74,33 +75,38 @@ mod tests {
             let cache = Cache::new(Duration::from_secs(60));
             for user in 0..MAX + 2 {
                 host.advance(Duration::from_millis(1));
-                cache.keep(format!("{user}:x").as_bytes(), user);
+                cache.keep("$", format!("{user}:x").as_bytes());
             }
+            let known = |credentials: &[&str]| -> Vec<bool> {
+                credentials.iter().map(|credentials| cache.knows("$", credentials.as_bytes())).collect()
+            };
             assert_eq!(cache.known.borrow().len(), MAX);
-            assert_eq!([cache.find(b"0:x"), cache.find(b"1:x"), cache.find(b"2:x")], [None, None, Some(2)]);
+            assert_eq!(known(&["0:x", "1:x", "2:x"]), [false, false, true]);
             host.advance(Duration::from_secs(59));
-            assert_eq!(cache.find(b"2:x"), Some(2));
+            assert_eq!(known(&["2:x"]), [true]);
             host.advance(Duration::from_secs(59));
-            assert_eq!(
-                [cache.find(b"2:x"), cache.find(b"3:x")],
-                [Some(2), None],
-                "whoever comes again stays"
-            );
+            assert_eq!(known(&["2:x", "3:x"]), [true, false], "whoever comes again stays");
             host.advance(Duration::from_secs(60));
-            assert_eq!(cache.find(b"2:x"), None);
-            cache.keep(b"a:x", 7);
+            assert_eq!(known(&["2:x"]), [false]);
+            cache.keep("$", b"a:x");
             assert_eq!(cache.known.borrow().len(), 1, "what is over goes first");
         });
     }
 
     #[test]
-    fn nothing_of_the_password_is_kept() {
+    fn nothing_of_the_password_is_kept_and_all_of_it_counts() {
         Host::new().enter(|| {
             let cache = Cache::new(Duration::from_secs(60));
-            cache.keep(b"alice:secret", 0);
+            cache.keep("$2y$", b"alice:secret");
+            assert!(cache.knows("$2y$", b"alice:secret"));
+            for (hash, credentials) in
+                [("$2y", "alice:secret"), ("$2y$alice", ":secret"), ("$2y$", "alice:s")]
+            {
+                assert!(!cache.knows(hash, credentials.as_bytes()));
+            }
             let known = cache.known.borrow();
             let tag = known.keys().next().expect("one");
-            assert_eq!(*tag, crypto::hmac(Hash::Sha256, cache.key, "alice:secret"));
+            assert_eq!(*tag, crypto::hmac(Hash::Sha256, cache.key, "$2y$\0alice:secret"));
             assert_ne!(Cache::new(Duration::ZERO).key, cache.key, "another instance has another key");
         });
     }

@@ -1,6 +1,7 @@
 use std::time::Duration as Time;
 
 use wasmgate_sdk::auth::Identity;
+use wasmgate_sdk::consumers::Consumer;
 use wasmgate_sdk::log::Level;
 use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request};
 
@@ -11,6 +12,9 @@ const BCRYPT: &str = "$2y$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJ
 const ARGON2: &str = "$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHQ$FqGkmHNGCd0BRW2kBt6fPZ2pPmyGwwChL8FGUhTOSSI";
 const SHA: &str = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
 const APR1: &str = "$apr1$abcdefgh$FBwExRW4dCc8aL.OvjpIE1";
+
+/// Of "demo".
+const SLOWER: &str = "$2b$10$zfvqYtPLadSWh2JXlGDsc.18VyfA7mf1VN29Go8XC9h0Oq5gYB1SW";
 
 const CHALLENGE: &str = "Basic realm=\"gateway\", charset=\"UTF-8\"";
 
@@ -59,7 +63,7 @@ fn a_user_with_the_right_password_passes() {
 
 #[test]
 fn the_config_says_more_of_some() {
-    let more = r#", "consumers": {"alice": {"consumer": "acme", "groups": ["a", "b"], "plan": "pro"}}"#;
+    let more = r#", "identities": {"alice": {"consumer": "acme", "groups": ["a", "b"], "plan": "pro"}}"#;
     let outcome = plugin(more).send(bearing("alice:password"));
     assert_eq!(consumer(&outcome).as_deref(), Some("acme"));
     let request = outcome.request();
@@ -86,7 +90,7 @@ fn a_file_of_htpasswd_will_do() {
 fn hashes_for_import_are_told_once() {
     let host = Host::new();
     for _ in 0..3 {
-        host.load::<BasicAuth>(&config(r#", "consumers": {}"#)).unwrap();
+        host.load::<BasicAuth>(&config(r#", "identities": {}"#)).unwrap();
     }
     let log = host.log();
     assert_eq!(log.len(), 1, "{log:?}");
@@ -104,8 +108,10 @@ fn hashes_for_import_are_told_once() {
 fn a_right_password_is_known_for_a_while() {
     let host = Host::new();
     let plugin = host.load::<BasicAuth>(&config(r#", "cache_ttl": "5s""#)).unwrap();
-    let known =
-        |credentials: &str| host.enter(|| plugin.plugin().cache.find(credentials.as_bytes())).is_some();
+    let known = |credentials: &str| {
+        let hash = if credentials.starts_with("alice") { BCRYPT } else { ARGON2 };
+        host.enter(|| plugin.plugin().cache.knows(hash, credentials.as_bytes()))
+    };
     assert!(!plugin.send(bearing("alice:wrong")).sent && !known("alice:wrong"));
     assert!(plugin.send(bearing("alice:password")).sent && known("alice:password"));
     assert!(plugin.send(bearing("alice:password")).sent);
@@ -115,22 +121,136 @@ fn a_right_password_is_known_for_a_while() {
     assert!(plugin.send(bearing("alice:password")).sent && known("alice:password"));
     let without = host.load::<BasicAuth>(&config(r#", "cache_ttl": "0s""#)).unwrap();
     assert!(without.send(bearing("alice:password")).sent);
-    assert_eq!(host.enter(|| without.plugin().cache.find(b"alice:password")), None);
+    assert!(!host.enter(|| without.plugin().cache.knows(BCRYPT, b"alice:password")));
 }
 
 #[test]
 fn an_unknown_name_gets_a_hash_of_its_own_and_never_passes() {
     let host = Host::new();
-    let users = host.load::<BasicAuth>(&config("")).unwrap();
-    let users = &users.plugin().users;
+    let plugin = host.load::<BasicAuth>(&config("")).unwrap();
+    let check = |name: &str| plugin.plugin().check(&Credentials(format!("{name}:password").into()));
     host.enter(|| {
         // Whatever hash stands in for them, all of which "password" is right for.
         for name in 0..20 {
-            assert_eq!(users.check(format!("user{name}").as_bytes(), b"password"), Checked::Wrong(None));
+            assert_eq!(check(&format!("user{name}")), Ok(Checked::Wrong(None)));
         }
-        assert_eq!(users.check(b"", b"password"), Checked::Wrong(None));
-        assert!(matches!(users.check(b"alice", b"password"), Checked::Right(_)));
+        assert_eq!(check(""), Ok(Checked::Wrong(None)));
+        assert!(matches!(check("alice"), Ok(Checked::Right(_))));
     });
+}
+
+/// Acme's user is "shop"; "alice" is the config's own.
+fn with_consumers() -> Host {
+    let acme = Consumer {
+        groups: vec!["partners".to_string()],
+        plan: Some("pro".to_string()),
+        ..Consumer::new("acme")
+    };
+    Host::new()
+        .consumer(acme)
+        .credential(Kind::Password, "shop", BCRYPT, "acme")
+        .credential(Kind::Password, "alice", SHA, "acme")
+        .credential(Kind::Hmac, "k1", "a secret that signs", "acme")
+}
+
+#[test]
+fn users_of_the_consumers_pass_behind_those_of_the_config() {
+    let host = with_consumers();
+    let plugin = host.load::<BasicAuth>(&config(r#", "consumers": true"#)).unwrap();
+    for _ in 0..2 {
+        let outcome = plugin.send(bearing("shop:password").header("x-consumer-id", "root"));
+        assert_eq!(consumer(&outcome).as_deref(), Some("acme"));
+        let request = outcome.request();
+        for (name, value) in [("credential", "shop"), ("groups", "partners"), ("plan", "pro")] {
+            assert_eq!(request.var_str(name).as_deref(), Some(value), "{name}");
+        }
+    }
+    assert_eq!(consumer(&plugin.send(bearing("alice:password"))).as_deref(), Some("alice"), "the first");
+    let alone = host.load::<BasicAuth>(r#"{"consumers": true}"#).unwrap();
+    assert_eq!(consumer(&alone.send(bearing("alice:password"))).as_deref(), Some("acme"));
+    assert!(!host.load::<BasicAuth>(&config("")).unwrap().send(bearing("shop:password")).sent);
+}
+
+/// What must never pass as Acme's. All of it looks the same from outside.
+#[test]
+fn attacks_on_consumers_fail() {
+    let wrong = "The user name or the password is wrong.";
+    let plugin = with_consumers().load::<BasicAuth>(r#"{"consumers": true}"#).unwrap();
+    for (what, credentials) in [
+        ("a wrong password", &b"shop:Password"[..]),
+        ("no password", b"shop:"),
+        ("the hash", format!("shop:{BCRYPT}").as_bytes()),
+        ("the hash of another one", format!("shop:{SHA}").as_bytes()),
+        ("the consumer's name", b"acme:password"),
+        ("the name in another case", b"SHOP:password"),
+        ("a space", b"shop :password"),
+        ("the name of a secret", b"k1:a secret that signs"),
+        ("the name of a secret with a password", b"k1:password"),
+        ("no name", b":password"),
+        ("a name that is no text", b"shop\xff:password"),
+        ("another colon", b"sh:op:password"),
+        ("a name of a key", b"__proto__:password"),
+        ("a huge name", format!("{}:password", "shop".repeat(1500)).as_bytes()),
+    ] {
+        assert_refused(&plugin.send(bearing(credentials)), wrong, what);
+    }
+    assert!(plugin.send(bearing("shop:password")).sent, "and this is what they were made of");
+}
+
+#[test]
+fn what_was_right_before_is_no_good_when_it_is_revoked_or_changed() {
+    let host = with_consumers();
+    let plugin = host.load::<BasicAuth>(r#"{"consumers": true}"#).unwrap();
+    assert!(plugin.send(bearing("shop:password")).sent && plugin.send(bearing("alice:password")).sent);
+    let host = host.credential(Kind::Password, "shop", SLOWER, "acme");
+    assert!(!plugin.send(bearing("shop:password")).sent, "it has another one");
+    assert!(plugin.send(bearing("shop:demo")).sent);
+    let host = host.credential(Kind::Password, "shop", BCRYPT, "acme");
+    assert!(!plugin.send(bearing("shop:demo")).sent);
+    assert!(plugin.send(bearing("shop:password")).sent, "the first one again");
+    host.revoke("shop");
+    assert!(!plugin.send(bearing("shop:password")).sent);
+    assert!(plugin.send(bearing("alice:password")).sent);
+    host.revoke("acme");
+    assert!(!plugin.send(bearing("alice:password")).sent);
+}
+
+/// A hash is made for each of them, of one kind or the other: which one depends on the name alone.
+#[test]
+fn a_name_that_nobody_has_costs_a_hash() {
+    let host = with_consumers();
+    let plugin =
+        host.load::<BasicAuth>(&format!(r#"{{"users": ["bob:{ARGON2}"], "consumers": true}}"#)).unwrap();
+    let hash = |name: &[u8]| {
+        host.enter(|| {
+            plugin.plugin().stored(name).map(|stored| stored.map(|stored| stored.hash.into_owned()))
+        })
+    };
+    let names: Vec<_> =
+        (0..40).map(|number| format!("user{number}")).chain(["user\u{fffd}".to_string()]).collect();
+    let hashes: Vec<_> = names.iter().map(|name| hash(name.as_bytes()).unwrap().unwrap()).collect();
+    let own = hashes.iter().filter(|hash| *hash == ARGON2).count();
+    assert!((5..=36).contains(&own), "{own} of {}", hashes.len());
+    assert!(hashes.iter().filter(|hash| *hash != ARGON2).all(|hash| hash.starts_with("$2b$04$")));
+    for (name, first) in names.iter().zip(hashes) {
+        assert_eq!(hash(name.as_bytes()), Ok(Some(first)));
+    }
+    assert!(hash(b"\xff").unwrap().is_some());
+    let alone = host.load::<BasicAuth>(r#"{"consumers": true}"#).unwrap();
+    assert!(host.enter(|| alone.plugin().stored(b"nobody")).is_ok_and(|stored| stored.is_some()));
+}
+
+#[test]
+fn without_an_answer_it_is_503() {
+    let host = with_consumers();
+    let plugin = host.load::<BasicAuth>(&config(r#", "consumers": true"#)).unwrap();
+    let host = host.consumers_fail(consumers::Failure::Unavailable);
+    let outcome = plugin.send(bearing("shop:password"));
+    assert_eq!((outcome.response().status(), outcome.code.as_deref()), (503, Some("consumers_unavailable")));
+    assert!(plugin.send(bearing("alice:password")).sent, "that can be known");
+    drop(host);
+    let refused = Host::new().load::<BasicAuth>(r#"{"consumers": true}"#).err().unwrap().to_string();
+    assert!(refused.starts_with("consumers: the plugin may not ask for these credentials"), "{refused}");
 }
 
 #[test]
@@ -254,23 +374,23 @@ fn mistakes_are_named() {
             "realm: holds a quote, a backslash or a control character".to_string(),
         ),
         (config(r#", "anonymous": """#), format!("anonymous: {name}")),
-        (config(r#", "consumers": {"alice": {"plan": ""}}"#), format!("consumers.alice.plan: {name}")),
+        (config(r#", "identities": {"alice": {"plan": ""}}"#), format!("identities.alice.plan: {name}")),
         (
-            config(r#", "consumers": {"alice": {"groups": ["a,b"]}}"#),
-            "consumers.alice.groups[0]: holds a comma".to_string(),
+            config(r#", "identities": {"alice": {"groups": ["a,b"]}}"#),
+            "identities.alice.groups[0]: holds a comma".to_string(),
         ),
     ] {
         let refused = Host::new().load::<BasicAuth>(&config).err().expect("refused");
         assert_eq!(refused.to_string(), fault, "{config}");
     }
     let host = Host::new();
-    host.load::<BasicAuth>(&format!(r#"{{"users": ["a:{BCRYPT}"], "consumers": {{"b": {{}}}}}}"#)).unwrap();
-    assert_eq!(host.log()[0].message, "consumers.b: there is no such user");
+    host.load::<BasicAuth>(&format!(r#"{{"users": ["a:{BCRYPT}"], "identities": {{"b": {{}}}}}}"#)).unwrap();
+    assert_eq!(host.log()[0].message, "identities.b: there is no such user");
 }
 
 #[test]
 fn the_audit_is_told_why_and_no_name_that_nobody_has() {
-    let more = r#", "consumers": {"alice": {"consumer": "acme"}}"#;
+    let more = r#", "identities": {"alice": {"consumer": "acme"}}"#;
     let alice = Identity { credential: Some("alice".to_string()), ..Identity::of("acme") };
     for (request, reason) in [
         (Request::get("/"), Why::MISSING.into()),
@@ -281,4 +401,12 @@ fn the_audit_is_told_why_and_no_name_that_nobody_has() {
     ] {
         assert_eq!(plugin(more).send(request).reason, Some(reason));
     }
+}
+
+#[test]
+fn the_audit_is_told_whose_the_wrong_password_is() {
+    let plugin = with_consumers().load::<BasicAuth>(r#"{"consumers": true}"#).unwrap();
+    let reason = plugin.send(bearing("shop:guess")).reason.expect("a reason");
+    assert_eq!((reason.why, reason.consumer.as_deref()), (Why::WRONG_PASSWORD, Some("acme")));
+    assert_eq!(plugin.send(bearing("mallory:guess")).reason, Some(Why::UNKNOWN_USER.into()));
 }

@@ -1,6 +1,6 @@
 //! The users of the config: the hashes of their passwords, and whose their requests are.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use wasmgate_sdk::{
     Error, Result,
@@ -23,10 +23,11 @@ pub enum Lines {
     Text(String),
 }
 
+/// Whose a user's requests are.
 #[config]
 #[serde(default)]
 #[derive(Default)]
-pub struct Consumer {
+pub struct Whose {
     /// Whose the user's requests are. Default: the user's name.
     consumer: Option<String>,
     /// Groups of the consumer, for X-Consumer-Groups.
@@ -42,20 +43,10 @@ pub struct Users {
     key: [u8; 32],
 }
 
-struct User {
+pub struct User {
     name: String,
-    hash: String,
-    identity: Identity,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Checked {
-    /// The user, by its place.
-    Right(usize),
-    /// The user whose password is another one, where there is one of that name.
-    Wrong(Option<usize>),
-    /// It cannot be known now.
-    Unknown,
+    pub hash: String,
+    pub identity: Identity,
 }
 
 impl Default for Lines {
@@ -65,7 +56,7 @@ impl Default for Lines {
 }
 
 impl Users {
-    pub fn new(lines: Lines, mut consumers: BTreeMap<String, Consumer>) -> Result<Self> {
+    pub fn new(lines: Lines, mut identities: BTreeMap<String, Whose>) -> Result<Self> {
         let mut users = Vec::new();
         for (place, line) in lines.numbered() {
             let wrong = |fault: &str| Error::msg(format_args!("{place}: {fault}"));
@@ -74,11 +65,11 @@ impl Users {
                 .ok_or_else(|| wrong("is not a name and a hash with a colon between them"))?;
             check_name(&place, name)?;
             check_hash(hash).map_err(wrong)?;
-            let consumer = consumers.remove(name).unwrap_or_default();
+            let whose = identities.remove(name).unwrap_or_default();
             users.push(User {
                 name: name.to_string(),
                 hash: hash.to_string(),
-                identity: consumer.identity(name)?,
+                identity: whose.identity(name)?,
             });
         }
         users.sort_by(|a, b| a.name.cmp(&b.name));
@@ -86,8 +77,8 @@ impl Users {
             return Err(Error::msg(format_args!("users: `{}` is there twice", user.name)));
         }
         // A file of users changes without the config, so this is no fault of it.
-        for name in consumers.keys() {
-            log::warn!("consumers.{name}: there is no such user");
+        for name in identities.keys() {
+            log::warn!("identities.{name}: there is no such user");
         }
         warn_of_weak(&users);
         Ok(Users { users, key: random::array() })
@@ -97,27 +88,24 @@ impl Users {
         self.users.is_empty()
     }
 
-    pub fn identity(&self, user: usize) -> &Identity {
-        &self.users[user].identity
+    pub fn find(&self, name: &[u8]) -> Option<&User> {
+        let place = self.users.binary_search_by(|user| user.name.as_bytes().cmp(name)).ok()?;
+        self.users.get(place)
     }
 
-    /// A name that nobody has costs what a wrong password costs: another user's hash is made for it, always the same one.
-    pub fn check(&self, name: &[u8], password: &[u8]) -> Checked {
-        let known = self.users.binary_search_by(|user| user.name.as_bytes().cmp(name));
-        let stand_in = self.stand_in(name);
-        let place = known.unwrap_or(stand_in);
-        let Some(user) = self.users.get(place) else { return Checked::Wrong(None) };
-        match (crypto::verify_password(&user.hash, password), known) {
-            (Ok(true), Ok(place)) => Checked::Right(place),
-            (Ok(_), known) => Checked::Wrong(known.ok()),
-            (Err(_), _) => Checked::Unknown,
-        }
-    }
-
-    fn stand_in(&self, name: &[u8]) -> usize {
+    /// The hash for a name that nobody has, always the same one for it: that of a user, or, for about half of the names, what is
+    /// given. So such a name costs what a wrong password costs, whoever's.
+    pub fn stand_in(&self, name: &[u8], other: Option<String>) -> Option<Cow<'_, str>> {
         let tag = crypto::hmac(Hash::Sha256, self.key, name);
         let number = tag.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte));
-        number.checked_rem(self.users.len() as u64).unwrap_or(0) as usize
+        let own = || {
+            let place = (number >> 1).checked_rem(self.users.len() as u64)?;
+            self.users.get(place as usize).map(|user| Cow::Borrowed(&*user.hash))
+        };
+        match other {
+            Some(other) if number % 2 == 0 || self.users.is_empty() => Some(Cow::Owned(other)),
+            _ => own(),
+        }
     }
 }
 
@@ -136,10 +124,10 @@ impl Lines {
     }
 }
 
-impl Consumer {
+impl Whose {
     fn identity(self, user: &str) -> Result<Identity> {
-        let key = |key: &str| format!("consumers.{user}.{key}");
-        let Consumer { consumer, groups, plan } = self;
+        let key = |key: &str| format!("identities.{user}.{key}");
+        let Whose { consumer, groups, plan } = self;
         for (name, value) in [("consumer", &consumer), ("plan", &plan)] {
             value.as_deref().map_or(Ok(()), |value| check_name(&key(name), value))?;
         }

@@ -1,14 +1,17 @@
 //! Who may sign, and with what.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmgate_sdk::{
     Error, Result,
     auth::{self, Identity},
     config,
-    crypto::{self, Hash},
+    consumers::{self, Failure, Kind},
+    crypto,
 };
+
+use crate::signed::Signed;
 
 /// Shortest secret in bytes.
 const MIN_SECRET: usize = 16;
@@ -30,10 +33,24 @@ pub struct Credential {
     plan: Option<String>,
 }
 
-pub struct Known(BTreeMap<String, (Vec<u8>, Identity)>);
+pub struct Known {
+    own: BTreeMap<String, (Vec<u8>, Identity)>,
+    /// Whether the gateway's consumers are asked for as well.
+    consumers: bool,
+}
+
+/// What both sides know.
+struct Shared<'a> {
+    /// None where nobody has the id, and the secret stands in for one.
+    whose: Option<Cow<'a, Identity>>,
+    secret: Cow<'a, [u8]>,
+}
 
 impl Known {
-    pub fn new(credentials: Vec<Credential>) -> Result<Self> {
+    pub fn new(credentials: Vec<Credential>, consumers: bool) -> Result<Self> {
+        if consumers {
+            consumers::grants(Kind::Hmac).map_err(|error| Error::msg(format_args!("consumers: {error}")))?;
+        }
         let mut known = BTreeMap::new();
         for (place, credential) in credentials.into_iter().enumerate() {
             let wrong = |error: Error| Error::msg(format_args!("credentials[{place}].{error}"));
@@ -43,20 +60,34 @@ impl Known {
                 return Err(wrong(Error::msg("id: is there already")));
             }
         }
-        Ok(Known(known))
+        Ok(Known { own: known, consumers })
     }
 
     /// Whose signature it is, if it is anybody's. It takes as long for an id that nobody has.
-    pub fn verify(&self, id: &str, hash: Hash, signed: &[Vec<u8>], signature: &[u8]) -> Option<&Identity> {
-        let found = self.0.get(id);
-        let secret = found.map_or(&[0; MIN_SECRET][..], |(secret, _)| secret);
-        let is_good = signed.iter().any(|text| crypto::verify_hmac(hash, secret, text, signature));
-        found.filter(|_| is_good).map(|(_, identity)| identity)
+    pub fn verify(&self, signed: &Signed) -> Result<Option<Cow<'_, Identity>>, Failure> {
+        let Shared { whose, secret } = self.shared(&signed.id)?;
+        let hash = signed.algorithm.hash();
+        let is_good =
+            signed.texts.iter().any(|text| crypto::verify_hmac(hash, &*secret, text, &signed.signature));
+        Ok(whose.filter(|_| is_good))
+    }
+
+    fn shared(&self, id: &str) -> Result<Shared<'_>, Failure> {
+        if let Some((secret, identity)) = self.own.get(id) {
+            return Ok(Shared { whose: Some(Cow::Borrowed(identity)), secret: Cow::Borrowed(secret) });
+        }
+        let (mut whose, mut secret) = (None, None);
+        if self.consumers {
+            let found = consumers::find(Kind::Hmac, &[id])?;
+            whose = found.credential.map(|credential| Cow::Owned(credential.into()));
+            secret = found.secret;
+        }
+        Ok(Shared { whose, secret: secret.map_or(Cow::Borrowed(&[0; MIN_SECRET]), Cow::Owned) })
     }
 
     /// Whose id it is.
-    pub fn named(&self, id: &str) -> Option<&Identity> {
-        self.0.get(id).map(|(_, identity)| identity)
+    pub fn named(&self, id: &str) -> Option<Cow<'_, Identity>> {
+        self.shared(id).ok()?.whose
     }
 }
 

@@ -10,6 +10,8 @@ mod signed;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmgate_sdk::{
     BodyMode, BodyVerdict, Duration, Error, LocalResponse, Phases, Plugin, Request, Result, Size, Verdict,
@@ -22,7 +24,7 @@ use wasmgate_sdk::{
 
 use digest::Digests;
 use known::{Credential, Known};
-use signed::{Algorithm, Fault, Message, Signed};
+use signed::{Algorithm, Fault, Message, Refusal, Signed};
 
 /// Why a signature is no good, in a word and in full.
 type Refused = (Why, Fault);
@@ -36,7 +38,12 @@ const MAX_SKEW: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 #[config]
 pub struct Config {
     /// Who may sign.
+    #[serde(default)]
     credentials: Vec<Credential>,
+    /// Whether secrets of the gateway's consumers sign, too. The plugin's table in the gateway's config has to say
+    /// `consumers = ["hmac"]` as well.
+    #[serde(default)]
+    consumers: bool,
     /// Forms of signatures that are taken.
     #[serde(default = "both_forms")]
     forms: Vec<Form>,
@@ -162,7 +169,7 @@ impl Plugin for HmacAuth {
         let scheme = if config.forms.contains(&Form::Signature) { "Signature" } else { "hmac" };
         Ok(HmacAuth {
             gate: Gate::new(config.any, config.anonymous.as_deref())?.on_preflight(config.run_on_preflight),
-            known: Known::new(config.credentials)?,
+            known: Known::new(config.credentials, config.consumers)?,
             challenge: auth::challenge(scheme, &config.realm)?,
             forms: config.forms,
             algorithms: config.algorithms,
@@ -193,15 +200,16 @@ impl Plugin for HmacAuth {
         }
         let checked = match self.read(request) {
             Ok(None) => return self.gate.missing(request, self.refuse("The request has no signature.")),
-            Ok(Some(signed)) => self.check(request, &signed).map_err(|refused| (refused, Some(signed.id))),
-            Err(fault) => Err(((Why::MALFORMED, fault), None)),
+            Ok(Some(signed)) => self.check(request, &signed).map_err(|refusal| (refusal, Some(signed.id))),
+            Err(fault) => Err(((Why::MALFORMED, fault).into(), None)),
         };
         match checked {
-            Ok((identity, digests)) => self.pass(request, identity, &digests),
-            Err((refused, id)) => {
+            Ok((identity, digests)) => self.pass(request, &identity, &digests),
+            Err((Refusal::Fault(why, fault), id)) => {
                 let claimed = id.and_then(|id| self.known.named(&id));
-                self.gate.refuse(request, self.refuse_for(refused, claimed))
+                self.gate.refuse(request, self.refuse_for((why, fault), claimed.as_deref()))
             }
+            Err((Refusal::Consumers(failure), _)) => self.gate.refuse(request, failure.answer()),
         }
     }
 
@@ -221,7 +229,7 @@ impl Config {
     fn check(&self) -> Result<()> {
         for (key, is_empty) in [
             ("forms", self.forms.is_empty()),
-            ("credentials", self.credentials.is_empty() && self.anonymous.is_none()),
+            ("credentials", self.credentials.is_empty() && !self.consumers && self.anonymous.is_none()),
         ] {
             if is_empty {
                 return Err(Error::msg(format_args!("{key}: none is given, so nobody could pass")));
@@ -256,12 +264,12 @@ impl HmacAuth {
     }
 
     /// Whose it is, and what its body has to be.
-    fn check(&self, request: &Request, signed: &Signed) -> Result<(&Identity, Digests), Refused> {
+    fn check(&self, request: &Request, signed: &Signed) -> Result<(Cow<'_, Identity>, Digests), Refusal> {
         if !self.algorithms.contains(&signed.algorithm) {
-            return Err((Why::ALGORITHM, "the algorithm is not taken"));
+            Err((Why::ALGORITHM, "the algorithm is not taken"))?;
         }
         if !self.required.iter().all(|name| signed.covers(name)) {
-            return Err((Why::NOT_SIGNED, "something is not signed that has to be"));
+            Err((Why::NOT_SIGNED, "something is not signed that has to be"))?;
         }
         let mut digests = Digests::default();
         for name in ["content-digest", "digest"] {
@@ -271,12 +279,11 @@ impl HmacAuth {
         }
         let now = i64::try_from(clock::now().as_secs()).unwrap_or(i64::MAX);
         let left = self.left(signed, now)?;
-        let identity =
-            self.known.verify(&signed.id, signed.algorithm.hash(), &signed.texts, &signed.signature);
+        let identity = self.known.verify(signed)?;
         let identity = identity.ok_or((Why::SIGNATURE, "the signature is not that of the request"))?;
         match !self.replay || is_first(signed, left) {
             true => Ok((identity, digests)),
-            false => Err((Why::REPLAYED, "the signature has been used already")),
+            false => Err((Why::REPLAYED, "the signature has been used already").into()),
         }
     }
 

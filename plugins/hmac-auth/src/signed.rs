@@ -1,14 +1,34 @@
 //! What a signature of either form says, and what of the request it covers.
 
-use wasmgate_sdk::{Error, Request, Result, config, crypto::Hash};
+use wasmgate_sdk::{Error, Request, Result, audit::Why, config, consumers::Failure, crypto::Hash};
 
 /// Most components that a signature may cover.
 pub const MAX_COMPONENTS: usize = 64;
 /// Longest field of a signature in bytes.
 pub const MAX_FIELD: usize = 16 * 1024;
 
-/// Why a request is refused; for the log, never for the client.
+/// What is wrong with a signature; for the log, never for the client.
 pub type Fault = &'static str;
+
+/// Why a request is refused.
+pub enum Refusal {
+    /// In a word and in full.
+    Fault(Why, Fault),
+    /// The gateway's consumers cannot be looked up.
+    Consumers(Failure),
+}
+
+impl From<(Why, Fault)> for Refusal {
+    fn from((why, fault): (Why, Fault)) -> Self {
+        Refusal::Fault(why, fault)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Refusal::Consumers(failure)
+    }
+}
 
 #[config]
 #[derive(Clone, Copy, PartialEq)]

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use wasmgate_sdk::consumers::{self, Consumer, Kind};
 use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request};
 
 use super::*;
@@ -469,6 +470,94 @@ fn a_signature_is_good_once() {
     assert_eq!(status(&plugin, ahead("")), 200);
     host.advance(Duration::from_secs(600));
     assert_refused(&plugin.send(ahead("")), "used again, ten minutes later");
+}
+
+/// Acme signs as "k3" with the secret of the tests, and as "k4" with another one.
+fn with_consumers() -> Host {
+    let acme = Consumer {
+        groups: vec!["partners".to_string()],
+        plan: Some("pro".to_string()),
+        ..Consumer::new("acme")
+    };
+    Host::new()
+        .consumer(acme)
+        .credential(Kind::Hmac, "k3", SECRET, "acme")
+        .credential(Kind::Hmac, "k4", "another secret of the tests", "acme")
+        .credential(Kind::Hmac, "k1", "another secret of the tests", "acme")
+        .credential(Kind::Password, "k5", SECRET, "acme")
+}
+
+fn by(id: &str, nonce: &str) -> Request {
+    signed(get(), &USUAL, &format!(";created={NOW};keyid=\"{id}\";nonce=\"{nonce}\""))
+}
+
+#[test]
+fn secrets_of_the_consumers_sign_behind_those_of_the_config() {
+    let host = with_consumers();
+    let plugin = host.load::<HmacAuth>(&config(r#", "consumers": true"#)).unwrap();
+    let outcome = plugin.send(by("k3", "1").header("x-consumer-id", "root"));
+    assert!(outcome.sent, "{:?}", outcome.answer);
+    let request = outcome.request();
+    for (name, value) in
+        [("x-consumer-id", "acme"), ("x-consumer-groups", "partners"), ("x-credential-identifier", "k3")]
+    {
+        assert_eq!(request.header_str(name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(request.var_str("plan").as_deref(), Some("pro"));
+    let outcome = plugin.send(by("k1", "2"));
+    assert_eq!(outcome.request().var_str("consumer").as_deref(), Some("alice"), "the config's comes first");
+    assert_refused(&plugin.send(by("k3", "1")), "used again");
+    host.revoke("k3");
+    assert_refused(&plugin.send(by("k3", "3")), "revoked");
+    let host = host.credential(Kind::Hmac, "k3", SECRET, "acme");
+    assert!(plugin.send(by("k3", "4")).sent);
+    host.revoke("acme");
+    assert_refused(&plugin.send(by("k3", "5")), "the consumer is gone");
+}
+
+/// What must never pass as Acme's. All of it looks the same from outside.
+#[test]
+fn attacks_on_consumers_fail() {
+    let plugin = with_consumers().load::<HmacAuth>(r#"{"consumers": true}"#).unwrap();
+    for (what, id) in [
+        ("another secret", "k4"),
+        ("another secret under the config's name elsewhere", "k1"),
+        ("a password", "k5"),
+        ("nobody's", "k9"),
+        ("no name", ""),
+        ("the consumer's name", "acme"),
+        ("another case", "K3"),
+        ("a space", "k3 "),
+        ("a huge name", &"k3".repeat(5000)),
+    ] {
+        assert_refused(&plugin.send(by(id, "1")), what);
+    }
+    let with = |secret: &[u8]| {
+        let params = format!("(\"@method\" \"@target-uri\");created={NOW};keyid=\"k9\"");
+        let text = format!(
+            "\"@method\": GET\n\"@target-uri\": http://localhost/a?b=c\n\"@signature-params\": {params}"
+        );
+        let signature = mac(Hash::Sha256, secret, &text);
+        get()
+            .header("signature-input", format!("sig={params}"))
+            .header("signature", format!("sig=:{signature}:"))
+    };
+    for secret in [&b""[..], &[0; 16], &[0; 32], b"a secret that nobody has signs nothing"] {
+        assert_refused(&plugin.send(with(secret)), "what stands in for a secret");
+    }
+    assert!(plugin.send(by("k3", "1")).sent, "and this is what they were made of");
+}
+
+#[test]
+fn without_an_answer_it_is_503() {
+    let host = with_consumers();
+    let plugin = host.load::<HmacAuth>(&config(r#", "consumers": true"#)).unwrap();
+    host.consumers_fail(consumers::Failure::Unavailable);
+    let outcome = plugin.send(by("k3", "1"));
+    assert_eq!((outcome.response().status(), outcome.code.as_deref()), (503, Some("consumers_unavailable")));
+    assert!(plugin.send(by("k1", "1")).sent, "that can be known");
+    let refused = Host::new().load::<HmacAuth>(r#"{"consumers": true}"#).err().unwrap().to_string();
+    assert!(refused.starts_with("consumers: the plugin may not ask for these credentials"), "{refused}");
 }
 
 #[test]

@@ -25,6 +25,9 @@ const ATTRIBUTES: [(&str, &str); 11] = [
     ("1.2.840.113549.1.9.1", "emailAddress"),
 ];
 
+/// Names that the gateway looks at.
+const MAX_NAMES: usize = 64;
+
 #[derive(Debug, Default)]
 pub struct Certificate {
     /// SHA-256 of all of it, hex digits.
@@ -57,6 +60,18 @@ impl Certificate {
             }
         }
         Some(certificate)
+    }
+
+    /// As the gateway's consumers are known by them, the one that says the most first. More than the gateway looks at are cut off.
+    pub fn names(&self) -> Vec<String> {
+        let fingerprint = [format!("fingerprint:{}", self.fingerprint)].into_iter();
+        let uris = self.uris.iter().map(|uri| format!("san_uri:{uri}"));
+        let dns = self.dns.iter().map(|name| format!("san_dns:{name}"));
+        let emails = self.emails.iter().map(|address| format!("san_email:{address}"));
+        let common_name = self.common_name.iter().map(|name| format!("subject_cn:{name}"));
+        let subject = [format!("subject:{}", self.subject)];
+        let names = fingerprint.chain(subject).chain(uris).chain(dns).chain(emails).chain(common_name);
+        names.take(MAX_NAMES).collect()
     }
 
     fn add(&mut self, name: &GeneralName) {

@@ -1,5 +1,6 @@
 use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SanType};
 use wasmgate_sdk::Tls;
+use wasmgate_sdk::consumers::Consumer;
 use wasmgate_sdk::testing::{Host, Loaded, Outcome, Request};
 
 use super::*;
@@ -141,6 +142,107 @@ fn the_first_rule_that_fits_counts_and_names_come_after_them() {
         assert_eq!(consumer(&plugin.send(showing(&certificate))).as_deref(), Some(expected));
     }
     assert_eq!(refused(&plugin.send(showing(&named(&["mail@c.test"])))), (403, Some("forbidden")));
+}
+
+/// Whose certificate has this name.
+fn host(name: &str) -> Host {
+    let acme = Consumer {
+        groups: vec!["partners".to_string()],
+        plan: Some("pro".to_string()),
+        ..Consumer::new("acme")
+    };
+    Host::new().consumer(acme).credential(Kind::Certificate, name, "", "acme")
+}
+
+#[test]
+fn every_name_of_a_certificate_may_be_a_consumer_s() {
+    let subject = [(DnType::OrganizationName, "Acme"), (DnType::CommonName, "alice")];
+    let names = ["spiffe://corp/web", "A.test", "Alice@Mail.Test", "other.test"];
+    let certificate = issue(&Wanted { subject: &subject, names: &names });
+    let fingerprint = Host::new().enter(|| Certificate::read(&certificate)).unwrap().fingerprint;
+    for name in [
+        &*format!("fingerprint:{fingerprint}"),
+        "san_uri:spiffe://corp/web",
+        "san_dns:a.test",
+        "san_dns:other.test",
+        "san_email:Alice@mail.test",
+        "subject_cn:alice",
+        "subject:CN=alice,O=Acme",
+    ] {
+        let host = host(name);
+        let plugin = host.load::<MtlsAuth>(r#"{"consumers": true}"#).unwrap();
+        for _ in 0..2 {
+            let outcome = plugin.send(showing(&certificate).header("x-consumer-id", "root"));
+            assert_eq!(consumer(&outcome).as_deref(), Some("acme"), "{name}");
+            let request = outcome.request();
+            for (variable, value) in [("credential", &*fingerprint), ("groups", "partners"), ("plan", "pro")]
+            {
+                assert_eq!(request.var_str(variable).as_deref(), Some(value), "{name}");
+            }
+        }
+        host.revoke(name);
+        assert_eq!(refused(&plugin.send(showing(&certificate))), (403, Some("forbidden")), "{name}");
+    }
+    let rules = r#"{"consumers": true, "rules": [{"san_dns": "a.test", "consumer": "own"}]}"#;
+    let plugin = host("subject_cn:alice").load::<MtlsAuth>(rules).unwrap();
+    assert_eq!(consumer(&plugin.send(showing(&certificate))).as_deref(), Some("own"), "rules come first");
+    assert_eq!(consumer(&plugin.send(showing(&called("alice")))).as_deref(), Some("acme"));
+    let both = host("subject_cn:alice").consumer(Consumer::new("web"));
+    let both = both.credential(Kind::Certificate, "san_uri:spiffe://corp/web", "", "web");
+    let plugin = both.load::<MtlsAuth>(r#"{"consumers": true}"#).unwrap();
+    assert_eq!(consumer(&plugin.send(showing(&certificate))).as_deref(), Some("web"), "it says more");
+}
+
+/// What must never pass as Acme's. All of these are certificates that an authority has signed.
+#[test]
+fn attacks_on_consumers_fail() {
+    let host = host("san_uri:spiffe://corp/web")
+        .credential(Kind::Certificate, "san_dns:acme.test", "", "acme")
+        .credential(Kind::Certificate, "san_email:shop@acme.test", "", "acme")
+        .credential(Kind::Certificate, "subject_cn:acme", "", "acme")
+        .credential(Kind::Password, "san_dns:password.test", "", "acme");
+    let plugin = host.load::<MtlsAuth>(r#"{"consumers": true}"#).unwrap();
+    let many: Vec<_> =
+        (0..100).map(|number| format!("n{number}.test")).chain(["acme.test".to_string()]).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    for (what, certificate) in [
+        ("no certificate", b"acme".to_vec()),
+        ("another case", called("Acme")),
+        ("a space", called("acme ")),
+        ("a zero byte", called("acme\0")),
+        ("the form of another name", called("san_dns:acme.test")),
+        ("the common name as a DNS name", named(&["acme"])),
+        ("the DNS name as the common name", called("acme.test")),
+        ("the DNS name as a URI", named(&["san_dns:acme.test"])),
+        ("a wildcard", named(&["*.test"])),
+        ("a name below", named(&["x.acme.test"])),
+        ("another mailbox", named(&["Shop@acme.test"])),
+        ("another path", named(&["spiffe://corp/web/"])),
+        ("a path that goes on", named(&["spiffe://corp/web2"])),
+        ("a name of another kind of credential", named(&["password.test"])),
+        ("a name behind too many", named(&many)),
+    ] {
+        assert_eq!(refused(&plugin.send(showing(&certificate))), (403, Some("forbidden")), "{what}");
+    }
+    for certificate in
+        [called("acme"), named(&["ACME.test"]), named(&["spiffe://corp/web"]), named(&["shop@Acme.test"])]
+    {
+        assert!(plugin.send(showing(&certificate)).sent, "and this is what they were made of");
+    }
+}
+
+#[test]
+fn without_an_answer_it_is_503() {
+    let host = host("subject_cn:acme");
+    let rules = r#"{"consumers": true, "rules": [{"subject_cn": "own", "consumer": "own"}]}"#;
+    let plugin = host.load::<MtlsAuth>(rules).unwrap();
+    assert!(plugin.send(showing(&called("acme"))).sent);
+    host.consumers_fail(Failure::Unavailable);
+    let outcome = plugin.send(showing(&called("acme")));
+    assert_eq!((outcome.response().status(), outcome.code.as_deref()), (503, Some("consumers_unavailable")));
+    assert!(plugin.send(showing(&called("own"))).sent, "that can be known");
+    let refused = Host::new().load::<MtlsAuth>(r#"{"consumers": true}"#).err().unwrap().to_string();
+    assert!(refused.starts_with("consumers: the plugin may not ask for these credentials"), "{refused}");
 }
 
 #[test]
@@ -328,6 +430,11 @@ fn mistakes_are_named() {
         (rule(r#""san_uri": "*", "consumer": "a""#), star.to_string()),
         (rule(r#""san_uri": "urn:a/b/c/*", "consumer": "a""#), star.to_string()),
         (r#"{"anonymous": """#.to_string() + "}", format!("anonymous: {name}")),
+        (
+            r#"{"consumers": true, "consumer_from": ["subject_cn"]}"#.to_string(),
+            "consumer_from: with consumers = true a certificate that a consumer has no more would pass by its name"
+                .to_string(),
+        ),
     ] {
         let refused = Host::new().load::<MtlsAuth>(&config).err().expect("refused");
         assert_eq!(refused.to_string(), fault, "{config}");
