@@ -11,8 +11,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
-use wasmgate_crypto::{PasswordFault, StoredPassword};
+use wasmgate_crypto::{PasswordFault, SALT, StoredPassword, hash_password};
 
+use super::random;
 use crate::background::yield_to_requests;
 
 /// How long a password waits for others.
@@ -44,18 +45,32 @@ impl Passwords {
         if stored.is_cheap(&password) {
             return stored.verify(&password).ok_or(Unknown::Busy);
         }
+        self.beside(move || stored.verify(&password)).await.ok_or(Unknown::Busy)
+    }
+
+    /// A new hash of a password. None where it is too long, or there are too many to be made.
+    pub async fn hash(&self, password: Vec<u8>) -> Option<String> {
+        let mut salt = [0; SALT];
+        random::fill(&mut salt);
+        self.beside(move || hash_password(&password, salt)).await
+    }
+
+    /// Does it where there is a place within a second.
+    async fn beside<T: Send + 'static>(&self, act: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
         let place = timeout(WAIT, self.0.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(Unknown::Busy) };
-        beside(stored, password, place).await.ok_or(Unknown::Busy)
+        on_a_thread(act, place.ok()?.ok()?).await
     }
 }
 
 /// On a thread, which keeps its place until it is done, also where nobody waits for it any more.
-async fn beside(stored: StoredPassword, password: Vec<u8>, place: OwnedSemaphorePermit) -> Option<bool> {
+async fn on_a_thread<T: Send + 'static>(
+    act: impl FnOnce() -> Option<T> + Send + 'static,
+    place: OwnedSemaphorePermit,
+) -> Option<T> {
     let (tell, told) = oneshot::channel();
     let work = move || {
         yield_to_requests();
-        let _ = tell.send(stored.verify(&password));
+        let _ = tell.send(act());
         drop(place);
     };
     // Where the system has no threads left the work is dropped, and with it the sender.
@@ -85,6 +100,17 @@ mod tests {
         assert_eq!(ask(&passwords, "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "password").await, Ok(true));
         let refused = ask(&passwords, "password", "password").await;
         assert_eq!(refused, Err(Unknown::Hash(PasswordFault::Unsupported)));
+    }
+
+    #[tokio::test]
+    async fn a_new_hash_is_one_of_its_password() {
+        let passwords = Passwords::default();
+        let hashes = [passwords.hash(b"password".into()).await, passwords.hash(b"password".into()).await];
+        let [Some(first), Some(second)] = hashes else { panic!("no hash") };
+        assert_ne!(first, second, "each has a salt of its own");
+        assert_eq!(ask(&passwords, &first, "password").await, Ok(true));
+        assert_eq!(ask(&passwords, &second, "Password").await, Ok(false));
+        assert_eq!(passwords.hash(vec![b'x'; 4097]).await, None);
     }
 
     #[tokio::test]

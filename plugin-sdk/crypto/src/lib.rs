@@ -10,7 +10,7 @@ mod sealer;
 use aws_lc_rs::{constant_time, digest, hmac};
 
 pub use key::{Algorithm, Fault, KeyError, VerificationKey};
-pub use password::{PasswordFault, StoredPassword};
+pub use password::{PasswordFault, SALT, StoredPassword, hash_password};
 pub use sealer::{NONCE, Sealer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

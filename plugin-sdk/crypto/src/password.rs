@@ -2,7 +2,10 @@
 
 use argon2::{Algorithm, Argon2, Params, Version, password_hash::phc::PasswordHash};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
 use md5::{Digest, Md5};
 
 use crate::equal;
@@ -15,6 +18,15 @@ const MAX_BCRYPT_COST: u32 = 17;
 /// KiB of memory.
 const MAX_ARGON2_MEMORY: u32 = 1 << 20;
 const MAX_ARGON2_PASSES: u32 = 100;
+
+/// What hashes that are made here cost: KiB of memory, and passes (OWASP's least for Argon2id).
+const MEMORY: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+/// Bytes of such a hash.
+const OUTPUT: usize = 32;
+
+/// Random bytes of a hash.
+pub const SALT: usize = 16;
 
 /// Why a hash cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +92,18 @@ impl StoredPassword {
             }
         }
     }
+}
+
+/// A hash of a password, with Argon2id. The salt has to be random. None where the password is longer than any may be, or there is
+/// no memory for that now.
+pub fn hash_password(password: &[u8], salt: [u8; SALT]) -> Option<String> {
+    let params = Params::new(MEMORY, PASSES, 1, Some(OUTPUT)).ok()?;
+    let function = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut output = [0; OUTPUT];
+    let is_short = password.len() <= MAX_PASSWORD;
+    is_short.then(|| function.hash_password_into(password, &salt, &mut output).ok()).flatten()?;
+    let [salt, output] = [&salt[..], &output].map(|bytes| STANDARD_NO_PAD.encode(bytes));
+    Some(format!("$argon2id$v=19$m={MEMORY},t={PASSES},p=1${salt}${output}"))
 }
 
 fn bcrypt(hash: &str) -> Result<Kind, PasswordFault> {
@@ -203,6 +227,15 @@ mod tests {
         }
         let unversioned = HASHES[5].replace("v=16$", "");
         assert_eq!(verify(&unversioned, "password"), Ok(true));
+    }
+
+    #[test]
+    fn a_hash_that_is_made_is_one_of_the_password() {
+        let hash = hash_password(b"password", [7; SALT]).unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$"), "{hash}");
+        assert_eq!([verify(&hash, "password"), verify(&hash, "Password")], [Ok(true), Ok(false)]);
+        assert_ne!(hash_password(b"password", [8; SALT]).unwrap(), hash);
+        assert_eq!(hash_password(&[b'x'; MAX_PASSWORD + 1], [7; SALT]), None);
     }
 
     #[test]
