@@ -4,6 +4,7 @@
 mod answer;
 mod audit;
 mod consumers;
+mod credentials;
 mod endpoints;
 pub mod report;
 
@@ -30,7 +31,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use crate::{
-    capability::consumers::Book,
+    capability::{consumers::Book, passwords::Passwords},
     config::LogLevel,
     telemetry::{audit::Audit, metrics::Format},
 };
@@ -81,6 +82,7 @@ pub trait Control {
     fn plugins(&self) -> Vec<PluginReport>;
     fn upstreams(&self) -> Vec<UpstreamReport>;
     fn consumers(&self) -> &Book;
+    fn passwords(&self) -> &Passwords;
     /// Takes an endpoint out of service, or lets it back in. What it is at, it finishes.
     fn drain_endpoint(&self, upstream: &str, address: &str, drained: bool) -> Result<(), Refusal>;
     /// Holds a breaker open or closed, or leaves it to itself.
@@ -312,6 +314,16 @@ async fn act(
         }
         Action::RevokeKey => {
             book.revoke(name, id).await?;
+            Answer::none()
+        }
+        Action::Credentials => Answer::json(&credentials::all(book, name, now).await?)?,
+        Action::SetCredential => {
+            let (order, passwords) = (body(request).await?, control.passwords());
+            let set = credentials::set(book, passwords, name, order, now).await?;
+            Answer::json(&set)?.status(StatusCode::CREATED).changed(set.name())
+        }
+        Action::RevokeCredential => {
+            credentials::revoke(book, name, id, name_at(2)).await?;
             Answer::none()
         }
     })

@@ -308,12 +308,15 @@ fn what_is_changed_by_the_admin_listener_is_told() {
     let rotated = order(TOKEN, "POST", &format!("/consumers/bob/keys/{id}/rotate"), r#"{"grace": "0s"}"#).1;
     let next = rotated["id"].as_str().unwrap();
     assert_eq!(order(TOKEN, "DELETE", &format!("/consumers/bob/keys/{next}"), "").0, 204);
+    let password = r#"{"kind": "password", "username": "b", "password": "sesame"}"#;
+    assert_eq!(order(TOKEN, "POST", "/consumers/bob/credentials", password).0, 201);
+    assert_eq!(order(TOKEN, "DELETE", "/consumers/bob/credentials/password/b", "").0, 204);
     assert_eq!(order(TOKEN, "DELETE", "/consumers/bob", "").0, 204);
     assert_eq!(order(TOKEN, "DELETE", "/consumers/bob", "").0, 404);
     assert_eq!(order("a-wrong-token", "PUT", "/consumers/eve", "{}").0, 401);
     assert_eq!(order(TOKEN, "POST", "/plugins/key-auth/rollback", "").0, 409);
     assert_eq!(order("", "GET", "/consumers", "").0, 200, "who only looks is not told of");
-    let told = audit(&gateway, 8).into_iter().map(|line| {
+    let told = audit(&gateway, 10).into_iter().map(|line| {
         assert_eq!(line["client"], "127.0.0.1");
         json!(["decision", "action", "object", "detail", "status"].map(|name| line[name].clone()))
     });
@@ -322,6 +325,8 @@ fn what_is_changed_by_the_admin_listener_is_told() {
         json!(["admin", "issue_key", ["bob"], id, 201]),
         json!(["admin", "rotate_key", ["bob", id], next, 201]),
         json!(["admin", "revoke_key", ["bob", next], null, 204]),
+        json!(["admin", "set_credential", ["bob"], "password/b", 201]),
+        json!(["admin", "revoke_credential", ["bob", "password", "b"], null, 204]),
         json!(["admin", "remove_consumer", ["bob"], null, 204]),
         json!(["admin", "remove_consumer", ["bob"], null, 404]),
         json!(["refused", "set_consumer", ["eve"], null, 401]),
@@ -329,12 +334,12 @@ fn what_is_changed_by_the_admin_listener_is_told() {
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);
     let text = fs::read_to_string(gateway.directory().join("audit.log")).unwrap();
-    for secret in [key, rotated["key"].as_str().unwrap(), TOKEN, "a-wrong-token"] {
+    for secret in [key, rotated["key"].as_str().unwrap(), TOKEN, "a-wrong-token", "sesame"] {
         assert!(!text.contains(secret), "{text}");
     }
     // Of a key that was taken back the client learns no more than of any other.
     assert_eq!(request(gateway.addr(), "GET", "/key/a", &format!("X-Api-Key: {key}\r\n")).status, 401);
-    assert_eq!(audit(&gateway, 9)[8]["why"], "unknown_key");
+    assert_eq!(audit(&gateway, 11)[10]["why"], "unknown_key");
 }
 
 /// Listener, one route with a key, and this as `[audit]`.

@@ -459,6 +459,12 @@ fn answers_about_consumers_are_as_the_openapi_document_says() {
     held("GET", "/consumers/{name}/keys", "", Value::Null);
     held("GET", "/consumers/{name}", "", Value::Null);
     held("GET", "/consumers", "", Value::Null);
+    let hash = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
+    let expires = "2100-01-01T00:00:00Z";
+    let password = json!({ "kind": "password", "username": "bob", "hash": hash, "expires": expires });
+    held("POST", "/consumers/{name}/credentials", "", password);
+    held("POST", "/consumers/{name}/credentials", "", json!({ "kind": "certificate", "subject_cn": "bob" }));
+    held("GET", "/consumers/{name}/credentials", "", Value::Null);
     held("DELETE", "/consumers/{name}/keys/{id}", &next, Value::Null);
     held("DELETE", "/consumers/{name}", "", Value::Null);
 }

@@ -58,6 +58,8 @@ fn name(action: Action) -> &'static str {
         Action::IssueKey => "issue_key",
         Action::RotateKey => "rotate_key",
         Action::RevokeKey => "revoke_key",
+        Action::SetCredential => "set_credential",
+        Action::RevokeCredential => "revoke_credential",
         _ => "read",
     }
 }

@@ -123,7 +123,7 @@ pub async fn rotate(
     Ok(book.rotate(name, id, terms, now).await?.into())
 }
 
-fn end(text: Option<String>) -> Result<Option<SystemTime>, Problem> {
+pub(super) fn end(text: Option<String>) -> Result<Option<SystemTime>, Problem> {
     let end = text.as_deref().map(humantime::parse_rfc3339).transpose();
     end.map_err(|_| {
         let detail = "`expires` is a time such as \"2027-01-01T00:00:00Z\".";
@@ -134,7 +134,7 @@ fn end(text: Option<String>) -> Result<Option<SystemTime>, Problem> {
 impl From<Entry> for ConsumerReport {
     fn from(Entry { consumer, origin }: Entry) -> Self {
         let Consumer { name, custom_id, groups, plan, metadata } = (*consumer).clone();
-        ConsumerReport { name, origin: word(origin), custom_id, groups, plan, metadata }
+        ConsumerReport { name, origin: origin_word(origin), custom_id, groups, plan, metadata }
     }
 }
 
@@ -142,17 +142,11 @@ impl From<KeyFacts> for KeyReport {
     fn from(facts: KeyFacts) -> Self {
         KeyReport {
             id: facts.id.as_ref().to_owned(),
-            origin: word(facts.origin),
+            origin: origin_word(facts.origin),
             created: facts.created.map(timestamp),
             not_before: facts.term.not_before.map(timestamp),
             expires: facts.term.expires.map(timestamp),
-            state: match facts.state {
-                State::Active => "active",
-                State::Replaced => "replaced",
-                State::NotYet => "not_yet",
-                State::Expired => "expired",
-                State::Disabled => "disabled",
-            },
+            state: state_word(facts.state),
         }
     }
 }
@@ -163,7 +157,17 @@ impl From<Issued> for IssuedKey {
     }
 }
 
-fn word(origin: Origin) -> &'static str {
+pub(super) fn state_word(state: State) -> &'static str {
+    match state {
+        State::Active => "active",
+        State::Replaced => "replaced",
+        State::NotYet => "not_yet",
+        State::Expired => "expired",
+        State::Disabled => "disabled",
+    }
+}
+
+pub(super) fn origin_word(origin: Origin) -> &'static str {
     match origin {
         Origin::Config => "config",
         Origin::Store => "store",
@@ -184,6 +188,14 @@ impl From<Refused> for Problem {
             }
             Refused::OfConfig => (StatusCode::CONFLICT, "This stands in the config, and is changed there."),
             Refused::TakenCustomId => (StatusCode::CONFLICT, "Another consumer has this custom_id."),
+            Refused::UnknownCredential => {
+                (StatusCode::NOT_FOUND, "The consumer has no credential of this kind and name.")
+            }
+            Refused::TakenCredential => (StatusCode::CONFLICT, "Another consumer is known by the same."),
+            Refused::NoSealKeys => (
+                StatusCode::CONFLICT,
+                "The store takes no secrets: the config has no key to seal them with in `consumers.seal_keys`.",
+            ),
             Refused::Expired => (StatusCode::CONFLICT, "The key has expired: make a new one."),
             Refused::Replaced => {
                 (StatusCode::CONFLICT, "Another key has taken the place of this one already.")

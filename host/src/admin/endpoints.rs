@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     answer::Problem,
     consumers::{ConsumerOrder, ConsumerReport, IssuedKey, KeyOrder, KeyReport, RotationOrder},
+    credentials::{CredentialOrder, CredentialReport, SetCredential},
     report::{
         BreakerOrder, EndpointName, LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport,
     },
@@ -48,6 +49,9 @@ pub enum Action {
     IssueKey,
     RotateKey,
     RevokeKey,
+    Credentials,
+    SetCredential,
+    RevokeCredential,
 }
 
 pub fn all() -> &'static [Endpoint] {
@@ -160,6 +164,23 @@ pub fn all() -> &'static [Endpoint] {
             action: Action::RevokeKey,
             summary: "Revoke an API key of the store; it is no good from then on",
         },
+        get(
+            "/consumers/{name}/credentials",
+            Action::Credentials,
+            "What a consumer is known by besides API keys, without what is secret",
+        ),
+        Endpoint {
+            method: Method::POST,
+            path: "/consumers/{name}/credentials",
+            action: Action::SetCredential,
+            summary: "Set a password, a secret that signs or a certificate of a consumer",
+        },
+        Endpoint {
+            method: Method::DELETE,
+            path: "/consumers/{name}/credentials/{kind}/{id}",
+            action: Action::RevokeCredential,
+            summary: "Revoke a password, a secret or a certificate of the store; it is no good from then on",
+        },
     ];
     ALL
 }
@@ -250,7 +271,9 @@ impl Schemas {
             Action::Consumer | Action::SetConsumer => ("200", self.json::<ConsumerReport>()),
             Action::Keys => ("200", self.json::<Vec<KeyReport>>()),
             Action::IssueKey | Action::RotateKey => ("201", self.json::<IssuedKey>()),
-            Action::RemoveConsumer | Action::RevokeKey => ("204", Value::Null),
+            Action::Credentials => ("200", self.json::<Vec<CredentialReport>>()),
+            Action::SetCredential => ("201", self.json::<SetCredential>()),
+            Action::RemoveConsumer | Action::RevokeKey | Action::RevokeCredential => ("204", Value::Null),
         };
         let mut operation = json!({
             "summary": endpoint.summary,
@@ -276,6 +299,7 @@ impl Schemas {
                 Some((true, json!({ "application/json": { "schema": { "type": "object" } } })))
             }
             Action::SetConsumer => Some((true, self.json::<ConsumerOrder>())),
+            Action::SetCredential => Some((true, self.json::<CredentialOrder>())),
             Action::IssueKey => Some((false, self.json::<KeyOrder>())),
             Action::RotateKey => Some((false, self.json::<RotationOrder>())),
             _ => None,

@@ -6,6 +6,7 @@
 
 mod changes;
 mod contact;
+mod credentials;
 mod declared;
 mod embedded;
 mod find;
@@ -15,12 +16,13 @@ mod remote;
 mod store;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
+use wasmgate_crypto::Sealer;
 
 use super::redis::Redis;
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
     config::{Consumer, ConsumerStore, Consumers, Quota, Term},
 };
 pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State, Terms};
+pub use credentials::{CredentialFacts, Offer};
 use declared::Declared;
 pub use embedded::Embedded;
 pub use find::Found;
@@ -52,6 +55,10 @@ pub struct Pages {
     stale: Duration,
     /// How long a key is good when another one takes its place.
     grace: Duration,
+    /// For secrets of the store; none where the config has no key for it.
+    sealer: Option<Sealer>,
+    /// Whether it was told that this is not enough.
+    told_of_seals: AtomicBool,
 }
 
 /// Whose a credential is.
@@ -163,7 +170,15 @@ impl Book {
 impl Pages {
     /// What the config says by itself.
     pub fn without_store(config: &Consumers) -> Self {
-        Pages { declared: Declared::new(config), store: None, stale: config.stale, grace: config.grace }
+        let sealer = Sealer::new(&config.seal_keys.0).ok();
+        Pages {
+            declared: Declared::new(config),
+            store: None,
+            stale: config.stale,
+            grace: config.grace,
+            sealer,
+            told_of_seals: AtomicBool::default(),
+        }
     }
 
     async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -27,6 +28,18 @@ pub struct Consumers {
     /// How long what is known of a store in a Redis is good while it gives no answer.
     pub stale: Duration,
     pub grace: Duration,
+    pub seal_keys: SealKeys,
+}
+
+/// What secrets in the store are sealed with: the first one seals, all of them open.
+#[derive(Clone, Default, PartialEq)]
+pub struct SealKeys(pub Vec<Vec<u8>>);
+
+/// Leaves them out.
+impl fmt::Debug for SealKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 /// Where the admin interface keeps consumers.

@@ -86,6 +86,9 @@ impl fmt::Debug for Proof {
 }
 
 impl CredentialKind {
+    /// Those that are found by a name.
+    pub const NAMED: [Self; 3] = [Self::Password, Self::Hmac, Self::Certificate];
+
     /// What the config calls it.
     pub fn word(self) -> &'static str {
         match self {

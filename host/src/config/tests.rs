@@ -129,6 +129,7 @@ const IN_COMMENTS: &[&str] = &[
     "san_email",
     "subject_cn",
     "subject",
+    "seal_keys",
 ];
 
 #[test]

@@ -25,7 +25,7 @@ use crate::{
             UseReport, VersionReport,
         },
     },
-    capability::{Capabilities, consumers::Book},
+    capability::{Capabilities, consumers::Book, passwords::Passwords},
     config::{self, LogLevel},
     drain::Signal,
     plugin::rollout::Version,
@@ -214,6 +214,10 @@ impl admin::Control for Control {
 
     fn consumers(&self) -> &Book {
         &self.capabilities.consumers
+    }
+
+    fn passwords(&self) -> &Passwords {
+        &self.capabilities.passwords
     }
 
     fn drain_endpoint(&self, upstream: &str, address: &str, drained: bool) -> Result<(), Refusal> {

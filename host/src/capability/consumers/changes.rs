@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a key is still told of after its end; then it goes when its consumer gets another one.
-const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(super) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How often a change is tried when others change the store at the same time.
 const ATTEMPTS: usize = 100;
@@ -80,6 +80,11 @@ pub enum Refused {
     /// It stands in the config.
     OfConfig,
     TakenCustomId,
+    UnknownCredential,
+    /// Another consumer is known by the same.
+    TakenCredential,
+    /// The config has no key to seal secrets with.
+    NoSealKeys,
     /// The key has expired.
     Expired,
     /// Another key has taken its place already.
@@ -105,7 +110,7 @@ impl Book {
 
     /// Makes the changes that `plan` finds by what is known, which is the last that there is: where somebody else changes the
     /// store before, it is asked again.
-    async fn change<T>(
+    pub(super) async fn change<T>(
         &self,
         plan: impl AsyncFn(&Pages) -> Result<(Vec<Change>, T), Refused>,
     ) -> Result<T, Refused> {
@@ -176,8 +181,7 @@ impl Book {
             let mut changes = Vec::new();
             if store.named(&consumer.name).await?.is_none() {
                 // Keys of one with this name that the config had were not issued to this one.
-                let left = store.keys_of(&consumer.name).await?;
-                changes.extend(left.iter().map(|key| Change::NoKey(key.id.clone())));
+                changes = left_of(store, &consumer.name).await?;
             }
             changes.push(Change::Consumer(consumer.clone()));
             Ok((changes, ()))
@@ -187,16 +191,16 @@ impl Book {
         Ok(())
     }
 
-    /// With its keys.
+    /// With its keys and credentials.
     pub async fn remove(&self, name: &str) -> Result<(), Refused> {
         self.change(async |pages| {
             let store = pages.writable(name)?;
-            let keys = store.keys_of(name).await?;
-            if keys.is_empty() && store.named(name).await?.is_none() {
+            let mut changes = left_of(store, name).await?;
+            if changes.is_empty() && store.named(name).await?.is_none() {
                 return Err(Refused::UnknownConsumer);
             }
-            let keys = keys.iter().map(|key| Change::NoKey(key.id.clone()));
-            Ok((keys.chain([Change::NoConsumer(name.into())]).collect(), ()))
+            changes.push(Change::NoConsumer(name.into()));
+            Ok((changes, ()))
         })
         .await?;
         tracing::info!(consumer = name, "a consumer was removed");
@@ -312,6 +316,14 @@ impl Pages {
     }
 }
 
+/// Nothing that this consumer is known by.
+async fn left_of(store: &Store, name: &str) -> Result<Vec<Change>, Refused> {
+    let keys = store.keys_of(name).await?.into_iter().map(|key| Change::NoKey(key.id.clone()));
+    let credentials = store.credentials_of(name).await?.into_iter();
+    let credentials = credentials.map(|kept| Change::NoCredential(kept.kind(), kept.id.clone()));
+    Ok(keys.chain(credentials).collect())
+}
+
 fn new_key(name: &str, expires: Option<SystemTime>, now: SystemTime) -> Result<(Issued, Key), Refused> {
     let term = Term { not_before: None, expires };
     if term.is_over(now) {
@@ -339,7 +351,7 @@ fn long_over(keys: &[Arc<Key>], now: SystemTime) -> impl Iterator<Item = Change>
     over.map(|key| Change::NoKey(key.id.clone()))
 }
 
-fn state(term: &Term, replaced: bool, now: SystemTime) -> State {
+pub(super) fn state(term: &Term, replaced: bool, now: SystemTime) -> State {
     match () {
         () if term.is_over(now) => State::Expired,
         () if !term.includes(now) => State::NotYet,

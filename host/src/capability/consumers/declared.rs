@@ -84,6 +84,12 @@ impl Declared {
         self.consumers.values()
     }
 
+    /// Those that are no keys.
+    pub fn credentials_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Credential> {
+        let others = self.others.values().flat_map(HashMap::values);
+        others.filter(move |(_, consumer)| consumer.name == name).map(|(credential, _)| credential)
+    }
+
     pub fn keys_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Credential> {
         let keys = self.keys.values().filter(move |(_, consumer)| consumer.name == name);
         keys.map(|(credential, _)| credential)

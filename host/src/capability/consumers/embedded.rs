@@ -28,6 +28,7 @@ use crate::config::Stamp;
 /// Records by name, a table for each kind.
 const CONSUMERS: TableDefinition<&str, &[u8]> = TableDefinition::new("consumers");
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
+const CREDENTIALS: TableDefinition<&str, &[u8]> = TableDefinition::new("credentials");
 
 /// How long another process may be at the file.
 const WAIT: Duration = Duration::from_secs(2);
@@ -125,7 +126,7 @@ fn database(path: &Path) -> io::Result<Database> {
     }
 }
 
-/// A new file has none yet.
+/// A new file has none yet, and one of an older gateway not all.
 fn make_tables(database: &Database) -> io::Result<()> {
     let begun = database.begin_write().map_err(io::Error::other)?;
     for kind in Kind::ALL {
@@ -160,8 +161,8 @@ fn write_one(begun: &WriteTransaction, change: &Change) -> io::Result<()> {
     let Record { kind, name, json } = change.record()?;
     let mut table = begun.open_table(table(kind)).map_err(io::Error::other)?;
     match json {
-        Some(json) => table.insert(name, json.as_slice()).map(drop),
-        None => table.remove(name).map(drop),
+        Some(json) => table.insert(&*name, json.as_slice()).map(drop),
+        None => table.remove(&*name).map(drop),
     }
     .map_err(io::Error::other)
 }
@@ -170,5 +171,6 @@ fn table(kind: Kind) -> TableDefinition<'static, &'static str, &'static [u8]> {
     match kind {
         Kind::Consumer => CONSUMERS,
         Kind::Key => KEYS,
+        Kind::Credential => CREDENTIALS,
     }
 }

@@ -44,15 +44,35 @@ impl Book {
     ) -> Result<Found, Unavailable> {
         let pages = self.pages.load_full();
         for id in ids.iter().take(MOST) {
-            if let Some((credential, consumer)) = pages.declared.credential(kind, id)
-                && credential.is_good(now)
-            {
-                let verified = Verified { id: credential.id.clone(), consumer: consumer.clone() };
-                return Ok(Found { credential: Some(verified), secret: secret(credential) });
+            if let Some(found) = pages.find(kind, id, now).await? {
+                return Ok(found);
             }
         }
         let id = ids.first().map_or("", String::as_str);
         Ok(Found { credential: None, secret: self.stand_ins.secret(kind, id, &pages) })
+    }
+}
+
+impl Pages {
+    async fn find(
+        &self,
+        kind: CredentialKind,
+        id: &str,
+        now: SystemTime,
+    ) -> Result<Option<Found>, Unavailable> {
+        if let Some((credential, consumer)) = self.declared.credential(kind, id) {
+            let credential = Some(credential).filter(|credential| credential.is_good(now));
+            return Ok(credential.map(|credential| {
+                let verified = Verified { id: credential.id.clone(), consumer: consumer.clone() };
+                Found { credential: Some(verified), secret: secret(credential) }
+            }));
+        }
+        let Some(store) = &self.store else { return Ok(None) };
+        let kept = store.credential(kind, id).await?.filter(|kept| kept.term.includes(now));
+        let Some(kept) = kept else { return Ok(None) };
+        let Some(consumer) = self.named(&kept.consumer).await? else { return Ok(None) };
+        let secret = self.secret(&kept)?;
+        Ok(Some(Found { credential: Some(Verified { id: kept.id.clone(), consumer }), secret }))
     }
 }
 

@@ -4,14 +4,18 @@ use std::{collections::HashSet, sync::Arc};
 
 use papaya::HashMap;
 
-use super::store::{Change, Key};
-use crate::config::Consumer;
+use super::{
+    credentials::Kept,
+    store::{Change, Key},
+};
+use crate::config::{Consumer, CredentialKind};
 
 #[derive(Default)]
 pub struct Memory {
     consumers: HashMap<Box<str>, Arc<Consumer>>,
     custom_ids: HashMap<Box<str>, Arc<Consumer>>,
     keys: HashMap<Box<str>, Arc<Key>>,
+    credentials: HashMap<(CredentialKind, Arc<str>), Arc<Kept>>,
 }
 
 impl Memory {
@@ -36,6 +40,15 @@ impl Memory {
         keys.values().filter(|key| *key.consumer == *consumer).cloned().collect()
     }
 
+    pub fn credential(&self, kind: CredentialKind, id: &str) -> Option<Arc<Kept>> {
+        self.credentials.pin().get(&(kind, id.into())).cloned()
+    }
+
+    pub fn credentials_of(&self, consumer: &str) -> Vec<Arc<Kept>> {
+        let credentials = self.credentials.pin();
+        credentials.values().filter(|kept| *kept.consumer == *consumer).cloned().collect()
+    }
+
     /// Does what the store was told.
     pub fn follow(&self, change: Change) {
         let consumers = self.consumers.pin();
@@ -53,19 +66,27 @@ impl Memory {
             }
             Change::Key(key) => _ = self.keys.pin().insert((&*key.id).into(), key),
             Change::NoKey(id) => _ = self.keys.pin().remove(&*id),
+            Change::Credential(kept) => {
+                self.credentials.pin().insert((kept.kind(), kept.id.clone()), kept);
+            }
+            Change::NoCredential(kind, id) => _ = self.credentials.pin().remove(&(kind, id)),
         }
     }
 
     /// These and no others.
     pub fn become_like(&self, records: Vec<Change>) {
-        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        let (mut names, mut ids, mut others) = (HashSet::new(), HashSet::new(), HashSet::new());
         for record in &records {
             match record {
                 Change::Consumer(consumer) => _ = names.insert(consumer.name.clone()),
                 Change::Key(key) => _ = ids.insert(key.id.clone()),
-                Change::NoConsumer(_) | Change::NoKey(_) => {}
+                Change::Credential(kept) => _ = others.insert((kept.kind(), kept.id.clone())),
+                Change::NoConsumer(_) | Change::NoKey(_) | Change::NoCredential(..) => {}
             }
         }
+        let credentials: Vec<_> = self.credentials.pin().keys().cloned().collect();
+        let credentials = credentials.into_iter().filter(|credential| !others.contains(credential));
+        credentials.for_each(|(kind, id)| self.follow(Change::NoCredential(kind, id)));
         let keys: Vec<_> = self.keys.pin().values().map(|key| key.id.clone()).collect();
         keys.into_iter().filter(|id| !ids.contains(id)).for_each(|id| self.follow(Change::NoKey(id)));
         let gone = self.consumers().into_iter().filter(|consumer| !names.contains(&consumer.name));

@@ -1,17 +1,22 @@
 //! How stores write down what they have: records of a kind with a name, as JSON.
 
 use std::{
+    borrow::Cow,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::store::{Change, Key};
+use super::{
+    credentials::{Kept, Secret},
+    store::{Change, Key},
+};
 use crate::{
     api_key::Digest,
-    config::{Consumer, Term},
+    config::{Consumer, CredentialKind, Term},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +25,17 @@ pub enum Kind {
     Consumer,
     /// By id.
     Key,
+    /// By kind and id, with a slash between them.
+    Credential,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 2] = [Kind::Consumer, Kind::Key];
+    pub const ALL: [Kind; 3] = [Kind::Consumer, Kind::Key, Kind::Credential];
 }
 
 pub struct Record<'a> {
     pub kind: Kind,
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// None where there is to be none.
     pub json: Option<Vec<u8>>,
 }
@@ -47,15 +54,37 @@ struct KeyRow {
     replaced: bool,
 }
 
+/// A credential that is no key; times as those of a key. A password has its hash, a secret that signs is sealed.
+#[derive(Deserialize, Serialize)]
+struct CredentialRow {
+    consumer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<String>,
+    created: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+}
+
 impl Change {
     pub fn record(&self) -> io::Result<Record<'_>> {
         let (kind, name, json) = match self {
             Change::Consumer(consumer) => {
-                (Kind::Consumer, &*consumer.name, Some(serde_json::to_vec(&**consumer)?))
+                (Kind::Consumer, Cow::Borrowed(&*consumer.name), Some(serde_json::to_vec(&**consumer)?))
             }
-            Change::NoConsumer(name) => (Kind::Consumer, &**name, None),
-            Change::Key(key) => (Kind::Key, &*key.id, Some(serde_json::to_vec(&KeyRow::of(key))?)),
-            Change::NoKey(id) => (Kind::Key, &**id, None),
+            Change::NoConsumer(name) => (Kind::Consumer, Cow::Borrowed(&**name), None),
+            Change::Key(key) => {
+                (Kind::Key, Cow::Borrowed(&*key.id), Some(serde_json::to_vec(&KeyRow::of(key))?))
+            }
+            Change::NoKey(id) => (Kind::Key, Cow::Borrowed(&**id), None),
+            Change::Credential(kept) => {
+                let name = credential_name(kept.kind(), &kept.id);
+                (Kind::Credential, name, Some(serde_json::to_vec(&CredentialRow::of(kept))?))
+            }
+            Change::NoCredential(kind, id) => (Kind::Credential, credential_name(*kind, id), None),
         };
         Ok(Record { kind, name, json })
     }
@@ -78,7 +107,58 @@ impl Change {
                 let key = row.key(name).ok_or_else(|| malformed("has no digest"))?;
                 Ok(Change::Key(Arc::new(key)))
             }
+            (Kind::Credential, json) => {
+                let (kind, id) = credential_of(name).ok_or_else(|| malformed("is of no kind"))?;
+                let Some(json) = json else { return Ok(Change::NoCredential(kind, id.into())) };
+                let row: CredentialRow = serde_json::from_slice(json)?;
+                let kept = row.kept(kind, id).ok_or_else(|| malformed("has no secret"))?;
+                Ok(Change::Credential(Arc::new(kept)))
+            }
         }
+    }
+}
+
+fn credential_name(kind: CredentialKind, id: &str) -> Cow<'static, str> {
+    Cow::Owned(format!("{}/{id}", kind.word()))
+}
+
+fn credential_of(name: &str) -> Option<(CredentialKind, &str)> {
+    let (word, id) = name.split_once('/')?;
+    Some((CredentialKind::NAMED.into_iter().find(|kind| kind.word() == word)?, id))
+}
+
+impl CredentialRow {
+    fn of(kept: &Kept) -> Self {
+        let (hash, sealed) = match &kept.secret {
+            Secret::Hash(hash) => (Some(hash.as_ref().to_owned()), None),
+            Secret::Sealed(sealed) => (None, Some(STANDARD.encode(sealed))),
+            Secret::Nothing => (None, None),
+        };
+        CredentialRow {
+            consumer: kept.consumer.as_ref().to_owned(),
+            hash,
+            sealed,
+            created: millis(kept.created),
+            not_before: kept.term.not_before.map(millis),
+            expires: kept.term.expires.map(millis),
+        }
+    }
+
+    /// None where what its kind has is not there.
+    fn kept(self, kind: CredentialKind, id: &str) -> Option<Kept> {
+        let secret = match kind {
+            CredentialKind::Password => Secret::Hash(self.hash?.into()),
+            CredentialKind::Hmac => Secret::Sealed(STANDARD.decode(self.sealed?).ok()?.into()),
+            CredentialKind::Certificate => Secret::Nothing,
+            CredentialKind::Key => return None,
+        };
+        Some(Kept {
+            id: id.into(),
+            consumer: self.consumer.into(),
+            secret,
+            created: time(self.created),
+            term: Term { not_before: self.not_before.map(time), expires: self.expires.map(time) },
+        })
     }
 }
 

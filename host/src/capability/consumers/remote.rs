@@ -135,13 +135,14 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Consumer => "consumer",
         Kind::Key => "key",
+        Kind::Credential => "credential",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Consumer;
+    use crate::config::{Consumer, CredentialKind};
 
     #[test]
     fn records_are_read_by_their_kind() {
@@ -152,6 +153,11 @@ mod tests {
         assert_eq!(*again, alice);
         assert!(matches!(read(&name, None), Some(Change::NoConsumer(name)) if *name == *"a:b"));
         assert!(read("sometime:a", Some(b"{}")).is_none(), "of a kind that comes later");
+        assert!(matches!(
+            read("credential:hmac/a/b", None),
+            Some(Change::NoCredential(CredentialKind::Hmac, id)) if *id == *"a/b"
+        ));
+        assert!(read("credential:fingers/a", Some(b"{}")).is_none(), "of a kind that comes later");
         for faulty in [&b"{"[..], b"{}", br#"{"consumer":"a","sha256":"00","created":0}"#] {
             assert!(matches!(read("key:k", Some(faulty)), Some(Change::NoKey(_))));
         }

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Embedded, Remote, memory::Memory};
+use super::{Embedded, Remote, credentials::Kept, memory::Memory};
 use crate::{
     api_key::Digest,
     capability::redis::Redis,
-    config::{Consumer, Term},
+    config::{Consumer, CredentialKind, Term},
 };
 
 pub enum Store {
@@ -58,6 +58,9 @@ pub enum Change {
     NoConsumer(Arc<str>),
     /// By id.
     NoKey(Arc<str>),
+    /// In the place of the one with the same kind and id.
+    Credential(Arc<Kept>),
+    NoCredential(CredentialKind, Arc<str>),
 }
 
 impl Store {
@@ -97,6 +100,15 @@ impl Store {
 
     pub async fn keys_of(&self, consumer: &str) -> Result<Vec<Arc<Key>>, Unavailable> {
         Ok(self.memory()?.keys_of(consumer))
+    }
+
+    /// One that is no key.
+    pub async fn credential(&self, kind: CredentialKind, id: &str) -> Result<Option<Arc<Kept>>, Unavailable> {
+        Ok(self.memory()?.credential(kind, id))
+    }
+
+    pub async fn credentials_of(&self, consumer: &str) -> Result<Vec<Arc<Kept>>, Unavailable> {
+        Ok(self.memory()?.credentials_of(consumer))
     }
 
     /// Learns what others have told it, where it does not know.

@@ -5,7 +5,9 @@ use tempfile::TempDir;
 use wasmgate_tests::peer;
 
 use super::*;
-use crate::config::{self, Credential, CredentialKind, Declared, Proof, Term};
+use crate::config::{self, Credential, CredentialKind, Declared, Proof, SealKeys, Term};
+
+mod credentials;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -51,6 +53,7 @@ fn config(store: Option<PathBuf>) -> Consumers {
         store: store.map(ConsumerStore::File),
         stale: DAY,
         grace: DAY,
+        seal_keys: SealKeys::default(),
     }
 }
 
@@ -396,10 +399,13 @@ fn a_file_that_is_no_store_is_told() {
 
 /// A book of a gateway whose store is in this Redis, read.
 async fn shared(redis: &wasmgate_tests::Redis, stale: Duration) -> Book {
+    share(redis, &Consumers { store: Some(ConsumerStore::Redis(0)), stale, ..config(None) }).await
+}
+
+async fn share(redis: &wasmgate_tests::Redis, settings: &Consumers) -> Book {
     let endpoints = vec![config::Target::Address(redis.address)];
     let book = Book::default();
-    let settings = Consumers { store: Some(ConsumerStore::Redis(0)), stale, ..config(None) };
-    let pages = book.prepare(&settings, Some(Redis::new(to(config::RedisKind::Single, endpoints)))).unwrap();
+    let pages = book.prepare(settings, Some(Redis::new(to(config::RedisKind::Single, endpoints)))).unwrap();
     let _ = book.read(&pages).await;
     book.put(pages);
     book

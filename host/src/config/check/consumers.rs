@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
+use wasmgate_crypto::Sealer;
 
 use super::{Check, DURATION, KeyPath, Section, names, raw};
 use crate::{
     api_key::Digest,
     config::{
         CredentialKind, Source,
-        consumers::{Consumer, ConsumerStore, Consumers, Declared, Quota, name_fault},
+        consumers::{Consumer, ConsumerStore, Consumers, Declared, Quota, SealKeys, name_fault},
         problem::Document,
         unit,
     },
@@ -50,8 +52,26 @@ impl Check<'_> {
             declared.extend(self.consumer_file(&path.key("file"), file));
         }
         let stale = self.stale(&path, &settings);
+        let seal_keys =
+            self.seal_keys(&path.key("seal_keys"), settings.seal_keys.as_deref().unwrap_or_default());
         let store = self.consumer_store(&path, settings);
-        Consumers { plans, declared, store, stale, grace: grace.unwrap_or_default() }
+        Consumers { plans, declared, store, stale, grace: grace.unwrap_or_default(), seal_keys }
+    }
+
+    fn seal_keys(&mut self, path: &KeyPath, keys: &[String]) -> SealKeys {
+        let mut all = Vec::new();
+        for (place, text) in keys.iter().enumerate() {
+            let path = path.index(place);
+            let key = STANDARD.decode(text).ok().filter(|key| Sealer::new(&[key]).is_ok());
+            match (self.source.is_hidden(&path), key) {
+                (false, _) => self.fault(&path, "has to be taken from `${env:NAME}` or `${file:PATH}`"),
+                (true, None) => {
+                    self.fault(&path, "is not Base64 of 32 random bytes: openssl rand -base64 32")
+                }
+                (true, Some(key)) => all.push(key),
+            }
+        }
+        SealKeys(all)
     }
 
     fn stale(&mut self, path: &KeyPath, settings: &raw::Consumers) -> Duration {

@@ -329,6 +329,43 @@ enabled = false
     }
 
     #[test]
+    fn keys_that_seal_are_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let encode = |key: Vec<u8>| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, key);
+        for (name, key) in [
+            ("good", (1..33).collect()),
+            ("other", (2..34).collect()),
+            ("weak", vec![7; 32]),
+            ("short", vec![1, 2]),
+        ] {
+            fs::write(folder.path().join(name), encode(key)).unwrap();
+        }
+        let parse = |keys: &str| {
+            let main = MAIN.split("[[consumer").next().unwrap();
+            let main = main.replace("file = \"more.toml\"", &format!("seal_keys = {keys}"));
+            config::parse(&main, "main.toml", folder.path())
+        };
+        let good = parse("[\"${file:good}\", \"${file:other}\"]").unwrap();
+        assert_eq!(good.consumers.seal_keys.0, [(1..33).collect::<Vec<_>>(), (2..34).collect()]);
+        let shown = format!("{good:?}{}", config::effective(&good.source));
+        assert!(!shown.contains(&encode((1..33).collect())) && !shown.contains("[1, 2"), "{shown}");
+        let given = format!("[\"{}\"]", encode((1..33).collect()));
+        let many = format!("[{}]", ["\"${file:good}\""; 17].join(", "));
+        let no_key = "is not Base64 of 32 random bytes: openssl rand -base64 32";
+        for (keys, told) in [
+            ("[\"${file:good}\", \"${file:weak}\"]", format!("seal_keys[1]: {no_key}")),
+            ("[\"${file:short}\"]", format!("seal_keys[0]: {no_key}")),
+            (&given, "seal_keys[0]: has to be taken from `${env:NAME}` or `${file:PATH}`".to_owned()),
+            (&many, "seal_keys: expected at most 16 entries".to_owned()),
+            ("[]", "seal_keys: expected at least 1 entry".to_owned()),
+        ] {
+            let lines: Vec<_> = parse(keys).unwrap_err().lines().collect();
+            let [only] = &lines[..] else { panic!("{keys}: {lines:?}") };
+            assert!(only.contains(&format!("consumers.{told}")), "{only}");
+        }
+    }
+
+    #[test]
     fn files_of_secrets_are_watched() {
         let config = load(MAIN, "").unwrap();
         let files: Vec<_> = config.files().iter().filter_map(|(file, _)| file.file_name()).collect();

@@ -49,6 +49,10 @@ pub struct Consumers {
     /// With `redis`: how long what is known of consumers is good while the Redis gives no answer. After that they are unknown,
     /// and plugins answer 503, until it answers again. Default: "1m".
     pub stale: Option<DurationText>,
+    /// What secrets that sign are sealed with in the store: keys of 32 random bytes in Base64, of which the first one seals and all
+    /// of them open. They have to come from "${env:NAME}" or "${file:PATH}". Default: none, and the store takes no such secrets.
+    #[schemars(length(min = 1, max = 16), extend("writeOnly" = true, "examples" = [["${file:seal.key}"]]))]
+    pub seal_keys: Option<Vec<String>>,
     /// How long a key of the store is still good when another one takes its place, unless the order says how long. "0s" ends
     /// it at once.
     pub grace: DurationText,
@@ -144,6 +148,6 @@ impl Default for ConsumerGrant {
 
 impl Default for Consumers {
     fn default() -> Self {
-        Consumers { file: None, store: None, redis: None, stale: None, grace: "24h".into() }
+        Consumers { file: None, store: None, redis: None, stale: None, seal_keys: None, grace: "24h".into() }
     }
 }
