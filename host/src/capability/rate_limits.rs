@@ -65,7 +65,7 @@ impl Demand {
         slot.push_str(plugin);
         // No error: it is a text.
         let _ =
-            write!(slot, "\0{}.{amount:x}.{:x}.{burst:x} ", algorithm as u8, self.limit.per().as_millis());
+            write!(slot, "\0{}.{amount:x}.{:x}.{burst:x} ", algorithm as u8, self.limit.per().as_millis() as u64);
         slot.push_str(&self.key);
         Some(slot.into())
     }

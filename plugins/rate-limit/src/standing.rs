@@ -96,5 +96,5 @@ pub fn policy(name: &str, limit: &rate_limits::Limit) -> String {
 }
 
 pub fn seconds_up(time: Duration) -> u64 {
-    time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+    time.as_secs().saturating_add(u64::from(time.subsec_millis() > 0))
 }

@@ -111,7 +111,8 @@ fn standing(standing: limits::Standing) -> Standing {
 }
 
 pub fn millis_up(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    let below_a_second = u64::from(duration.subsec_nanos().div_ceil(1_000_000));
+    duration.as_secs().saturating_mul(1000).saturating_add(below_a_second)
 }
 
 #[cfg(test)]
