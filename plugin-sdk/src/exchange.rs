@@ -42,7 +42,7 @@ methods!(Request from request {
     fn append_header(name: &str, value: &[u8]) -> Result<(), Error>;
     fn remove_header(name: &str) -> Result<bool, Error>;
     fn remove_headers(patterns: &[&str]) -> Result<u32, Error>;
-    fn set_answer_headers(lines: &[u8]) -> Result<(), Error>;
+    fn set_answer_headers(headers: &[(&str, &[u8])]) -> Result<(), Error>;
     fn answer_header(name: &str) -> Option<Vec<u8>>;
     fn identify(identity: Identity<'_>) -> Result<(), Error>;
     fn set_body_mode(mode: BodyMode) -> Result<(), Error>;

@@ -293,21 +293,8 @@ impl<'a> Request<'a> {
         &self,
         headers: &[(impl AsRef<str>, impl AsRef<[u8]>)],
     ) -> Result<(), HostError> {
-        let mut lines = Vec::with_capacity(64 * headers.len());
-        for (name, value) in headers {
-            let (name, value) = (name.as_ref().as_bytes(), value.as_ref());
-            if name.iter().any(|byte| matches!(byte, b':' | b'\n')) {
-                return Err(HostError::InvalidName);
-            }
-            if value.contains(&b'\n') {
-                return Err(HostError::InvalidValue);
-            }
-            lines.extend_from_slice(name);
-            lines.extend_from_slice(b": ");
-            lines.extend_from_slice(value);
-            lines.push(b'\n');
-        }
-        Ok(self.raw.set_answer_headers(&lines)?)
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        Ok(self.raw.set_answer_headers(&headers)?)
     }
 
     /// A header that was set so, by this plugin or one before it.

@@ -398,9 +398,9 @@ impl State {
     }
 
     /// Of the answer, as long as the request may be changed.
-    pub fn set_answer_headers(&mut self, lines: Vec<u8>) -> Result<(), Refusal> {
+    pub fn set_answer_headers(&mut self, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
         self.request_mut()?;
-        self.answer_headers.set(lines)
+        self.answer_headers.set(fields)
     }
 
     /// Begins the phase of the response, which says what plugins have asked for.

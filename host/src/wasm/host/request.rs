@@ -104,8 +104,8 @@ impl request::Host for Host {
         self.change_request(|map| Ok(headers::remove_fitting(map, &patterns)))
     }
 
-    fn set_answer_headers(&mut self, lines: Vec<u8>) -> Answer<()> {
-        self.change(|state| state.set_answer_headers(lines))
+    fn set_answer_headers(&mut self, headers: Vec<Header>) -> Answer<()> {
+        self.change(|state| state.set_answer_headers(headers))
     }
 
     fn answer_header(&mut self, name: String) -> Result<Option<Vec<u8>>> {
