@@ -64,8 +64,12 @@ impl Demand {
         let mut slot = String::with_capacity(plugin.len() + self.key.len() + 32);
         slot.push_str(plugin);
         // No error: it is a text.
-        let _ =
-            write!(slot, "\0{}.{amount:x}.{:x}.{burst:x} ", algorithm as u8, self.limit.per().as_millis() as u64);
+        let _ = write!(
+            slot,
+            "\0{}.{amount:x}.{:x}.{burst:x} ",
+            algorithm as u8,
+            self.limit.per().as_millis() as u64
+        );
         slot.push_str(&self.key);
         Some(slot.into())
     }
