@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::Problem;
 use crate::{
-    capability::consumers::{Book, Entry, Issued, KeyFacts, Origin, Refused, State, Terms},
+    capability::consumers::{Book, Entry, Issued, KeyFacts, Origin, Refused, Standing, State, Terms},
     config::{self, Consumer},
     telemetry::access_log::timestamp,
 };
@@ -46,6 +46,13 @@ pub struct ConsumerOrder {
 #[derive(Serialize, JsonSchema)]
 pub struct KeyReport {
     id: String,
+    #[serde(flatten)]
+    standing: StandingReport,
+}
+
+/// What is told of any credential.
+#[derive(Serialize, JsonSchema)]
+pub struct StandingReport {
     /// Where it stands: "config" or "store".
     origin: &'static str,
     /// None for those of the config.
@@ -55,7 +62,7 @@ pub struct KeyReport {
     not_before: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<String>,
-    /// "active", "replaced" (good for a while yet), "not_yet", "expired" or "disabled".
+    /// "active", "replaced" (a key that is good for a while yet), "not_yet", "expired" or "disabled".
     state: &'static str,
 }
 
@@ -140,13 +147,24 @@ impl From<Entry> for ConsumerReport {
 
 impl From<KeyFacts> for KeyReport {
     fn from(facts: KeyFacts) -> Self {
-        KeyReport {
-            id: facts.id.as_ref().to_owned(),
-            origin: origin_word(facts.origin),
-            created: facts.created.map(timestamp),
-            not_before: facts.term.not_before.map(timestamp),
-            expires: facts.term.expires.map(timestamp),
-            state: state_word(facts.state),
+        KeyReport { id: facts.id.as_ref().to_owned(), standing: facts.standing.into() }
+    }
+}
+
+impl From<Standing> for StandingReport {
+    fn from(Standing { origin, created, term, state }: Standing) -> Self {
+        StandingReport {
+            origin: origin_word(origin),
+            created: created.map(timestamp),
+            not_before: term.not_before.map(timestamp),
+            expires: term.expires.map(timestamp),
+            state: match state {
+                State::Active => "active",
+                State::Replaced => "replaced",
+                State::NotYet => "not_yet",
+                State::Expired => "expired",
+                State::Disabled => "disabled",
+            },
         }
     }
 }
@@ -157,17 +175,7 @@ impl From<Issued> for IssuedKey {
     }
 }
 
-pub(super) fn state_word(state: State) -> &'static str {
-    match state {
-        State::Active => "active",
-        State::Replaced => "replaced",
-        State::NotYet => "not_yet",
-        State::Expired => "expired",
-        State::Disabled => "disabled",
-    }
-}
-
-pub(super) fn origin_word(origin: Origin) -> &'static str {
+fn origin_word(origin: Origin) -> &'static str {
     match origin {
         Origin::Config => "config",
         Origin::Store => "store",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::Problem,
-    consumers::{end, origin_word, state_word},
+    consumers::{StandingReport, end},
 };
 use crate::{
     capability::{
@@ -29,17 +29,8 @@ pub struct CredentialReport {
     kind: &'static str,
     /// The user's name; what signatures name the secret by; or what certificates have to be, such as "san_dns:a.test".
     id: String,
-    /// Where it stands: "config" or "store".
-    origin: &'static str,
-    /// None for those of the config.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    created: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    not_before: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires: Option<String>,
-    /// "active", "not_yet", "expired" or "disabled".
-    state: &'static str,
+    #[serde(flatten)]
+    standing: StandingReport,
 }
 
 /// What a consumer is to be known by, in the place of its credential of the same kind and name, if there is one. `expires`: from
@@ -128,8 +119,8 @@ pub async fn set(
 
 /// `kind` is as it stands in the path.
 pub async fn revoke(book: &Book, name: &str, kind: &str, id: &str) -> Result<(), Refused> {
-    let kind = CredentialKind::NAMED.into_iter().find(|known| known.word() == kind);
-    book.revoke_credential(name, kind.ok_or(Refused::UnknownCredential)?, id).await
+    let kind = CredentialKind::named(kind).ok_or(Refused::UnknownCredential)?;
+    book.revoke_credential(name, kind, id).await
 }
 
 async fn hashed(
@@ -181,11 +172,7 @@ impl From<CredentialFacts> for CredentialReport {
         CredentialReport {
             kind: facts.kind.word(),
             id: facts.id.as_ref().to_owned(),
-            origin: origin_word(facts.origin),
-            created: facts.created.map(timestamp),
-            not_before: facts.term.not_before.map(timestamp),
-            expires: facts.term.expires.map(timestamp),
-            state: state_word(facts.state),
+            standing: facts.standing.into(),
         }
     }
 }

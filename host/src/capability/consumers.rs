@@ -13,6 +13,7 @@ mod find;
 mod memory;
 mod record;
 mod remote;
+mod standing;
 mod store;
 
 use std::{
@@ -29,13 +30,14 @@ use crate::{
     api_key::{Digest, Form, LONGEST, form},
     config::{Consumer, ConsumerStore, Consumers, Quota, Term},
 };
-pub use changes::{Entry, Issued, KeyFacts, Origin, Refused, State, Terms};
+pub use changes::{Entry, Issued, KeyFacts, Refused, Terms};
 pub use credentials::{CredentialFacts, Offer};
 use declared::Declared;
 pub use embedded::Embedded;
 pub use find::Found;
 use find::StandIns;
 pub use remote::Remote;
+pub use standing::{Origin, Standing, State};
 pub use store::{Store, Unavailable};
 
 #[derive(Default)]

@@ -87,7 +87,12 @@ impl fmt::Debug for Proof {
 
 impl CredentialKind {
     /// Those that are found by a name.
-    pub const NAMED: [Self; 3] = [Self::Password, Self::Hmac, Self::Certificate];
+    const NAMED: [Self; 3] = [Self::Password, Self::Hmac, Self::Certificate];
+
+    /// One that is found by a name, by its word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find(|kind| kind.word() == word)
+    }
 
     /// What the config calls it.
     pub fn word(self) -> &'static str {

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Book, Pages,
+    standing::{Origin, Standing},
     store::{Change, Key, NotChanged, Store, Unavailable},
 };
 use crate::{
@@ -27,31 +28,11 @@ pub struct Entry {
     pub origin: Origin,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    Config,
-    Store,
-}
-
 /// What is told of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyFacts {
     pub id: Arc<str>,
-    pub origin: Origin,
-    /// None for the config's.
-    pub created: Option<SystemTime>,
-    pub term: Term,
-    pub state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Active,
-    /// Good for a while yet: another one has taken its place.
-    Replaced,
-    NotYet,
-    Expired,
-    Disabled,
+    pub standing: Standing,
 }
 
 /// How one key takes the place of another one.
@@ -211,25 +192,18 @@ impl Book {
     pub async fn keys(&self, name: &str, now: SystemTime) -> Result<Vec<KeyFacts>, Refused> {
         let pages = self.pages.load_full();
         pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
-        let declared = pages.declared.keys_of(name).map(|key| KeyFacts {
-            id: key.id.clone(),
-            origin: Origin::Config,
-            created: None,
-            term: key.term,
-            state: if key.enabled { state(&key.term, false, now) } else { State::Disabled },
-        });
+        let declared = pages.declared.keys_of(name);
+        let declared =
+            declared.map(|key| KeyFacts { id: key.id.clone(), standing: Standing::declared(key, now) });
         let mut keys: Vec<_> = declared.collect();
         if let Some(store) = &pages.store {
             let stored = store.keys_of(name).await?;
             keys.extend(stored.iter().map(|key| KeyFacts {
                 id: key.id.clone(),
-                origin: Origin::Store,
-                created: Some(key.created),
-                term: key.term,
-                state: state(&key.term, key.replaced, now),
+                standing: Standing::stored(key.created, key.term, key.replaced, now),
             }));
         }
-        keys.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        keys.sort_by(|a, b| (a.standing.created, &a.id).cmp(&(b.standing.created, &b.id)));
         Ok(keys)
     }
 
@@ -349,13 +323,4 @@ fn long_over(keys: &[Arc<Key>], now: SystemTime) -> impl Iterator<Item = Change>
     let before = now.checked_sub(REMEMBERED);
     let over = keys.iter().filter(move |key| before.is_some_and(|before| key.term.is_over(before)));
     over.map(|key| Change::NoKey(key.id.clone()))
-}
-
-pub(super) fn state(term: &Term, replaced: bool, now: SystemTime) -> State {
-    match () {
-        () if term.is_over(now) => State::Expired,
-        () if !term.includes(now) => State::NotYet,
-        () if replaced => State::Replaced,
-        () => State::Active,
-    }
 }

@@ -10,8 +10,9 @@ use std::{
 use wasmgate_crypto::{NONCE, Sealer};
 
 use super::{
-    Book, Pages, State, Unavailable,
-    changes::{Origin, REMEMBERED, Refused, state},
+    Book, Pages, Unavailable,
+    changes::{REMEMBERED, Refused},
+    standing::Standing,
     store::Change,
 };
 use crate::{
@@ -53,11 +54,7 @@ pub struct Offer {
 pub struct CredentialFacts {
     pub kind: CredentialKind,
     pub id: Arc<str>,
-    pub origin: Origin,
-    /// None for the config's.
-    pub created: Option<SystemTime>,
-    pub term: Term,
-    pub state: State,
+    pub standing: Standing,
 }
 
 impl Kept {
@@ -85,23 +82,17 @@ impl Book {
         let declared = pages.declared.credentials_of(name).map(|known| CredentialFacts {
             kind: known.proof.kind(),
             id: known.id.clone(),
-            origin: Origin::Config,
-            created: None,
-            term: known.term,
-            state: if known.enabled { state(&known.term, false, now) } else { State::Disabled },
+            standing: Standing::declared(known, now),
         });
         let mut all: Vec<_> = declared.collect();
         if let Some(store) = &pages.store {
             all.extend(store.credentials_of(name).await?.iter().map(|kept| CredentialFacts {
                 kind: kept.kind(),
                 id: kept.id.clone(),
-                origin: Origin::Store,
-                created: Some(kept.created),
-                term: kept.term,
-                state: state(&kept.term, false, now),
+                standing: Standing::stored(kept.created, kept.term, false, now),
             }));
         }
-        all.sort_by(|a, b| (a.created, a.kind, &a.id).cmp(&(b.created, b.kind, &b.id)));
+        all.sort_by(|a, b| (a.standing.created, a.kind, &a.id).cmp(&(b.standing.created, b.kind, &b.id)));
         Ok(all)
     }
 

@@ -42,7 +42,7 @@ impl Book {
         ids: &[String],
         now: SystemTime,
     ) -> Result<Found, Unavailable> {
-        let pages = self.pages.load_full();
+        let pages = self.pages.load();
         for id in ids.iter().take(MOST) {
             if let Some(found) = pages.find(kind, id, now).await? {
                 return Ok(found);

@@ -15,7 +15,10 @@ pub struct Memory {
     consumers: HashMap<Box<str>, Arc<Consumer>>,
     custom_ids: HashMap<Box<str>, Arc<Consumer>>,
     keys: HashMap<Box<str>, Arc<Key>>,
-    credentials: HashMap<(CredentialKind, Arc<str>), Arc<Kept>>,
+    /// Apart by their kinds, so that one is looked for by the name that is asked for, without a copy of it.
+    passwords: HashMap<Box<str>, Arc<Kept>>,
+    secrets: HashMap<Box<str>, Arc<Kept>>,
+    certificates: HashMap<Box<str>, Arc<Kept>>,
 }
 
 impl Memory {
@@ -41,12 +44,28 @@ impl Memory {
     }
 
     pub fn credential(&self, kind: CredentialKind, id: &str) -> Option<Arc<Kept>> {
-        self.credentials.pin().get(&(kind, id.into())).cloned()
+        self.of_kind(kind)?.pin().get(id).cloned()
     }
 
     pub fn credentials_of(&self, consumer: &str) -> Vec<Arc<Kept>> {
-        let credentials = self.credentials.pin();
-        credentials.values().filter(|kept| *kept.consumer == *consumer).cloned().collect()
+        let mut all = self.credentials();
+        all.retain(|kept| *kept.consumer == *consumer);
+        all
+    }
+
+    /// None of keys, which have a map of their own.
+    fn of_kind(&self, kind: CredentialKind) -> Option<&HashMap<Box<str>, Arc<Kept>>> {
+        match kind {
+            CredentialKind::Key => None,
+            CredentialKind::Password => Some(&self.passwords),
+            CredentialKind::Hmac => Some(&self.secrets),
+            CredentialKind::Certificate => Some(&self.certificates),
+        }
+    }
+
+    fn credentials(&self) -> Vec<Arc<Kept>> {
+        let maps = [&self.passwords, &self.secrets, &self.certificates];
+        maps.into_iter().flat_map(|map| map.pin().values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// Does what the store was told.
@@ -67,9 +86,15 @@ impl Memory {
             Change::Key(key) => _ = self.keys.pin().insert((&*key.id).into(), key),
             Change::NoKey(id) => _ = self.keys.pin().remove(&*id),
             Change::Credential(kept) => {
-                self.credentials.pin().insert((kept.kind(), kept.id.clone()), kept);
+                if let Some(map) = self.of_kind(kept.kind()) {
+                    map.pin().insert((&*kept.id).into(), kept);
+                }
             }
-            Change::NoCredential(kind, id) => _ = self.credentials.pin().remove(&(kind, id)),
+            Change::NoCredential(kind, id) => {
+                if let Some(map) = self.of_kind(kind) {
+                    map.pin().remove(&*id);
+                }
+            }
         }
     }
 
@@ -84,8 +109,8 @@ impl Memory {
                 Change::NoConsumer(_) | Change::NoKey(_) | Change::NoCredential(..) => {}
             }
         }
-        let credentials: Vec<_> = self.credentials.pin().keys().cloned().collect();
-        let credentials = credentials.into_iter().filter(|credential| !others.contains(credential));
+        let credentials = self.credentials().into_iter().map(|kept| (kept.kind(), kept.id.clone()));
+        let credentials = credentials.filter(|credential| !others.contains(credential));
         credentials.for_each(|(kind, id)| self.follow(Change::NoCredential(kind, id)));
         let keys: Vec<_> = self.keys.pin().values().map(|key| key.id.clone()).collect();
         keys.into_iter().filter(|id| !ids.contains(id)).for_each(|id| self.follow(Change::NoKey(id)));

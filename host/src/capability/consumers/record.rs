@@ -40,21 +40,17 @@ pub struct Record<'a> {
     pub json: Option<Vec<u8>>,
 }
 
-/// A key; times in milliseconds since 1970.
 #[derive(Deserialize, Serialize)]
 struct KeyRow {
     consumer: String,
     sha256: String,
-    created: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    not_before: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires: Option<u64>,
+    #[serde(flatten)]
+    times: Times,
     #[serde(default)]
     replaced: bool,
 }
 
-/// A credential that is no key; times as those of a key. A password has its hash, a secret that signs is sealed.
+/// A credential that is no key. A password has its hash, a secret that signs is sealed.
 #[derive(Deserialize, Serialize)]
 struct CredentialRow {
     consumer: String,
@@ -62,6 +58,13 @@ struct CredentialRow {
     hash: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<String>,
+    #[serde(flatten)]
+    times: Times,
+}
+
+/// In milliseconds since 1970.
+#[derive(Deserialize, Serialize)]
+struct Times {
     created: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<u64>,
@@ -124,7 +127,7 @@ fn credential_name(kind: CredentialKind, id: &str) -> Cow<'static, str> {
 
 fn credential_of(name: &str) -> Option<(CredentialKind, &str)> {
     let (word, id) = name.split_once('/')?;
-    Some((CredentialKind::NAMED.into_iter().find(|kind| kind.word() == word)?, id))
+    Some((CredentialKind::named(word)?, id))
 }
 
 impl CredentialRow {
@@ -138,9 +141,7 @@ impl CredentialRow {
             consumer: kept.consumer.as_ref().to_owned(),
             hash,
             sealed,
-            created: millis(kept.created),
-            not_before: kept.term.not_before.map(millis),
-            expires: kept.term.expires.map(millis),
+            times: Times::of(kept.created, &kept.term),
         }
     }
 
@@ -156,8 +157,8 @@ impl CredentialRow {
             id: id.into(),
             consumer: self.consumer.into(),
             secret,
-            created: time(self.created),
-            term: Term { not_before: self.not_before.map(time), expires: self.expires.map(time) },
+            created: self.times.created(),
+            term: self.times.term(),
         })
     }
 }
@@ -167,9 +168,7 @@ impl KeyRow {
         KeyRow {
             consumer: key.consumer.as_ref().to_owned(),
             sha256: key.digest.hex(),
-            created: millis(key.created),
-            not_before: key.term.not_before.map(millis),
-            expires: key.term.expires.map(millis),
+            times: Times::of(key.created, &key.term),
             replaced: key.replaced,
         }
     }
@@ -179,10 +178,28 @@ impl KeyRow {
             id: id.into(),
             consumer: self.consumer.as_str().into(),
             digest: Digest::from_hex(&self.sha256)?,
-            created: time(self.created),
-            term: Term { not_before: self.not_before.map(time), expires: self.expires.map(time) },
+            created: self.times.created(),
+            term: self.times.term(),
             replaced: self.replaced,
         })
+    }
+}
+
+impl Times {
+    fn of(created: SystemTime, term: &Term) -> Self {
+        Times {
+            created: millis(created),
+            not_before: term.not_before.map(millis),
+            expires: term.expires.map(millis),
+        }
+    }
+
+    fn created(&self) -> SystemTime {
+        time(self.created)
+    }
+
+    fn term(&self) -> Term {
+        Term { not_before: self.not_before.map(time), expires: self.expires.map(time) }
     }
 }
 

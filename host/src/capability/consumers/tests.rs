@@ -209,7 +209,7 @@ async fn a_key_is_issued_used_rotated_and_revoked() {
     assert_eq!(refused, Some(Refused::Expired));
     let states = |at| {
         let keys = book.keys("bob", now() + at).now_or_never().unwrap().unwrap();
-        keys.iter().map(|key| key.state).collect::<Vec<_>>()
+        keys.iter().map(|key| key.standing.state).collect::<Vec<_>>()
     };
     assert_eq!(states(DAY), [State::Replaced, State::Active]);
     assert_eq!(states(DAY * 2), [State::Expired, State::Active]);
@@ -323,7 +323,8 @@ async fn what_cannot_be_is_refused() {
     assert_eq!(book.set(consumer("bob")).await, Err(Refused::NoStore));
     assert_eq!(book.issue("alice", None, now()).await.err(), Some(Refused::NoStore));
     assert_eq!(book.revoke("alice", "x").await, Err(Refused::NoStore));
-    let states: Vec<_> = book.keys("alice", now()).await.unwrap().iter().map(|key| key.state).collect();
+    let states: Vec<_> =
+        book.keys("alice", now()).await.unwrap().iter().map(|key| key.standing.state).collect();
     assert_eq!(states, [State::Disabled, State::Active]);
 }
 

@@ -81,7 +81,7 @@ async fn credentials_are_set_found_and_revoked() {
     assert_eq!(all(&sealing(&folder, &[1]), now()).await, [true; 3], "the next process knows them");
     assert_eq!(all(&book, now() + DAY).await, [false; 3], "expired");
     let facts = book.credentials("bob", now()).await.unwrap();
-    let ids: Vec<_> = facts.iter().map(|facts| (facts.kind, &*facts.id, facts.state)).collect();
+    let ids: Vec<_> = facts.iter().map(|facts| (facts.kind, &*facts.id, facts.standing.state)).collect();
     assert_eq!(
         ids,
         [
@@ -91,7 +91,11 @@ async fn credentials_are_set_found_and_revoked() {
         ]
     );
     assert!(
-        book.credentials("bob", now() + DAY).await.unwrap().iter().all(|facts| facts.state == State::Expired)
+        book.credentials("bob", now() + DAY)
+            .await
+            .unwrap()
+            .iter()
+            .all(|facts| facts.standing.state == State::Expired)
     );
 
     let other = Proof::Hmac(b"another secret of the tests".to_vec());
@@ -148,7 +152,7 @@ async fn the_config_has_the_word_about_its_names() {
     let owner = async |id| whose(&book, CredentialKind::Password, id, now()).await.map(|(name, _)| name);
     assert_eq!((owner("a").await.as_deref(), owner("b").await.as_deref()), (Some("alice"), Some("bob")));
     let states: Vec<_> =
-        book.credentials("alice", now()).await.unwrap().iter().map(|facts| facts.state).collect();
+        book.credentials("alice", now()).await.unwrap().iter().map(|facts| facts.standing.state).collect();
     assert_eq!(states, [State::Disabled, State::Active, State::Active]);
     for (name, refused) in
         [("eve", Refused::UnknownConsumer), ("alice", Refused::Faulty("expires is over".to_owned()))]
