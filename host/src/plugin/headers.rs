@@ -21,26 +21,30 @@ pub const MAX_HEADER: usize = 16 * 1024;
 /// Most header lines in one message.
 pub const MAX_LINES: usize = 256;
 
-/// Headers that a message to come is to have: so few that they are looked through one by one.
+/// Headers that a message to come is to have: so few that they are looked through one by one. Of several with one name the last
+/// one counts.
 #[derive(Clone, Debug, Default)]
 pub struct Additions(Vec<(HeaderName, HeaderValue)>);
 
 impl Additions {
     /// In place of those of the same names: all of them or none.
     pub fn set(&mut self, fields: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
-        let lines = self.0.len() + fields.len();
-        let pairs = fields.into_iter().map(|(name, value)| pair(lines, &name, value));
-        for (name, value) in pairs.collect::<Result<Vec<_>, _>>()? {
-            match self.0.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, old)) => *old = value,
-                None => self.0.push((name, value)),
+        let before = self.0.len();
+        self.0.reserve(fields.len());
+        for (name, value) in fields {
+            match pair(self.0.len(), &name, value) {
+                Ok(pair) => self.0.push(pair),
+                Err(refusal) => {
+                    self.0.truncate(before);
+                    return Err(refusal);
+                }
             }
         }
         Ok(())
     }
 
     pub fn get(&self, name: &str) -> Option<&HeaderValue> {
-        let (_, value) = self.0.iter().find(|(known, _)| known.as_str().eq_ignore_ascii_case(name))?;
+        let (_, value) = self.0.iter().rfind(|(known, _)| known.as_str().eq_ignore_ascii_case(name))?;
         Some(value)
     }
 

@@ -5,11 +5,11 @@
 mod key;
 mod limit;
 mod plans;
-mod standing;
 #[cfg(test)]
 mod tests;
+mod told;
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{borrow::Cow, collections::BTreeMap, rc::Rc};
 
 use wasmgate_sdk::{
     Error, HostError, LocalResponse, Plugin, Request, Result, Verdict,
@@ -23,7 +23,7 @@ use wasmgate_sdk::{
 use key::{Key, Words};
 use limit::{Defaults, Limit};
 use plans::ConsumerPlans;
-use standing::{Standing, policy, seconds_up};
+use told::{Told, policy, seconds_up};
 
 /// How many requests, of whom, and how the client is told. At least one of `limit`, `limits` and `plans`.
 #[config]
@@ -209,16 +209,13 @@ impl Plugin for RateLimit {
             }
             limits = of_plan.as_deref().unwrap_or(limits);
         }
-        let taken = match limits {
+        let decided = match limits {
             [] => return Ok(Verdict::Next),
-            [one] => {
-                let (client, text) = one.key.of(request);
-                rate_limits::take_one(self.key(client, &text), &one.limit).map(|standing| vec![standing])
-            }
-            several => self.take(request, several),
+            [one] => self.take_one(request, one).map(|standing| self.decide(request, limits, &[standing])),
+            several => self.take(request, several).map(|standings| self.decide(request, limits, &standings)),
         };
-        match taken {
-            Ok(standings) => self.decide(request, limits, &standings),
+        match decided {
+            Ok(verdict) => verdict,
             Err(HostError::Exhausted) => Ok(self.exhausted()),
             Err(error) => Err(error.into()),
         }
@@ -262,6 +259,11 @@ impl RateLimit {
         rate_limits::Key { route: self.scope == Scope::Route, client, text }
     }
 
+    fn take_one(&self, request: &Request, counted: &Counted) -> Result<rate_limits::Standing, HostError> {
+        let (client, text) = counted.key.of(request);
+        rate_limits::take_one(self.key(client, &text), &counted.limit)
+    }
+
     fn take(&self, request: &Request, limits: &[Counted]) -> Result<Vec<rate_limits::Standing>, HostError> {
         let mut keys: Vec<(Option<u8>, String)> = Vec::with_capacity(limits.len());
         for (place, counted) in limits.iter().enumerate() {
@@ -284,8 +286,8 @@ impl RateLimit {
     ) -> Result<Verdict> {
         let refused = standings.iter().filter(|standing| !standing.allowed);
         let retry_after = refused.map(|standing| standing.retry_after).max();
-        if let Some(told) = self.told(request, limits, standings) {
-            request.set_answer_headers(&told.headers(self.headers))?;
+        if self.headers != Headers::None {
+            self.tell(request, limits, standings)?;
         }
         match retry_after {
             None => {
@@ -319,30 +321,26 @@ impl RateLimit {
     }
 
     /// Of several limits the one that refuses, or else the one with the least left, also of those of plugins before this one.
-    fn told(
+    fn tell(
         &self,
         request: &Request,
         limits: &[Counted],
         standings: &[rate_limits::Standing],
-    ) -> Option<Standing> {
-        let before = match self.headers {
-            Headers::None => return None,
-            headers => Standing::told(request, headers),
-        };
+    ) -> Result<(), HostError> {
+        let before = Told::before(request, self.headers);
         let all = || limits.iter().zip(standings);
         let refused = all().find(|(_, standing)| !standing.allowed);
         let least = || all().min_by_key(|(_, standing)| standing.remaining);
-        let (counted, standing) = refused.or_else(least)?;
-        let mut told = Standing::new(&counted.name, &counted.limit, standing);
-        let policies = before.iter().map(|before| &before.policy).filter(|policy| !policy.is_empty());
-        let policies: Vec<_> = policies.chain(limits.iter().map(|counted| &counted.policy)).collect();
-        let policy = policies.iter().map(|policy| policy.as_str()).collect::<Vec<_>>().join(", ");
-        match before {
-            Some(before) if refused.is_none() && before.remaining <= told.remaining => told = before,
-            _ => {}
-        }
-        told.policy = policy;
-        Some(told)
+        let Some((counted, standing)) = refused.or_else(least) else { return Ok(()) };
+        let told = Told::new(&counted.name, &counted.limit, standing);
+        let (told, policy) = match &before {
+            None => (&told, policies("", limits)),
+            Some((before, policy)) => {
+                let is_lower = refused.is_none() && before.remaining <= told.remaining;
+                (if is_lower { before } else { &told }, policies(policy, limits))
+            }
+        };
+        told.set(request, &policy, self.headers)
     }
 
     fn exhausted(&self) -> Verdict {
@@ -353,6 +351,18 @@ impl RateLimit {
                 .detail("The rate limit cannot be checked")
                 .why(Why::UNAVAILABLE)
                 .into(),
+        }
+    }
+}
+
+/// Those before and all of these, as RateLimit-Policy tells them.
+fn policies<'a>(before: &str, limits: &'a [Counted]) -> Cow<'a, str> {
+    match limits {
+        [one] if before.is_empty() => Cow::Borrowed(&one.policy),
+        all => {
+            let before = Some(before).filter(|before| !before.is_empty());
+            let all = before.into_iter().chain(all.iter().map(|counted| counted.policy.as_str()));
+            Cow::Owned(all.collect::<Vec<_>>().join(", "))
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Where a client stands with its limits: told in headers of the answer, where plugins of this kind that follow find it.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use wasmgate_sdk::{
-    Request,
+    HostError, Request,
     rate_limits::{self, Algorithm},
 };
 
@@ -15,79 +15,78 @@ const X_LIMIT: &str = "x-ratelimit-limit";
 const X_REMAINING: &str = "x-ratelimit-remaining";
 const X_RESET: &str = "x-ratelimit-reset";
 
-/// With the limit that is met first.
-pub struct Standing {
+/// The limit that is met first, and where the client stands with it.
+pub struct Told<'a> {
+    name: Cow<'a, str>,
     /// Most that there is of it at once.
     most: u64,
     pub remaining: u64,
     /// Seconds until all of it is there again.
     reset: u64,
-    name: String,
-    /// All limits, as RateLimit-Policy tells them.
-    pub policy: String,
 }
 
-impl Standing {
-    pub fn new(name: &str, limit: &rate_limits::Limit, standing: &rate_limits::Standing) -> Self {
+impl<'a> Told<'a> {
+    pub fn new(name: &'a str, limit: &rate_limits::Limit, standing: &rate_limits::Standing) -> Self {
         let most = match limit.algorithm {
             Algorithm::TokenBucket | Algorithm::LeakyBucket => limit.burst,
             _ => limit.amount,
         };
-        Standing {
+        Told {
+            name: Cow::Borrowed(name),
             most: most.into(),
             remaining: standing.remaining,
             reset: seconds_up(standing.reset),
-            name: name.to_string(),
-            policy: String::new(),
         }
     }
 
-    /// What a plugin before this one tells, as far as this one would tell it, too.
-    pub fn told(request: &Request, headers: Headers) -> Option<Self> {
+    /// What a plugin before this one tells, as far as this one would tell it, too, and all policies.
+    pub fn before(request: &Request, headers: Headers) -> Option<(Self, String)> {
         let number = |text: &str| text.parse().ok();
-        let told = match headers {
-            Headers::None => return None,
-            Headers::X => Standing {
-                most: number(&request.answer_header(X_LIMIT)?)?,
-                remaining: number(&request.answer_header(X_REMAINING)?)?,
-                reset: number(&request.answer_header(X_RESET)?)?,
-                name: String::new(),
-                policy: String::new(),
-            },
+        match headers {
+            Headers::None => None,
+            Headers::X => {
+                let told = Told {
+                    name: Cow::Borrowed(""),
+                    most: number(&request.answer_header(X_LIMIT)?)?,
+                    remaining: number(&request.answer_header(X_REMAINING)?)?,
+                    reset: number(&request.answer_header(X_RESET)?)?,
+                };
+                Some((told, String::new()))
+            }
             Headers::Both | Headers::Draft => {
                 let text = request.answer_header(RATELIMIT)?;
                 let (name, rest) = text.strip_prefix('"')?.split_once("\";r=")?;
                 let (remaining, reset) = rest.split_once(";t=")?;
                 let most = request.answer_header(X_LIMIT);
-                Standing {
+                let told = Told {
+                    name: Cow::Owned(name.to_string()),
                     most: most.as_deref().and_then(number).unwrap_or_default(),
                     remaining: number(remaining)?,
                     reset: number(reset)?,
-                    name: name.to_string(),
-                    policy: request.answer_header(POLICY)?,
-                }
+                };
+                Some((told, request.answer_header(POLICY)?))
             }
-        };
-        Some(told)
+        }
     }
 
     /// draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4, and those with `X-`.
-    pub fn headers(self, headers: Headers) -> Vec<(&'static str, String)> {
-        let Standing { most, remaining, reset, name, policy } = self;
-        let mut told = Vec::with_capacity(5);
-        if matches!(headers, Headers::Both | Headers::Draft) {
-            told.push((POLICY, policy));
-            told.push((
-                RATELIMIT,
-                ["\"", &name, "\";r=", &remaining.to_string(), ";t=", &reset.to_string()].concat(),
-            ));
-        }
-        if matches!(headers, Headers::Both | Headers::X) {
-            told.push((X_LIMIT, most.to_string()));
-            told.push((X_REMAINING, remaining.to_string()));
-            told.push((X_RESET, reset.to_string()));
-        }
-        told
+    pub fn set(&self, request: &Request, policy: &str, headers: Headers) -> Result<(), HostError> {
+        let [most, remaining, reset] =
+            [self.most, self.remaining, self.reset].map(|number| number.to_string());
+        let ratelimit = ["\"", &self.name, "\";r=", &remaining, ";t=", &reset].concat();
+        let all = [
+            (POLICY, policy),
+            (RATELIMIT, &ratelimit),
+            (X_LIMIT, &most),
+            (X_REMAINING, &remaining),
+            (X_RESET, &reset),
+        ];
+        request.set_answer_headers(match headers {
+            Headers::Both => &all,
+            Headers::Draft => &all[..2],
+            Headers::X => &all[2..],
+            Headers::None => &[],
+        })
     }
 }
 
