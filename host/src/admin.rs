@@ -296,14 +296,14 @@ async fn act(
             control.drain();
             Answer::json(&control.status())?.status(StatusCode::ACCEPTED)
         }
-        Action::Consumers => Answer::json(&consumers::all(book).await?)?,
-        Action::Consumer => Answer::json(&consumers::one(book, name).await?)?,
+        Action::Consumers => Answer::json(&consumers::all(book)?)?,
+        Action::Consumer => Answer::json(&consumers::one(book, name)?)?,
         Action::SetConsumer => Answer::json(&consumers::set(book, name, body(request).await?).await?)?,
         Action::RemoveConsumer => {
             book.remove(name).await?;
             Answer::none()
         }
-        Action::Keys => Answer::json(&consumers::keys(book, name, now).await?)?,
+        Action::Keys => Answer::json(&consumers::keys(book, name, now)?)?,
         Action::IssueKey => {
             let issued = consumers::issue(book, name, optional_body(request).await?, now).await?;
             Answer::json(&issued)?.status(StatusCode::CREATED).changed(issued.id)
@@ -316,7 +316,7 @@ async fn act(
             book.revoke(name, id).await?;
             Answer::none()
         }
-        Action::Credentials => Answer::json(&credentials::all(book, name, now).await?)?,
+        Action::Credentials => Answer::json(&credentials::all(book, name, now)?)?,
         Action::SetCredential => {
             let (order, passwords) = (body(request).await?, control.passwords());
             let set = credentials::set(book, passwords, name, order, now).await?;

@@ -94,22 +94,22 @@ pub struct IssuedKey {
     expires: Option<String>,
 }
 
-pub async fn all(book: &Book) -> Result<Vec<ConsumerReport>, Refused> {
-    Ok(book.entries().await?.into_iter().map(ConsumerReport::from).collect())
+pub fn all(book: &Book) -> Result<Vec<ConsumerReport>, Refused> {
+    Ok(book.entries()?.into_iter().map(ConsumerReport::from).collect())
 }
 
-pub async fn one(book: &Book, name: &str) -> Result<ConsumerReport, Refused> {
-    book.entry(name).await.map(ConsumerReport::from)
+pub fn one(book: &Book, name: &str) -> Result<ConsumerReport, Refused> {
+    book.entry(name).map(ConsumerReport::from)
 }
 
 pub async fn set(book: &Book, name: &str, order: ConsumerOrder) -> Result<ConsumerReport, Refused> {
     let ConsumerOrder { custom_id, groups, plan, metadata } = order;
     book.set(Consumer { name: name.to_owned(), custom_id, groups, plan, metadata }).await?;
-    one(book, name).await
+    one(book, name)
 }
 
-pub async fn keys(book: &Book, name: &str, now: SystemTime) -> Result<Vec<KeyReport>, Refused> {
-    Ok(book.keys(name, now).await?.into_iter().map(KeyReport::from).collect())
+pub fn keys(book: &Book, name: &str, now: SystemTime) -> Result<Vec<KeyReport>, Refused> {
+    Ok(book.keys(name, now)?.into_iter().map(KeyReport::from).collect())
 }
 
 pub async fn issue(book: &Book, name: &str, order: KeyOrder, now: SystemTime) -> Result<IssuedKey, Problem> {

@@ -74,8 +74,8 @@ impl SetCredential {
     }
 }
 
-pub async fn all(book: &Book, name: &str, now: SystemTime) -> Result<Vec<CredentialReport>, Refused> {
-    Ok(book.credentials(name, now).await?.into_iter().map(CredentialReport::from).collect())
+pub fn all(book: &Book, name: &str, now: SystemTime) -> Result<Vec<CredentialReport>, Refused> {
+    Ok(book.credentials(name, now)?.into_iter().map(CredentialReport::from).collect())
 }
 
 pub async fn set(

@@ -120,7 +120,7 @@ impl Book {
     }
 
     /// Whose key it is, if it is good now.
-    pub async fn verify(&self, key: &str, now: SystemTime) -> Result<Result<Verified, Unfit>, Unavailable> {
+    pub fn verify(&self, key: &str, now: SystemTime) -> Result<Result<Verified, Unfit>, Unavailable> {
         let unfit = |why| Ok(Err(Unfit { why, id: None, consumer: None }));
         if key.is_empty() || key.len() > LONGEST {
             return unfit("unknown_key");
@@ -143,7 +143,7 @@ impl Book {
             });
         }
         let (Some(store), Some(id)) = (&pages.store, id) else { return unfit("unknown_key") };
-        let Some(key) = store.key(id).await? else { return unfit("unknown_key") };
+        let Some(key) = store.key(id)? else { return unfit("unknown_key") };
         let unfit = |why, consumer| Unfit { why, id: Some(key.id.clone()), consumer };
         if !key.digest.is(&digest) {
             return Ok(Err(unfit("wrong_key", None)));
@@ -151,17 +151,17 @@ impl Book {
         if let Some(why) = out_of(&key.term, now) {
             return Ok(Err(unfit(why, Some(key.consumer.clone()))));
         }
-        let consumer = pages.named(&key.consumer).await?;
+        let consumer = pages.named(&key.consumer)?;
         let verified = consumer.map(|consumer| Verified { id: key.id.clone(), consumer });
         Ok(verified.ok_or_else(|| unfit("unknown_consumer", Some(key.consumer.clone()))))
     }
 
-    pub async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
-        self.pages.load().named(name).await
+    pub fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
+        self.pages.load().named(name)
     }
 
-    pub async fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
-        self.pages.load().by_custom_id(id).await
+    pub fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
+        self.pages.load().by_custom_id(id)
     }
 
     pub fn plan(&self, name: &str) -> Option<Arc<[Quota]>> {
@@ -183,17 +183,17 @@ impl Pages {
         }
     }
 
-    async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
+    fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
         match (self.declared.named(name), &self.store) {
-            (None, Some(store)) => store.named(name).await,
+            (None, Some(store)) => store.named(name),
             (found, _) => Ok(found),
         }
     }
 
-    async fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
+    fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
         match (self.declared.by_custom_id(id), &self.store) {
             (None, Some(store)) => {
-                let found = store.by_custom_id(id).await?;
+                let found = store.by_custom_id(id)?;
                 // The config's consumer of that name is not called so.
                 Ok(found.filter(|consumer| self.declared.named(&consumer.name).is_none()))
             }

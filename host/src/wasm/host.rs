@@ -42,10 +42,6 @@ pub mod bindings {
             "wasmgate:plugin/clock.sleep": async,
             "wasmgate:plugin/crypto.verify-password": async | trappable,
             "wasmgate:plugin/crypto": trappable,
-            "wasmgate:plugin/consumers.verify-key": async,
-            "wasmgate:plugin/consumers.find": async,
-            "wasmgate:plugin/consumers.named": async,
-            "wasmgate:plugin/consumers.by-custom-id": async,
         },
         with: {
             "wasmgate:plugin/crypto.verification-key": wasmgate_crypto::VerificationKey,

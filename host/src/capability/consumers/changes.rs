@@ -7,16 +7,13 @@ use std::{
 
 use super::{
     Book, Pages,
-    standing::{Origin, Standing},
+    standing::{Origin, Standing, is_forgotten},
     store::{Change, Key, NotChanged, Store, Unavailable},
 };
 use crate::{
     api_key::{self, Digest, Form},
     config::{Consumer, Term},
 };
-
-/// How long a key is still told of after its end; then it goes when its consumer gets another one.
-pub(super) const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How often a change is tried when others change the store at the same time.
 const ATTEMPTS: usize = 100;
@@ -93,7 +90,7 @@ impl Book {
     /// store before, it is asked again.
     pub(super) async fn change<T>(
         &self,
-        plan: impl AsyncFn(&Pages) -> Result<(Vec<Change>, T), Refused>,
+        plan: impl Fn(&Pages) -> Result<(Vec<Change>, T), Refused>,
     ) -> Result<T, Refused> {
         let _turn = self.turn.lock().await;
         let pages = self.pages.load_full();
@@ -101,7 +98,7 @@ impl Book {
             if let Some(store) = &pages.store {
                 store.refresh().await?;
             }
-            let (changes, told) = plan(&pages).await?;
+            let (changes, told) = plan(&pages)?;
             let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
             match store.apply(changes).await {
                 Ok(()) => return Ok(told),
@@ -114,13 +111,13 @@ impl Book {
     }
 
     /// All consumers, by name.
-    pub async fn entries(&self) -> Result<Vec<Entry>, Refused> {
+    pub fn entries(&self) -> Result<Vec<Entry>, Refused> {
         let pages = self.pages.load_full();
         let declared = pages.declared.consumers();
         let entry = |consumer: &Arc<Consumer>| Entry { consumer: consumer.clone(), origin: Origin::Config };
         let mut entries: Vec<_> = declared.map(entry).collect();
         if let Some(store) = &pages.store {
-            let stored = store.consumers().await?.into_iter();
+            let stored = store.consumers()?.into_iter();
             let stored = stored.filter(|consumer| pages.declared.named(&consumer.name).is_none());
             entries.extend(stored.map(|consumer| Entry { consumer, origin: Origin::Store }));
         }
@@ -128,9 +125,9 @@ impl Book {
         Ok(entries)
     }
 
-    pub async fn entry(&self, name: &str) -> Result<Entry, Refused> {
+    pub fn entry(&self, name: &str) -> Result<Entry, Refused> {
         let pages = self.pages.load_full();
-        let consumer = pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+        let consumer = pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
         let origin = match pages.declared.named(name) {
             Some(_) => Origin::Config,
             None => Origin::Store,
@@ -147,22 +144,22 @@ impl Book {
         }
         let name = consumer.name.clone();
         let consumer = Arc::new(consumer);
-        self.change(async |pages| {
+        self.change(|pages| {
             let store = pages.writable(&consumer.name)?;
             if consumer.plan.as_deref().is_some_and(|plan| pages.declared.plan(plan).is_none()) {
                 return Err(Refused::UnknownPlan);
             }
             if let Some(id) = &consumer.custom_id {
-                let stored = store.by_custom_id(id).await?;
+                let stored = store.by_custom_id(id)?;
                 let is_another = stored.is_some_and(|other| other.name != consumer.name);
                 if is_another || pages.declared.by_custom_id(id).is_some() {
                     return Err(Refused::TakenCustomId);
                 }
             }
             let mut changes = Vec::new();
-            if store.named(&consumer.name).await?.is_none() {
+            if store.named(&consumer.name)?.is_none() {
                 // Keys of one with this name that the config had were not issued to this one.
-                changes = left_of(store, &consumer.name).await?;
+                changes = left_of(store, &consumer.name)?;
             }
             changes.push(Change::Consumer(consumer.clone()));
             Ok((changes, ()))
@@ -174,10 +171,10 @@ impl Book {
 
     /// With its keys and credentials.
     pub async fn remove(&self, name: &str) -> Result<(), Refused> {
-        self.change(async |pages| {
+        self.change(|pages| {
             let store = pages.writable(name)?;
-            let mut changes = left_of(store, name).await?;
-            if changes.is_empty() && store.named(name).await?.is_none() {
+            let mut changes = left_of(store, name)?;
+            if changes.is_empty() && store.named(name)?.is_none() {
                 return Err(Refused::UnknownConsumer);
             }
             changes.push(Change::NoConsumer(name.into()));
@@ -189,15 +186,15 @@ impl Book {
     }
 
     /// The config's first, then the oldest.
-    pub async fn keys(&self, name: &str, now: SystemTime) -> Result<Vec<KeyFacts>, Refused> {
+    pub fn keys(&self, name: &str, now: SystemTime) -> Result<Vec<KeyFacts>, Refused> {
         let pages = self.pages.load_full();
-        pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+        pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
         let declared = pages.declared.keys_of(name);
         let declared =
             declared.map(|key| KeyFacts { id: key.id.clone(), standing: Standing::declared(key, now) });
         let mut keys: Vec<_> = declared.collect();
         if let Some(store) = &pages.store {
-            let stored = store.keys_of(name).await?;
+            let stored = store.keys_of(name)?;
             keys.extend(stored.iter().map(|key| KeyFacts {
                 id: key.id.clone(),
                 standing: Standing::stored(key.created, key.term, key.replaced, now),
@@ -214,12 +211,12 @@ impl Book {
         expires: Option<SystemTime>,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
-        let plan = async |pages: &Pages| {
+        let plan = |pages: &Pages| {
             let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-            pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+            pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
             let (issued, key) = new_key(name, expires, now)?;
             let mut changes = vec![Change::Key(Arc::new(key))];
-            changes.extend(long_over(&store.keys_of(name).await?, now));
+            changes.extend(forgotten(&store.keys_of(name)?, now));
             Ok((changes, issued))
         };
         let issued = self.change(plan).await?;
@@ -235,8 +232,8 @@ impl Book {
         terms: Terms,
         now: SystemTime,
     ) -> Result<Issued, Refused> {
-        let plan = async |pages: &Pages| {
-            let old = pages.stored_key(name, id).await?;
+        let plan = |pages: &Pages| {
+            let old = pages.stored_key(name, id)?;
             if old.term.is_over(now) {
                 return Err(Refused::Expired);
             }
@@ -251,7 +248,7 @@ impl Book {
             let old = Key { term, replaced: true, ..(*old).clone() };
             let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
             let mut changes = vec![Change::Key(Arc::new(key)), Change::Key(Arc::new(old))];
-            changes.extend(long_over(&store.keys_of(name).await?, now));
+            changes.extend(forgotten(&store.keys_of(name)?, now));
             Ok((changes, issued))
         };
         let issued = self.change(plan).await?;
@@ -260,8 +257,8 @@ impl Book {
     }
 
     pub async fn revoke(&self, name: &str, id: &str) -> Result<(), Refused> {
-        self.change(async |pages| {
-            let key = pages.stored_key(name, id).await?;
+        self.change(|pages| {
+            let key = pages.stored_key(name, id)?;
             Ok((vec![Change::NoKey(key.id.clone())], ()))
         })
         .await?;
@@ -280,20 +277,20 @@ impl Pages {
         }
     }
 
-    async fn stored_key(&self, name: &str, id: &str) -> Result<Arc<Key>, Refused> {
+    fn stored_key(&self, name: &str, id: &str) -> Result<Arc<Key>, Refused> {
         if self.declared.keys_of(name).any(|key| *key.id == *id) {
             return Err(Refused::OfConfig);
         }
         let store = self.store.as_ref().ok_or(Refused::NoStore)?;
-        let key = store.key(id).await?.filter(|key| *key.consumer == *name);
+        let key = store.key(id)?.filter(|key| *key.consumer == *name);
         key.ok_or(Refused::UnknownKey)
     }
 }
 
 /// Nothing that this consumer is known by.
-async fn left_of(store: &Store, name: &str) -> Result<Vec<Change>, Refused> {
-    let keys = store.keys_of(name).await?.into_iter().map(|key| Change::NoKey(key.id.clone()));
-    let credentials = store.credentials_of(name).await?.into_iter();
+fn left_of(store: &Store, name: &str) -> Result<Vec<Change>, Refused> {
+    let keys = store.keys_of(name)?.into_iter().map(|key| Change::NoKey(key.id.clone()));
+    let credentials = store.credentials_of(name)?.into_iter();
     let credentials = credentials.map(|kept| Change::NoCredential(kept.kind(), kept.id.clone()));
     Ok(keys.chain(credentials).collect())
 }
@@ -318,9 +315,7 @@ fn new_key(name: &str, expires: Option<SystemTime>, now: SystemTime) -> Result<(
     Ok((Issued { id: key.id.clone(), key: text, expires }, key))
 }
 
-/// Keys that nobody wants to see any more.
-fn long_over(keys: &[Arc<Key>], now: SystemTime) -> impl Iterator<Item = Change> {
-    let before = now.checked_sub(REMEMBERED);
-    let over = keys.iter().filter(move |key| before.is_some_and(|before| key.term.is_over(before)));
+fn forgotten(keys: &[Arc<Key>], now: SystemTime) -> impl Iterator<Item = Change> {
+    let over = keys.iter().filter(move |key| is_forgotten(&key.term, now));
     over.map(|key| Change::NoKey(key.id.clone()))
 }

@@ -11,8 +11,8 @@ use wasmgate_crypto::{NONCE, Sealer};
 
 use super::{
     Book, Pages, Unavailable,
-    changes::{REMEMBERED, Refused},
-    standing::Standing,
+    changes::Refused,
+    standing::{Standing, is_forgotten},
     store::Change,
 };
 use crate::{
@@ -76,9 +76,9 @@ impl fmt::Debug for Secret {
 
 impl Book {
     /// A consumer's, but its keys: the config's first, then the oldest.
-    pub async fn credentials(&self, name: &str, now: SystemTime) -> Result<Vec<CredentialFacts>, Refused> {
+    pub fn credentials(&self, name: &str, now: SystemTime) -> Result<Vec<CredentialFacts>, Refused> {
         let pages = self.pages.load_full();
-        pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+        pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
         let declared = pages.declared.credentials_of(name).map(|known| CredentialFacts {
             kind: known.proof.kind(),
             id: known.id.clone(),
@@ -86,7 +86,7 @@ impl Book {
         });
         let mut all: Vec<_> = declared.collect();
         if let Some(store) = &pages.store {
-            all.extend(store.credentials_of(name).await?.iter().map(|kept| CredentialFacts {
+            all.extend(store.credentials_of(name)?.iter().map(|kept| CredentialFacts {
                 kind: kept.kind(),
                 id: kept.id.clone(),
                 standing: Standing::stored(kept.created, kept.term, false, now),
@@ -103,18 +103,19 @@ impl Book {
         if term.is_over(now) {
             return Err(Refused::Faulty("expires is over".to_owned()));
         }
-        self.change(async |pages| {
+        self.change(|pages| {
             let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-            pages.named(name).await?.ok_or(Refused::UnknownConsumer)?;
+            pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
             if let Some((_, owner)) = pages.declared.credential(kind, &id) {
                 return Err(if owner.name == name { Refused::OfConfig } else { Refused::TakenCredential });
             }
-            if store.credential(kind, &id).await?.is_some_and(|kept| *kept.consumer != *name) {
+            if store.credential(kind, &id)?.is_some_and(|kept| *kept.consumer != *name) {
                 return Err(Refused::TakenCredential);
             }
             let secret = pages.kept(&id, &proof)?;
             let kept = Kept { id: id.as_str().into(), consumer: name.into(), secret, created: now, term };
-            let mut changes = long_over(&store.credentials_of(name).await?, now);
+            // Perhaps the one in whose place it is set.
+            let mut changes: Vec<_> = forgotten(&store.credentials_of(name)?, now).collect();
             changes.push(Change::Credential(Arc::new(kept)));
             Ok((changes, ()))
         })
@@ -125,12 +126,12 @@ impl Book {
 
     /// It is no good from then on.
     pub async fn revoke_credential(&self, name: &str, kind: CredentialKind, id: &str) -> Result<(), Refused> {
-        self.change(async |pages| {
+        self.change(|pages| {
             if pages.declared.credential(kind, id).is_some_and(|(_, owner)| owner.name == name) {
                 return Err(Refused::OfConfig);
             }
             let store = pages.store.as_ref().ok_or(Refused::NoStore)?;
-            let kept = store.credential(kind, id).await?.filter(|kept| *kept.consumer == *name);
+            let kept = store.credential(kind, id)?.filter(|kept| *kept.consumer == *name);
             let kept = kept.ok_or(Refused::UnknownCredential)?;
             Ok((vec![Change::NoCredential(kind, kept.id.clone())], ()))
         })
@@ -191,9 +192,7 @@ fn purpose(id: &str) -> Vec<u8> {
     [b"consumers hmac ", id.as_bytes()].concat()
 }
 
-/// Credentials that nobody wants to see any more.
-fn long_over(credentials: &[Arc<Kept>], now: SystemTime) -> Vec<Change> {
-    let before = now.checked_sub(REMEMBERED);
-    let over = credentials.iter().filter(|kept| before.is_some_and(|before| kept.term.is_over(before)));
-    over.map(|kept| Change::NoCredential(kept.kind(), kept.id.clone())).collect()
+fn forgotten(credentials: &[Arc<Kept>], now: SystemTime) -> impl Iterator<Item = Change> {
+    let over = credentials.iter().filter(move |kept| is_forgotten(&kept.term, now));
+    over.map(|kept| Change::NoCredential(kept.kind(), kept.id.clone()))
 }

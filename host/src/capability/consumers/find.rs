@@ -36,15 +36,10 @@ impl Default for StandIns {
 
 impl Book {
     /// Whom the first of these names is good for that is good for anybody. A name of the config is not looked for in the store.
-    pub async fn find(
-        &self,
-        kind: CredentialKind,
-        ids: &[String],
-        now: SystemTime,
-    ) -> Result<Found, Unavailable> {
+    pub fn find(&self, kind: CredentialKind, ids: &[String], now: SystemTime) -> Result<Found, Unavailable> {
         let pages = self.pages.load();
         for id in ids.iter().take(MOST) {
-            if let Some(found) = pages.find(kind, id, now).await? {
+            if let Some(found) = pages.find(kind, id, now)? {
                 return Ok(found);
             }
         }
@@ -54,12 +49,7 @@ impl Book {
 }
 
 impl Pages {
-    async fn find(
-        &self,
-        kind: CredentialKind,
-        id: &str,
-        now: SystemTime,
-    ) -> Result<Option<Found>, Unavailable> {
+    fn find(&self, kind: CredentialKind, id: &str, now: SystemTime) -> Result<Option<Found>, Unavailable> {
         if let Some((credential, consumer)) = self.declared.credential(kind, id) {
             let credential = Some(credential).filter(|credential| credential.is_good(now));
             return Ok(credential.map(|credential| {
@@ -68,9 +58,9 @@ impl Pages {
             }));
         }
         let Some(store) = &self.store else { return Ok(None) };
-        let kept = store.credential(kind, id).await?.filter(|kept| kept.term.includes(now));
+        let kept = store.credential(kind, id)?.filter(|kept| kept.term.includes(now));
         let Some(kept) = kept else { return Ok(None) };
-        let Some(consumer) = self.named(&kept.consumer).await? else { return Ok(None) };
+        let Some(consumer) = self.named(&kept.consumer)? else { return Ok(None) };
         let secret = self.secret(&kept)?;
         Ok(Some(Found { credential: Some(Verified { id: kept.id.clone(), consumer }), secret }))
     }

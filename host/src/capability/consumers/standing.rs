@@ -1,8 +1,11 @@
 //! Where a credential stands, and whether it is good.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::{Credential, Term};
+
+/// How long a credential is still told of after its end; then it goes when its consumer gets another one.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is told of any credential.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +46,11 @@ impl Standing {
         let state = state(&term, replaced, now);
         Standing { origin: Origin::Store, created: Some(created), term, state }
     }
+}
+
+/// Whether nobody wants to see it any more.
+pub fn is_forgotten(term: &Term, now: SystemTime) -> bool {
+    now.checked_sub(REMEMBERED).is_some_and(|before| term.is_over(before))
 }
 
 fn state(term: &Term, replaced: bool, now: SystemTime) -> State {

@@ -1,4 +1,5 @@
-//! What a store of consumers is asked and told. It may be elsewhere, so whoever asks waits.
+//! What a store of consumers is asked and told. It may be elsewhere: then what is known of it is in memory, too, so only whoever
+//! tells it something waits.
 
 use std::{
     path::Path,
@@ -82,32 +83,32 @@ impl Store {
         }
     }
 
-    pub async fn key(&self, id: &str) -> Result<Option<Arc<Key>>, Unavailable> {
+    pub fn key(&self, id: &str) -> Result<Option<Arc<Key>>, Unavailable> {
         Ok(self.memory()?.key(id))
     }
 
-    pub async fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
+    pub fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
         Ok(self.memory()?.named(name))
     }
 
-    pub async fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
+    pub fn by_custom_id(&self, id: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
         Ok(self.memory()?.by_custom_id(id))
     }
 
-    pub async fn consumers(&self) -> Result<Vec<Arc<Consumer>>, Unavailable> {
+    pub fn consumers(&self) -> Result<Vec<Arc<Consumer>>, Unavailable> {
         Ok(self.memory()?.consumers())
     }
 
-    pub async fn keys_of(&self, consumer: &str) -> Result<Vec<Arc<Key>>, Unavailable> {
+    pub fn keys_of(&self, consumer: &str) -> Result<Vec<Arc<Key>>, Unavailable> {
         Ok(self.memory()?.keys_of(consumer))
     }
 
     /// One that is no key.
-    pub async fn credential(&self, kind: CredentialKind, id: &str) -> Result<Option<Arc<Kept>>, Unavailable> {
+    pub fn credential(&self, kind: CredentialKind, id: &str) -> Result<Option<Arc<Kept>>, Unavailable> {
         Ok(self.memory()?.credential(kind, id))
     }
 
-    pub async fn credentials_of(&self, consumer: &str) -> Result<Vec<Arc<Kept>>, Unavailable> {
+    pub fn credentials_of(&self, consumer: &str) -> Result<Vec<Arc<Kept>>, Unavailable> {
         Ok(self.memory()?.credentials_of(consumer))
     }
 

@@ -1,6 +1,5 @@
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
-use futures_util::FutureExt;
 use tempfile::TempDir;
 use wasmgate_tests::peer;
 
@@ -79,13 +78,13 @@ fn again(folder: &TempDir) -> Book {
 
 fn who(book: &Book, key: &str, now: SystemTime) -> Option<String> {
     // What is in memory is there at once.
-    let found = book.verify(key, now).now_or_never().unwrap().unwrap();
+    let found = book.verify(key, now).unwrap();
     found.ok().map(|found| format!("{} {}", found.id, found.consumer.name))
 }
 
 /// Why a key is no good, with the credential and the consumer that are known then.
 fn why(book: &Book, key: &str, now: SystemTime) -> String {
-    let unfit = book.verify(key, now).now_or_never().unwrap().unwrap().unwrap_err();
+    let unfit = book.verify(key, now).unwrap().unwrap_err();
     let or_dash = |text: Option<Arc<str>>| text.as_deref().unwrap_or("-").to_owned();
     format!("{} {} {}", unfit.why, or_dash(unfit.id), or_dash(unfit.consumer))
 }
@@ -114,8 +113,8 @@ fn keys_of_the_config_are_found_by_their_digest() {
     }
     assert_eq!(book.plan("free").unwrap()[0].rate, 60);
     assert!(book.plan("none").is_none());
-    assert!(book.by_custom_id("u-1").now_or_never().unwrap().unwrap().is_some());
-    assert!(book.by_custom_id("alice").now_or_never().unwrap().unwrap().is_none());
+    assert!(book.by_custom_id("u-1").unwrap().is_some());
+    assert!(book.by_custom_id("alice").unwrap().is_none());
 }
 
 #[test]
@@ -136,7 +135,7 @@ fn other_credentials_of_the_config_are_found_by_their_names() {
     book.put(book.prepare(&with, None).unwrap());
     let find = |kind, ids: &[&str], now| {
         let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
-        let found = book.find(kind, &ids, now).now_or_never().unwrap().unwrap();
+        let found = book.find(kind, &ids, now).unwrap();
         (found.credential.map(|found| format!("{} {}", found.id, found.consumer.name)), found.secret)
     };
     let alice = Some("alice alice".to_owned());
@@ -166,7 +165,7 @@ async fn what_stands_in_is_a_hash() {
         wasmgate_crypto::StoredPassword::read(&hash).map(|_| hash)
     };
     let ids = ["alice".to_owned()];
-    let of = async |book: &Book| read(book.find(CredentialKind::Password, &ids, now()).await.unwrap());
+    let of = async |book: &Book| read(book.find(CredentialKind::Password, &ids, now()).unwrap());
     assert!(of(&without_store()).await.is_ok(), "nobody has a password");
     let (_folder, book) = with_store();
     assert_eq!(of(&book).await, of(&without_store()).await);
@@ -208,7 +207,7 @@ async fn a_key_is_issued_used_rotated_and_revoked() {
     let refused = book.rotate("bob", &first.id, Terms::default(), now() + DAY * 2).await.err();
     assert_eq!(refused, Some(Refused::Expired));
     let states = |at| {
-        let keys = book.keys("bob", now() + at).now_or_never().unwrap().unwrap();
+        let keys = book.keys("bob", now() + at).unwrap();
         keys.iter().map(|key| key.standing.state).collect::<Vec<_>>()
     };
     assert_eq!(states(DAY), [State::Replaced, State::Active]);
@@ -246,8 +245,8 @@ async fn the_next_process_knows_all_of_it() {
     let issued = book.issue("bob", None, now()).await.unwrap();
     let next = again(&folder);
     assert_eq!(who(&next, &issued.key, now()), Some(format!("{} bob", issued.id)));
-    assert_eq!(*next.by_custom_id("u-2").await.unwrap().unwrap(), bob);
-    assert_eq!(next.keys("bob", now()).await.unwrap(), book.keys("bob", now()).await.unwrap());
+    assert_eq!(*next.by_custom_id("u-2").unwrap().unwrap(), bob);
+    assert_eq!(next.keys("bob", now()).unwrap(), book.keys("bob", now()).unwrap());
     let file = folder.path().join("store");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let bytes = std::fs::read(&file).unwrap();
@@ -263,7 +262,7 @@ async fn the_config_has_the_word_about_its_consumers() {
     assert_eq!(book.revoke("alice", "k1").await, Err(Refused::OfConfig));
     assert_eq!(book.rotate("alice", "k1", Terms::default(), now()).await.err(), Some(Refused::OfConfig));
     let issued = book.issue("alice", None, now()).await.unwrap();
-    let found = book.verify(&issued.key, now()).await.unwrap().unwrap();
+    let found = book.verify(&issued.key, now()).unwrap().unwrap();
     assert_eq!(found.consumer.plan.as_deref(), Some("free"));
     book.set(consumer("bob")).await.unwrap();
 
@@ -273,14 +272,14 @@ async fn the_config_has_the_word_about_its_consumers() {
     changed.declared[0] = Declared { consumer: Arc::new(bob), credentials: Vec::new() };
     let of_bob = book.issue("bob", None, now()).await.unwrap();
     book.put(book.prepare(&changed, None).unwrap());
-    let found = book.verify(&of_bob.key, now()).await.unwrap().unwrap();
+    let found = book.verify(&of_bob.key, now()).unwrap().unwrap();
     assert_eq!(found.consumer.groups, ["config"]);
     assert_eq!(who(&book, &issued.key, now()), None, "her key rests");
-    assert_eq!(book.entries().await.unwrap().len(), 1);
+    assert_eq!(book.entries().unwrap().len(), 1);
     // Another Alice does not get the first one's keys.
     book.set(consumer("alice")).await.unwrap();
     assert_eq!(who(&book, &issued.key, now()), None);
-    assert_eq!(book.keys("alice", now()).await.unwrap(), []);
+    assert_eq!(book.keys("alice", now()).unwrap(), []);
 }
 
 #[tokio::test]
@@ -290,10 +289,10 @@ async fn a_removed_consumer_leaves_nothing() {
     let issued = book.issue("bob", None, now()).await.unwrap();
     book.set(Consumer { custom_id: Some("u-3".to_owned()), ..consumer("bob") }).await.unwrap();
     assert!(who(&book, &issued.key, now()).is_some(), "it is the same one");
-    assert_eq!(book.by_custom_id("u-2").await, Ok(None));
+    assert_eq!(book.by_custom_id("u-2"), Ok(None));
     book.remove("bob").await.unwrap();
     assert_eq!(who(&book, &issued.key, now()), None);
-    assert_eq!((book.named("bob").await, book.by_custom_id("u-3").await), (Ok(None), Ok(None)));
+    assert_eq!((book.named("bob"), book.by_custom_id("u-3")), (Ok(None), Ok(None)));
     assert_eq!(book.remove("bob").await, Err(Refused::UnknownConsumer));
     book.set(consumer("bob")).await.unwrap();
     assert_eq!(who(&book, &issued.key, now()), None);
@@ -323,8 +322,7 @@ async fn what_cannot_be_is_refused() {
     assert_eq!(book.set(consumer("bob")).await, Err(Refused::NoStore));
     assert_eq!(book.issue("alice", None, now()).await.err(), Some(Refused::NoStore));
     assert_eq!(book.revoke("alice", "x").await, Err(Refused::NoStore));
-    let states: Vec<_> =
-        book.keys("alice", now()).await.unwrap().iter().map(|key| key.standing.state).collect();
+    let states: Vec<_> = book.keys("alice", now()).unwrap().iter().map(|key| key.standing.state).collect();
     assert_eq!(states, [State::Disabled, State::Active]);
 }
 
@@ -357,13 +355,13 @@ async fn what_another_process_changes_is_learnt() {
     let of_second = second.issue("bob", None, now()).await.unwrap();
     assert_eq!(who(&second, &issued.key, now()), None);
     assert!(who(&second, &kept.key, now()).is_some() && who(&second, &of_second.key, now()).is_some());
-    assert_eq!(second.named("bob").await.unwrap().unwrap().groups, ["g"]);
-    assert_eq!(second.by_custom_id("u-2").await, Ok(None));
+    assert_eq!(second.named("bob").unwrap().unwrap().groups, ["g"]);
+    assert_eq!(second.by_custom_id("u-2"), Ok(None));
     first.refresh().await.unwrap();
     assert!(who(&first, &of_second.key, now()).is_some());
     first.remove("bob").await.unwrap();
     second.refresh().await.unwrap();
-    assert_eq!((who(&second, &kept.key, now()), second.named("bob").await), (None, Ok(None)));
+    assert_eq!((who(&second, &kept.key, now()), second.named("bob")), (None, Ok(None)));
     let modified = || std::fs::metadata(folder.path().join("store")).unwrap().modified().unwrap();
     let before = modified();
     first.refresh().await.unwrap();
@@ -380,9 +378,9 @@ async fn keys_that_are_long_over_go() {
     let (_folder, book) = with_store();
     book.issue("alice", Some(now() + DAY), now()).await.unwrap();
     book.issue("alice", None, now() + DAY * 30).await.unwrap();
-    assert_eq!(book.keys("alice", now()).await.unwrap().len(), 4);
+    assert_eq!(book.keys("alice", now()).unwrap().len(), 4);
     book.issue("alice", None, now() + DAY * 31).await.unwrap();
-    assert_eq!(book.keys("alice", now()).await.unwrap().len(), 4);
+    assert_eq!(book.keys("alice", now()).unwrap().len(), 4);
 }
 
 #[test]
@@ -424,7 +422,7 @@ async fn gateways_that_share_a_redis_share_consumers_and_keys() {
     assert_eq!(who(&second, &issued.key, now()), None, "it does not know yet");
     second.refresh().await.unwrap();
     assert!(who(&second, &issued.key, now()).is_some());
-    assert_eq!(second.keys("bob", now()).await.unwrap(), first.keys("bob", now()).await.unwrap());
+    assert_eq!(second.keys("bob", now()).unwrap(), first.keys("bob", now()).unwrap());
 
     // What one changes, the other knows when it is to change something.
     first.revoke("bob", &issued.id).await.unwrap();
@@ -437,7 +435,7 @@ async fn gateways_that_share_a_redis_share_consumers_and_keys() {
     second.set(eve).await.unwrap();
     assert_eq!(second.issue("bob", None, now()).await.err(), Some(Refused::UnknownConsumer));
     let kept = shared(&redis, DAY).await;
-    assert_eq!(kept.entries().await.unwrap(), second.entries().await.unwrap());
+    assert_eq!(kept.entries().unwrap(), second.entries().unwrap());
     let names: Vec<_> = redis.ask(&["--scan"]).lines().map(str::to_owned).collect();
     assert!(names.iter().all(|name| name.starts_with("wasmgate:{consumers}:")), "{names:?}");
 }
@@ -470,7 +468,7 @@ async fn who_changes_at_the_same_time_loses_nothing() {
         for issued in [&done.0.0, &done.1.0, &done.2.0].into_iter().flatten() {
             assert!(who(book, &issued.key, now()).is_some());
         }
-        assert_eq!(book.entries().await.unwrap().len(), 21);
+        assert_eq!(book.entries().unwrap().len(), 21);
     }
     let key = &done.0.0[0];
     let [b, c] = [b, c].map(|book| book.rotate("alice", &key.id, Terms::default(), now()));
@@ -497,10 +495,10 @@ async fn what_is_known_of_a_redis_that_is_gone_is_good_for_a_while() {
 
     let unknown = shared(&redis, DAY).await;
     for key in [&issued.key, &other] {
-        assert!(unknown.verify(key, now()).await.is_err(), "never read");
+        assert!(unknown.verify(key, now()).is_err(), "never read");
     }
     assert_eq!(who(&unknown, "alice-key", now()).as_deref(), Some("k1 alice"), "the config's");
-    assert!(unknown.named("bob").await.is_err() && unknown.by_custom_id("u-9").await.is_err());
+    assert!(unknown.named("bob").is_err() && unknown.by_custom_id("u-9").is_err());
 
     redis.restart();
     while book.refresh().await.is_err() || unknown.refresh().await.is_err() {}

@@ -13,10 +13,9 @@ use crate::{
 };
 
 impl consumers::Host for Host {
-    async fn verify_key(&mut self, key: String) -> Result<Option<Credential>, Failure> {
-        let _waiting = self.waiting.begin(&self.clock);
+    fn verify_key(&mut self, key: String) -> Result<Option<Credential>, Failure> {
         let book = book_of(&self.plugin, config::CredentialKind::Key)?;
-        let found = book.verify(&key, SystemTime::now()).await;
+        let found = book.verify(&key, SystemTime::now());
         match settled(&self.plugin, found)? {
             Ok(verified) => Ok(Some(credential(verified))),
             Err(unfit) => {
@@ -28,27 +27,24 @@ impl consumers::Host for Host {
         }
     }
 
-    async fn find(&mut self, kind: CredentialKind, names: Vec<String>) -> Result<Found, Failure> {
-        let _waiting = self.waiting.begin(&self.clock);
+    fn find(&mut self, kind: CredentialKind, names: Vec<String>) -> Result<Found, Failure> {
         let kind = match kind {
             CredentialKind::Password => config::CredentialKind::Password,
             CredentialKind::Hmac => config::CredentialKind::Hmac,
             CredentialKind::Certificate => config::CredentialKind::Certificate,
         };
-        let found = book_of(&self.plugin, kind)?.find(kind, &names, SystemTime::now()).await;
+        let found = book_of(&self.plugin, kind)?.find(kind, &names, SystemTime::now());
         let found = settled(&self.plugin, found)?;
         Ok(Found { credential: found.credential.map(credential), secret: found.secret })
     }
 
-    async fn named(&mut self, name: String) -> Result<Option<Consumer>, Failure> {
-        let _waiting = self.waiting.begin(&self.clock);
-        let found = book(&self.plugin)?.named(&name).await;
+    fn named(&mut self, name: String) -> Result<Option<Consumer>, Failure> {
+        let found = book(&self.plugin)?.named(&name);
         Ok(settled(&self.plugin, found)?.map(|consumer| of(&consumer)))
     }
 
-    async fn by_custom_id(&mut self, id: String) -> Result<Option<Consumer>, Failure> {
-        let _waiting = self.waiting.begin(&self.clock);
-        let found = book(&self.plugin)?.by_custom_id(&id).await;
+    fn by_custom_id(&mut self, id: String) -> Result<Option<Consumer>, Failure> {
+        let found = book(&self.plugin)?.by_custom_id(&id);
         Ok(settled(&self.plugin, found)?.map(|consumer| of(&consumer)))
     }
 

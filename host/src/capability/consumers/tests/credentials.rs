@@ -41,26 +41,21 @@ fn certificate(id: &str) -> Offer {
     offer(id, Proof::Certificate)
 }
 
-async fn whose(
-    book: &Book,
-    kind: CredentialKind,
-    id: &str,
-    now: SystemTime,
-) -> Option<(String, Option<Vec<u8>>)> {
-    let found = book.find(kind, &[id.to_owned()], now).await.unwrap();
+fn whose(book: &Book, kind: CredentialKind, id: &str, now: SystemTime) -> Option<(String, Option<Vec<u8>>)> {
+    let found = book.find(kind, &[id.to_owned()], now).unwrap();
     found.credential.map(|known| (known.consumer.name.clone(), found.secret))
 }
 
 /// All three kinds of bob's: whose they are, and whether the secret is the one that was set.
-async fn all(book: &Book, now: SystemTime) -> [bool; 3] {
+fn all(book: &Book, now: SystemTime) -> [bool; 3] {
     use CredentialKind::{Certificate, Hmac, Password};
-    let bobs = async |kind, id, secret: Option<&[u8]>| {
-        whose(book, kind, id, now).await == Some(("bob".to_owned(), secret.map(<[u8]>::to_vec)))
+    let bobs = |kind, id, secret: Option<&[u8]>| {
+        whose(book, kind, id, now) == Some(("bob".to_owned(), secret.map(<[u8]>::to_vec)))
     };
     [
-        bobs(Password, "bob", Some(HASH.as_bytes())).await,
-        bobs(Hmac, "bob/1", Some(SECRET)).await,
-        bobs(Certificate, "san_uri:spiffe://a/b", None).await,
+        bobs(Password, "bob", Some(HASH.as_bytes())),
+        bobs(Hmac, "bob/1", Some(SECRET)),
+        bobs(Certificate, "san_uri:spiffe://a/b", None),
     ]
 }
 
@@ -77,10 +72,10 @@ async fn credentials_are_set_found_and_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let book = sealing(&folder, &[1]);
     set_all(&book, Some(now() + DAY)).await;
-    assert_eq!(all(&book, now()).await, [true; 3]);
-    assert_eq!(all(&sealing(&folder, &[1]), now()).await, [true; 3], "the next process knows them");
-    assert_eq!(all(&book, now() + DAY).await, [false; 3], "expired");
-    let facts = book.credentials("bob", now()).await.unwrap();
+    assert_eq!(all(&book, now()), [true; 3]);
+    assert_eq!(all(&sealing(&folder, &[1]), now()), [true; 3], "the next process knows them");
+    assert_eq!(all(&book, now() + DAY), [false; 3], "expired");
+    let facts = book.credentials("bob", now()).unwrap();
     let ids: Vec<_> = facts.iter().map(|facts| (facts.kind, &*facts.id, facts.standing.state)).collect();
     assert_eq!(
         ids,
@@ -92,7 +87,6 @@ async fn credentials_are_set_found_and_revoked() {
     );
     assert!(
         book.credentials("bob", now() + DAY)
-            .await
             .unwrap()
             .iter()
             .all(|facts| facts.standing.state == State::Expired)
@@ -100,18 +94,18 @@ async fn credentials_are_set_found_and_revoked() {
 
     let other = Proof::Hmac(b"another secret of the tests".to_vec());
     book.set_credential("bob", offer("bob/1", other), now()).await.unwrap();
-    assert_eq!(all(&book, now()).await, [true, false, true], "in the place of the one before");
+    assert_eq!(all(&book, now()), [true, false, true], "in the place of the one before");
     book.revoke_credential("bob", Certificate, "san_uri:spiffe://a/b").await.unwrap();
     book.revoke_credential("bob", Password, "bob").await.unwrap();
-    assert_eq!(all(&book, now()).await, [false; 3]);
-    assert_eq!(book.credentials("bob", now()).await.unwrap().len(), 1);
+    assert_eq!(all(&book, now()), [false; 3]);
+    assert_eq!(book.credentials("bob", now()).unwrap().len(), 1);
     let unknown = Err(Refused::UnknownCredential);
     assert_eq!(book.revoke_credential("bob", Password, "bob").await, unknown);
     assert_eq!(book.revoke_credential("alice", Hmac, "bob/1").await, unknown, "not hers");
     book.remove("bob").await.unwrap();
     book.set(consumer("bob")).await.unwrap();
-    assert_eq!(book.credentials("bob", now()).await.unwrap(), [], "another one");
-    assert_eq!(sealing(&folder, &[1]).credentials("bob", now()).await.unwrap(), []);
+    assert_eq!(book.credentials("bob", now()).unwrap(), [], "another one");
+    assert_eq!(sealing(&folder, &[1]).credentials("bob", now()).unwrap(), []);
 }
 
 #[tokio::test]
@@ -122,16 +116,16 @@ async fn secrets_are_sealed_and_passwords_hashed_in_the_file() {
     assert!(!bytes.windows(SECRET.len()).any(|window| window == SECRET));
     // Keys change: the new one seals, the old one opens.
     let both = sealing(&folder, &[2, 1]);
-    assert_eq!(all(&both, now()).await, [true; 3]);
+    assert_eq!(all(&both, now()), [true; 3]);
     both.set_credential("bob", hmac("bob/1"), now()).await.unwrap();
-    assert_eq!(all(&sealing(&folder, &[2]), now()).await, [true; 3]);
+    assert_eq!(all(&sealing(&folder, &[2]), now()), [true; 3]);
     // Without the key nobody is known by the secret, and nobody is unknown.
     for keys in [&[1][..], &[]] {
         let book = sealing(&folder, keys);
-        let found = book.find(CredentialKind::Hmac, &["bob/1".to_owned()], now()).await;
+        let found = book.find(CredentialKind::Hmac, &["bob/1".to_owned()], now());
         assert!(found.is_err_and(|Unavailable(reason)| reason.contains("consumers.seal_keys")));
-        assert!(whose(&book, CredentialKind::Password, "bob", now()).await.is_some());
-        assert_eq!(whose(&book, CredentialKind::Hmac, "bob/2", now()).await, None);
+        assert!(whose(&book, CredentialKind::Password, "bob", now()).is_some());
+        assert_eq!(whose(&book, CredentialKind::Hmac, "bob/2", now()), None);
     }
     let without = sealing(&folder, &[]);
     assert_eq!(without.set_credential("bob", hmac("bob/2"), now()).await, Err(Refused::NoSealKeys));
@@ -149,10 +143,10 @@ async fn the_config_has_the_word_about_its_names() {
     book.set_credential("bob", password("b"), now()).await.unwrap();
     assert_eq!(book.set_credential("alice", password("b"), now()).await, Err(Refused::TakenCredential));
     book.set_credential("alice", password("a"), now()).await.unwrap();
-    let owner = async |id| whose(&book, CredentialKind::Password, id, now()).await.map(|(name, _)| name);
+    let owner = async |id| whose(&book, CredentialKind::Password, id, now()).map(|(name, _)| name);
     assert_eq!((owner("a").await.as_deref(), owner("b").await.as_deref()), (Some("alice"), Some("bob")));
     let states: Vec<_> =
-        book.credentials("alice", now()).await.unwrap().iter().map(|facts| facts.standing.state).collect();
+        book.credentials("alice", now()).unwrap().iter().map(|facts| facts.standing.state).collect();
     assert_eq!(states, [State::Disabled, State::Active, State::Active]);
     for (name, refused) in
         [("eve", Refused::UnknownConsumer), ("alice", Refused::Faulty("expires is over".to_owned()))]
@@ -168,8 +162,8 @@ async fn the_config_has_the_word_about_its_names() {
     taken.declared[0].credentials.push(off);
     let book = Book::default();
     book.put(book.prepare(&taken, None).unwrap());
-    assert_eq!(whose(&book, CredentialKind::Password, "b", now()).await, None);
-    assert!(whose(&again(&folder), CredentialKind::Password, "b", now()).await.is_some());
+    assert_eq!(whose(&book, CredentialKind::Password, "b", now()), None);
+    assert!(whose(&again(&folder), CredentialKind::Password, "b", now()).is_some());
 }
 
 #[tokio::test]
@@ -178,9 +172,9 @@ async fn credentials_that_are_long_over_go() {
     let book = sealing(&folder, &[1]);
     set_all(&book, Some(now() + DAY)).await;
     book.set_credential("bob", certificate("subject_cn:b"), now() + DAY * 30).await.unwrap();
-    assert_eq!(book.credentials("bob", now()).await.unwrap().len(), 4);
+    assert_eq!(book.credentials("bob", now()).unwrap().len(), 4);
     book.set_credential("bob", certificate("subject_cn:b"), now() + DAY * 32).await.unwrap();
-    assert_eq!(book.credentials("bob", now()).await.unwrap().len(), 1);
+    assert_eq!(book.credentials("bob", now()).unwrap().len(), 1);
 }
 
 /// A file of a gateway that knew keys alone is opened, and such a gateway still reads what it knows.
@@ -203,7 +197,7 @@ async fn a_file_from_before_is_a_store() {
     let known = who(&book, "wg_bobsdemokey1_ThisKeyIsOnlyForTheReadmeOfIt0002B2kgt", now());
     assert_eq!(known.as_deref(), Some("bobsdemokey1 bob"));
     set_all(&book, None).await;
-    assert_eq!(all(&sealing(&folder, &[1]), now()).await, [true; 3]);
+    assert_eq!(all(&sealing(&folder, &[1]), now()), [true; 3]);
     let database = Database::open(&path).unwrap();
     let begun = database.begin_read().unwrap();
     let keys = begun.open_table(KEYS).unwrap();
@@ -216,13 +210,13 @@ async fn what_another_process_changes_is_learnt() {
     let (first, second) = (sealing(&folder, &[1]), sealing(&folder, &[1]));
     set_all(&first, None).await;
     second.refresh().await.unwrap();
-    assert_eq!(all(&second, now()).await, [true; 3]);
+    assert_eq!(all(&second, now()), [true; 3]);
     first.revoke_credential("bob", CredentialKind::Hmac, "bob/1").await.unwrap();
     second.refresh().await.unwrap();
-    assert_eq!(all(&second, now()).await, [true, false, true]);
+    assert_eq!(all(&second, now()), [true, false, true]);
     first.remove("bob").await.unwrap();
     second.refresh().await.unwrap();
-    assert_eq!(all(&second, now()).await, [false; 3]);
+    assert_eq!(all(&second, now()), [false; 3]);
 }
 
 #[tokio::test]
@@ -235,9 +229,28 @@ async fn gateways_that_share_a_redis_share_credentials() {
     let (first, second) = (sharing().await, sharing().await);
     set_all(&first, None).await;
     second.refresh().await.unwrap();
-    assert_eq!(all(&second, now()).await, [true; 3]);
+    assert_eq!(all(&second, now()), [true; 3]);
     second.revoke_credential("bob", CredentialKind::Password, "bob").await.unwrap();
     first.refresh().await.unwrap();
-    assert_eq!(all(&first, now()).await, [false, true, true]);
-    assert_eq!(all(&sharing().await, now()).await, [false, true, true]);
+    assert_eq!(all(&first, now()), [false, true, true]);
+    assert_eq!(all(&sharing().await, now()), [false, true, true]);
+}
+
+#[tokio::test]
+async fn what_is_long_over_goes_with_the_next_that_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = sealing(&folder, &[1]);
+    set_all(&book, Some(now() + DAY)).await;
+    book.issue("bob", Some(now() + DAY), now()).await.unwrap();
+    let counts =
+        |book: &Book, at| (book.credentials("bob", at).unwrap().len(), book.keys("bob", at).unwrap().len());
+    let (soon, late) = (now() + 30 * DAY, now() + 31 * DAY);
+    book.set_credential("bob", certificate("fingerprint:00"), soon).await.unwrap();
+    book.issue("bob", None, soon).await.unwrap();
+    assert_eq!(counts(&book, soon), (4, 2));
+    book.set_credential("bob", password("bob"), late).await.unwrap();
+    book.issue("bob", None, late).await.unwrap();
+    assert_eq!(counts(&book, late), (2, 2));
+    assert_eq!(all(&book, late), [true, false, false], "the new one in the place of the one that was over");
+    assert_eq!(counts(&sealing(&folder, &[1]), late), (2, 2));
 }
