@@ -1,6 +1,6 @@
 //! A store that several gateways share, in real Redis servers.
 
-use wasmgate_tests::{Redis, peer, redis_cluster};
+use wasmgate_tests::{Redis, peer, redis_cluster, redis_sentinel};
 
 use super::*;
 
@@ -290,6 +290,39 @@ fn a_cluster_keeps_them_as_well() {
     let rotated = Instant::now();
     let took = until(rotated, || [status(&gateways[0], &key), status(&gateways[0], &new)] == [401, 200]);
     assert!(took <= Duration::from_secs(1), "{took:?}");
+}
+
+/// What the new master has not is gone, and who has it in memory forgets it: a key that came back would be worse.
+#[test]
+fn a_new_master_has_the_word() {
+    let Some(program) = peer("redis-server") else { return };
+    let mut master = Redis::start(program.clone(), &[]);
+    let port = master.address.port().to_string();
+    let replica = Redis::start(program.clone(), &["--replicaof", "127.0.0.1", &port]);
+    let sentinel = redis_sentinel(program, &master);
+    eventually!(
+        sentinel.ask(&["sentinel", "replicas", "main"]).contains(&replica.address.port().to_string())
+    );
+    let gateways = [(); 2].map(|()| {
+        sharing(&format!("mode = \"sentinel\"\nmaster = \"main\"\n{}", at(&sentinel)), "1m")
+    });
+    let [first, second] = &gateways;
+    let (key, id) = first.issue("/consumers/alice/keys", Value::Null);
+    eventually!(status(second, &key) == 200);
+    eventually!(replica.ask(&["hkeys", "wasmgate:{consumers}:records"]).contains(&id));
+    // It is cut off, and not for so long that the Sentinel would not take it.
+    sentinel.ask(&["sentinel", "set", "main", "down-after-milliseconds", "2000"]);
+    master.ask(&["config", "set", "requirepass", "unknown"]);
+    replica.ask(&["client", "kill", "type", "master"]);
+    let (lost, _) = first.issue("/consumers/alice/keys", Value::Null);
+    eventually!(status(second, &lost) == 200);
+    master.kill();
+    assert_eq!(status(first, &key), 200, "known");
+    eventually!(gateways.iter().all(|gateway| status(gateway, &lost) == 401));
+    let (later, _) = second.issue("/consumers/alice/keys", Value::Null);
+    eventually!([&key, &later].iter().all(|key| status(first, key) == 200));
+    assert_eq!(revoke(first, "alice", &id).status, 204);
+    eventually!(status(second, &key) == 401);
 }
 
 /// config/examples/several-gateways.toml, as a reader copies it.
