@@ -129,6 +129,25 @@ fn secrets_are_told_to_those_who_are_granted_them() {
     }
 }
 
+/// As a Redis does with connections on which nothing was asked for its `timeout`.
+#[test]
+fn a_connection_that_ended_while_nobody_asked_costs_no_request() {
+    let Some(program) = peer("redis-server") else { return };
+    let (redis, app) = (Redis::start(program, &[]), TestUpstream::ok());
+    let gateway = TestGateway::start(&config(&app, &at(&redis), "deny", LIMIT));
+    let all_pass = || {
+        let answers = Load::get(gateway.addr(), "/", 1000).connections(8).count(40);
+        assert!(answers.len() > 20, "{}", answers.len());
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    };
+    all_pass();
+    for _ in 0..5 {
+        redis.ask(&["client", "kill", "type", "normal"]);
+        all_pass();
+    }
+    assert!(gateway.log().contains("Redis is lost") && gateway.log().contains("Redis is back"));
+}
+
 /// Under load, while the Redis is killed and comes back.
 fn die_and_return(on_error: &str) -> (Vec<Answer>, Instant, Instant) {
     let program = peer("redis-server").expect("it was there");
@@ -185,6 +204,8 @@ fn one_that_says_nothing_costs_no_more_than_its_time() {
     eventually!(gateway.get("/").status == 200);
     redis.pause();
     let answers = Load::get(gateway.addr(), "/", 100).connections(4).count(50);
+    let refused = gateway.get("/");
+    assert_eq!((refused.status, refused.header("x-ratelimit-limit")), (503, None), "nobody has looked");
     redis.resume();
     assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
     // Those that wait for it do so together; all others are told at once.

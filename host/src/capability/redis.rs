@@ -44,9 +44,10 @@ pub struct Link {
 
 enum State {
     New,
-    /// It is opened for the first time. The channel closes when that is over.
+    /// It is opened for the first time, or at once after it has ended. The channel closes when that is over.
     Opening(watch::Receiver<()>),
     Up(Connection),
+    /// That was in vain.
     Down,
 }
 
@@ -97,36 +98,66 @@ impl Link {
         [&self.redis.settings.prefix, kind, ":{", plugin, ":", key, "}"].concat()
     }
 
-    /// Asks it something, and waits for the answer as long as the config says.
-    async fn ask<T>(
+    /// Asks it something, and waits for the answer as long as the config says. A connection may have ended while nobody asked
+    /// anything: then it is asked again over another one. What was done already without telling is done twice then: rather too much
+    /// is counted than nothing.
+    async fn ask<T, F: Future<Output = Result<T, RedisError>>>(
         self: &Arc<Self>,
-        question: impl AsyncFnOnce(&mut Connection) -> Result<T, RedisError>,
+        question: impl Fn(Connection) -> F,
     ) -> Result<T, Unavailable> {
-        self.ask_within(self.redis.settings.timeout, question).await
+        self.ask_for(self.redis.settings.timeout, question).await
     }
 
-    async fn ask_within<T>(
+    async fn ask_for<T, F: Future<Output = Result<T, RedisError>>>(
         self: &Arc<Self>,
         limit: Duration,
-        question: impl AsyncFnOnce(&mut Connection) -> Result<T, RedisError>,
+        question: impl Fn(Connection) -> F,
     ) -> Result<T, Unavailable> {
-        let asked = timeout(limit, async {
-            let mut connection = self.connection().await.ok_or(Unavailable)?;
-            Ok((question(&mut connection).await, connection))
-        });
-        match asked.await {
-            Ok(Ok((Ok(answer), _))) => {
+        self.within(limit, async {
+            let connection = self.connection().await?;
+            match question(connection.clone()).await {
+                Err(error) if connection.has_ended(&error) => {
+                    self.failed(&error, &connection);
+                    let connection = self.connection().await?;
+                    Some((question(connection.clone()).await, connection))
+                }
+                answer => Some((answer, connection)),
+            }
+        })
+        .await
+    }
+
+    /// The same once.
+    async fn ask_once<T, F: Future<Output = Result<T, RedisError>>>(
+        self: &Arc<Self>,
+        limit: Duration,
+        question: impl FnOnce(Connection) -> F,
+    ) -> Result<T, Unavailable> {
+        self.within(limit, async {
+            let connection = self.connection().await?;
+            Some((question(connection.clone()).await, connection))
+        })
+        .await
+    }
+
+    async fn within<T>(
+        self: &Arc<Self>,
+        limit: Duration,
+        answer: impl Future<Output = Option<(Result<T, RedisError>, Connection)>>,
+    ) -> Result<T, Unavailable> {
+        match timeout(limit, answer).await {
+            Ok(Some((Ok(answer), _))) => {
                 self.missed.store(0, Relaxed);
                 Ok(answer)
             }
-            Ok(Ok((Err(error), connection))) => {
+            Ok(Some((Err(error), connection))) => {
                 self.failed(&error, &connection);
                 Err(Unavailable)
             }
-            Ok(Err(unavailable)) => Err(unavailable),
+            Ok(None) => Err(Unavailable),
             Err(_) => {
                 if self.missed.fetch_add(1, Relaxed) + 1 >= MISSED {
-                    self.lost("it does not answer in time");
+                    self.lost("it does not answer in time", State::Down, None);
                 }
                 Err(Unavailable)
             }
@@ -142,7 +173,7 @@ impl Link {
             state @ State::New => {
                 let (opening, end) = watch::channel(());
                 *state = State::Opening(end.clone());
-                self.open(Some(opening));
+                self.open(Some(opening), false);
                 end
             }
         };
@@ -154,8 +185,8 @@ impl Link {
         }
     }
 
-    /// Tries until there is a connection, or nobody wants one any more.
-    fn open(self: &Arc<Self>, mut first: Option<watch::Sender<()>>) {
+    /// Tries until there is a connection, or nobody wants one any more. `told`: that there was one and is none.
+    fn open(self: &Arc<Self>, mut first: Option<watch::Sender<()>>, mut told: bool) {
         let (redis, link) = (self.redis.clone(), Arc::downgrade(self));
         tokio::spawn(async move {
             let (name, limit) = (&redis.settings.name, redis.settings.connect_timeout);
@@ -167,17 +198,18 @@ impl Link {
                 let Some(link) = link.upgrade() else { return };
                 match opened {
                     Ok(connection) => {
-                        let before = std::mem::replace(&mut *link.state(), State::Up(connection));
-                        if matches!(before, State::Down) {
+                        *link.state() = State::Up(connection);
+                        if told {
                             tracing::info!(redis = name, "Redis is back");
                         }
                         return;
                     }
                     Err(error) => {
-                        let before = std::mem::replace(&mut *link.state(), State::Down);
-                        if !matches!(before, State::Down) {
+                        *link.state() = State::Down;
+                        if !told {
                             tracing::warn!(redis = name, error, "Redis cannot be reached");
                         }
+                        told = true;
                     }
                 }
                 first = None;
@@ -191,22 +223,25 @@ impl Link {
 
     fn failed(self: &Arc<Self>, error: &RedisError, connection: &Connection) {
         let still = matches!(&*self.state(), State::Up(current) if current.is(connection));
-        if still && connection.is_ended_by(error) {
-            self.lost(&error.to_string());
+        if still && connection.has_ended(error) {
+            let (opening, end) = watch::channel(());
+            self.lost(&error.to_string(), State::Opening(end), Some(opening));
+        } else if still && connection.is_useless(error) {
+            self.lost(&error.to_string(), State::Down, None);
         } else if still {
             tracing::warn!(redis = self.redis.settings.name, error = error.to_string(), "Redis refuses");
         }
     }
 
-    /// What comes next is told so at once, until there is a new connection.
-    fn lost(self: &Arc<Self>, error: &str) {
+    /// Another one is opened, for which who comes next waits, or is told at once that there is none.
+    fn lost(self: &Arc<Self>, error: &str, next: State, opening: Option<watch::Sender<()>>) {
         self.missed.store(0, Relaxed);
         let mut state = self.state();
         // In any other state there is none to lose, and whoever opens one goes on.
         if matches!(*state, State::Up(_)) {
-            *state = State::Down;
+            *state = next;
             tracing::warn!(redis = self.redis.settings.name, error, "Redis is lost");
-            self.open(None);
+            self.open(opening, true);
         }
     }
 

@@ -58,13 +58,19 @@ impl Connection {
         matches!(self.way, Way::Cluster(_))
     }
 
-    /// Whether nothing more is to be had over it. A Cluster's finds other ways by itself.
-    pub fn is_ended_by(&self, error: &RedisError) -> bool {
-        use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
-        // Another one is the master now.
-        let is_demoted = matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown | BusyLoading));
+    /// Whether it is no connection any more. A Cluster's finds other ways by itself.
+    pub fn has_ended(&self, error: &RedisError) -> bool {
         match self.way {
-            Way::One(_) => error.is_io_error() || error.is_unrecoverable_error() || is_demoted,
+            Way::One(_) => error.is_io_error() || error.is_unrecoverable_error(),
+            Way::Cluster(_) => false,
+        }
+    }
+
+    /// Whether nothing is to be had over it now: another server is the master, or none.
+    pub fn is_useless(&self, error: &RedisError) -> bool {
+        use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
+        match self.way {
+            Way::One(_) => matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown | BusyLoading)),
             Way::Cluster(_) => error.kind() == ErrorKind::ClusterConnectionNotFound,
         }
     }

@@ -66,8 +66,10 @@ impl Link {
         loop {
             let mut script = self.script(&READ, ledger);
             script.arg(news.place.version).arg(&news.place.mark).arg(upto).arg(PAGE);
-            let page: (u64, u64, String, bool, u64, Vec<Named>) =
-                self.ask_within(PATIENCE, async |connection| script.invoke_async(connection).await).await?;
+            let script = &script;
+            let page: (u64, u64, String, bool, u64, Vec<Named>) = self
+                .ask_for(PATIENCE, |mut connection| async move { script.invoke_async(&mut connection).await })
+                .await?;
             let (read, version, mark, anew, last, records) = page;
             if anew {
                 news.whole = true;
@@ -96,8 +98,9 @@ impl Link {
         for (name, value) in records {
             script.arg(name).arg(value.as_deref().unwrap_or_default());
         }
-        let version: u64 =
-            self.ask_within(PATIENCE, async |connection| script.invoke_async(connection).await).await?;
+        let version: u64 = self
+            .ask_once(PATIENCE, |mut connection| async move { script.invoke_async(&mut connection).await })
+            .await?;
         Ok(match version {
             0 => Written::Outdated,
             version => Written::At(Place { version, mark, read: known.read }),

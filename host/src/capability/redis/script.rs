@@ -27,9 +27,10 @@ const NUMBERS: usize = 5;
 
 impl Link {
     pub async fn get(self: &Arc<Self>, plugin: &str, key: &str) -> Result<Option<Bytes>, Unavailable> {
-        let key = self.key("kv", plugin, key);
-        let value: Option<Vec<u8>> =
-            self.ask(async |connection| cmd("GET").arg(key).query_async(connection).await).await?;
+        let key = &self.key("kv", plugin, key);
+        let value: Option<Vec<u8>> = self
+            .ask(|mut connection| async move { cmd("GET").arg(key).query_async(&mut connection).await })
+            .await?;
         Ok(value.map(Bytes::from))
     }
 
@@ -40,9 +41,9 @@ impl Link {
         value: &[u8],
         ttl: Duration,
     ) -> Result<(), Unavailable> {
-        let (key, ttl) = (self.key("kv", plugin, key), millis(ttl));
-        self.ask(async |connection| {
-            cmd("SET").arg(key).arg(value).arg("PX").arg(ttl).exec_async(connection).await
+        let (key, ttl) = (&self.key("kv", plugin, key), millis(ttl));
+        self.ask(|mut connection| async move {
+            cmd("SET").arg(key).arg(value).arg("PX").arg(ttl).exec_async(&mut connection).await
         })
         .await
     }
@@ -55,16 +56,16 @@ impl Link {
         value: &[u8],
         ttl: Duration,
     ) -> Result<bool, Unavailable> {
-        let (key, ttl) = (self.key("kv", plugin, key), millis(ttl));
-        self.ask(async |connection| {
-            cmd("SET").arg(key).arg(value).arg("NX").arg("PX").arg(ttl).query_async(connection).await
+        let (key, ttl) = (&self.key("kv", plugin, key), millis(ttl));
+        self.ask(|mut connection| async move {
+            cmd("SET").arg(key).arg(value).arg("NX").arg("PX").arg(ttl).query_async(&mut connection).await
         })
         .await
     }
 
     pub async fn delete(self: &Arc<Self>, plugin: &str, key: &str) -> Result<(), Unavailable> {
-        let key = self.key("kv", plugin, key);
-        self.ask(async |connection| cmd("DEL").arg(key).exec_async(connection).await).await
+        let key = &self.key("kv", plugin, key);
+        self.ask(|mut connection| async move { cmd("DEL").arg(key).exec_async(&mut connection).await }).await
     }
 
     pub async fn increment(
@@ -74,8 +75,11 @@ impl Link {
         by: i64,
         ttl: Duration,
     ) -> Result<i64, Unavailable> {
-        let (key, ttl) = (self.key("n", plugin, key), millis(ttl));
-        self.ask(async |connection| INCREMENT.key(key).arg(by).arg(ttl).invoke_async(connection).await).await
+        let (key, ttl) = (&self.key("n", plugin, key), millis(ttl));
+        self.ask(|mut connection| async move {
+            INCREMENT.key(key).arg(by).arg(ttl).invoke_async(&mut connection).await
+        })
+        .await
     }
 
     /// Takes from all, or from none where one does not allow it.
@@ -99,7 +103,7 @@ impl Link {
         demands: &[Demand],
         now: Option<u64>,
     ) -> Result<Vec<Standing>, Unavailable> {
-        self.ask(async |connection| {
+        self.ask(|connection| async move {
             let mut groups: Vec<Vec<usize>> = Vec::new();
             for (place, demand) in demands.iter().enumerate() {
                 // In a Cluster, only what is of one key is on one server.
@@ -112,12 +116,12 @@ impl Link {
             }
             if groups.len() > 1 {
                 // All are asked before anything is taken. Who takes in between may be why one of them refuses then.
-                let looked = self.ask_groups(connection, plugin, demands, &groups, false, now).await?;
+                let looked = self.ask_groups(&connection, plugin, demands, &groups, false, now).await?;
                 if looked.iter().any(|standing| !standing.allowed) {
                     return Ok(looked);
                 }
             }
-            self.ask_groups(connection, plugin, demands, &groups, true, now).await
+            self.ask_groups(&connection, plugin, demands, &groups, true, now).await
         })
         .await
     }

@@ -105,6 +105,10 @@ impl request::Host for Host {
     }
 
     fn set_answer_headers(&mut self, headers: Vec<Header>) -> Answer<()> {
+        if self.outcome.unavailable {
+            // Its store gave no answer, so it has made up what it tells.
+            return Ok(Ok(()));
+        }
         self.change(|state| state.set_answer_headers(headers))
     }
 
