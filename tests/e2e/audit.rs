@@ -181,6 +181,71 @@ fn signed() -> String {
     )
 }
 
+/// Credentials that are known and no good.
+const KNOWN: &str = r#"
+[plugin.basic-auth]
+consumers = ["password"]
+[plugin.hmac-auth]
+consumers = ["hmac"]
+[[consumer.acme.credential]]
+kind = "password"
+username = "shop"
+hash = "$2y$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK"
+expires = "2020-01-01T00:00:00Z"
+[[consumer.acme.credential]]
+kind = "password"
+username = "till"
+hash = "$2y$04$VpjDvTLHNuiiGnl4z8xqROkxQnt4yPkw0WIpsJ1RXXmACDkEREJoK"
+[[consumer.acme.credential]]
+kind = "hmac"
+id = "k1"
+secret = "${env:GOOD_KEY}"
+enabled = false
+[[route]]
+name = "known-basic"
+match = { path = "/known/basic" }
+upstream = "app"
+plugins = [{ name = "basic-auth", config = { consumers = true } }]
+[[route]]
+name = "known-hmac"
+match = { path = "/known/hmac" }
+upstream = "app"
+plugins = [{ name = "hmac-auth", config = { consumers = true } }]
+[[route]]
+name = "known-any"
+match = { path = "/known/any" }
+upstream = "app"
+plugins = [{ name = "key-auth", config = { consumers = true, any = true } }, { name = "basic-auth", config = { any = true, consumers = true } }, "auth-any"]
+"#;
+
+/// The operator wants to know whose credential is still in use. Clients learn nothing of it.
+#[test]
+fn what_is_wrong_with_a_known_credential_is_told_with_its_name() {
+    let (app, no) = (TestUpstream::ok(), service());
+    let variables = [("TOKEN", TOKEN), ("GOOD_KEY", GOOD_KEY), ("OLD_KEY", OLD_KEY)];
+    let gateway = TestGateway::start_with(&(config("refused", &app, &no) + KNOWN), &variables);
+    for (target, headers, told) in [
+        ("/known/basic", basic("shop:password"), json!(["expired", "acme", "shop", null])),
+        ("/known/basic", basic("nobody:password"), json!(["unknown_user", null, null, null])),
+        ("/known/hmac", signed(), json!(["disabled", "acme", "k1", null])),
+        (
+            "/known/any",
+            format!("X-Api-Key: {OLD_KEY}\r\n"),
+            json!(["none_valid", "acme", "old", "invalid_key, missing"]),
+        ),
+        ("/known/any", basic("till:guess"), json!(["none_valid", "acme", "till", "missing, wrong_password"])),
+    ] {
+        let before = lines(&gateway.directory().join("audit.log")).len();
+        assert_eq!(request(gateway.addr(), "GET", target, &headers).status, 401, "{target}");
+        let line = audit(&gateway, before + 1).pop().expect("a line");
+        assert_eq!(
+            json!(["why", "consumer", "credential", "detail"].map(|name| &line[name])),
+            told,
+            "{target}"
+        );
+    }
+}
+
 #[test]
 fn every_plugin_tells_why_it_refuses_and_no_secret() {
     let (gateway, app, _no) = start("refused");

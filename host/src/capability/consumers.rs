@@ -17,6 +17,7 @@ mod standing;
 mod store;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
@@ -28,7 +29,7 @@ use wasmgate_crypto::Sealer;
 use super::redis::Redis;
 use crate::{
     api_key::{Digest, Form, LONGEST, form},
-    config::{Consumer, ConsumerStore, Consumers, Quota, Term},
+    config::{Consumer, ConsumerStore, Consumers, Quota},
 };
 pub use changes::{Entry, Issued, KeyFacts, Refused, Terms};
 pub use credentials::{CredentialFacts, Offer};
@@ -133,8 +134,7 @@ impl Book {
         let digest = Digest::of(key);
         let pages = self.pages.load();
         if let Some((credential, consumer)) = pages.declared.key(&digest) {
-            let why = (!credential.enabled).then_some("disabled").or_else(|| out_of(&credential.term, now));
-            return Ok(match why {
+            return Ok(match credential.fault(now) {
                 None => Ok(Verified { id: credential.id.clone(), consumer: consumer.clone() }),
                 Some(why) => {
                     let consumer = Some(consumer.name.as_str().into());
@@ -148,7 +148,7 @@ impl Book {
         if !key.digest.is(&digest) {
             return Ok(Err(unfit("wrong_key", None)));
         }
-        if let Some(why) = out_of(&key.term, now) {
+        if let Some(why) = key.term.fault(now) {
             return Ok(Err(unfit(why, Some(key.consumer.clone()))));
         }
         let consumer = pages.named(&key.consumer)?;
@@ -183,6 +183,14 @@ impl Pages {
         }
     }
 
+    /// Plans that the config does not have, each with one of the consumers of the store that have it.
+    pub fn unknown_plans(&self) -> BTreeMap<String, String> {
+        let consumers = self.store.as_ref().and_then(|store| store.consumers().ok()).unwrap_or_default();
+        let plans =
+            consumers.iter().filter_map(|consumer| Some((consumer.plan.clone()?, consumer.name.clone())));
+        plans.filter(|(plan, _)| self.declared.plan(plan).is_none()).collect()
+    }
+
     fn named(&self, name: &str) -> Result<Option<Arc<Consumer>>, Unavailable> {
         match (self.declared.named(name), &self.store) {
             (None, Some(store)) => store.named(name),
@@ -199,15 +207,6 @@ impl Pages {
             }
             (found, _) => Ok(found),
         }
-    }
-}
-
-/// Why it is not good now.
-fn out_of(term: &Term, now: SystemTime) -> Option<&'static str> {
-    match (term.includes(now), term.is_over(now)) {
-        (true, _) => None,
-        (_, true) => Some("expired"),
-        _ => Some("not_yet"),
     }
 }
 

@@ -88,7 +88,16 @@ pub struct Term {
 
 impl Term {
     pub fn includes(&self, now: SystemTime) -> bool {
-        self.not_before.is_none_or(|begin| begin <= now) && !self.is_over(now)
+        self.fault(now).is_none()
+    }
+
+    /// Why it is not good now.
+    pub fn fault(&self, now: SystemTime) -> Option<&'static str> {
+        match self.not_before.is_some_and(|begin| begin > now) {
+            _ if self.is_over(now) => Some("expired"),
+            true => Some("not_yet"),
+            false => None,
+        }
     }
 
     pub fn is_over(&self, now: SystemTime) -> bool {

@@ -62,8 +62,9 @@ pub enum CertificateName {
 }
 
 impl Credential {
-    pub fn is_good(&self, now: SystemTime) -> bool {
-        self.enabled && self.term.includes(now)
+    /// Why it is not good now.
+    pub fn fault(&self, now: SystemTime) -> Option<&'static str> {
+        (!self.enabled).then_some("disabled").or_else(|| self.term.fault(now))
     }
 }
 

@@ -34,6 +34,9 @@ pub async fn prepare(config: &Config, capabilities: &Capabilities) -> Result<Pag
     if let Ok(Err(Unavailable(reason))) = timeout(FIRST, capabilities.consumers.read(&pages)).await {
         tracing::warn!("{reason}");
     }
+    for (plan, consumer) in pages.unknown_plans() {
+        tracing::warn!(plan, consumer, "a consumer of the store has a plan that is not in the config");
+    }
     Ok(pages)
 }
 

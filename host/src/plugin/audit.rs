@@ -13,12 +13,17 @@ pub struct Account {
     reason: Option<Box<Reason>>,
     /// What the host has found wrong with a credential; plugins are not told.
     finding: Option<Box<Reason>>,
+    /// The same of a plugin before, which left it to others to refuse the request.
+    earlier: Option<Box<Reason>>,
     /// It has said whose the request is.
     announced: bool,
 }
 
-/// Of a reason that says no more than that a key is not good: what the host has found tells more.
-const INVALID_KEY: &str = "invalid_key";
+/// Reasons that say no more than that nobody is known by it: what the host has found tells more.
+const VAGUE: [&str; 4] = ["invalid_key", "unknown_user", "signature", "unknown_certificate"];
+
+/// Of who refuses what several before have left to it.
+const NONE_VALID: &str = "none_valid";
 
 impl Account {
     pub fn explain(&mut self, reason: Reason) {
@@ -34,7 +39,30 @@ impl Account {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.reason.is_none() && self.finding.is_none() && !self.announced
+        self.reason.is_none() && self.finding.is_none() && self.earlier.is_none() && !self.announced
+    }
+
+    /// What those behind are to know where the request goes on.
+    pub fn passed_on(&self) -> Self {
+        let known = [&self.finding, &self.earlier].into_iter().flatten().next();
+        Account { earlier: known.filter(|_| !self.announced).cloned(), ..Account::default() }
+    }
+
+    /// Why it was refused, as far as it is known.
+    fn refusal(self) -> Box<Reason> {
+        let mut reason = self.reason.unwrap_or_default();
+        if reason.consumer.is_some() || reason.credential.is_some() {
+            return reason;
+        }
+        match (reason.why.as_deref(), self.finding, self.earlier) {
+            (Some(why), Some(finding), _) if VAGUE.contains(&why) => return finding,
+            (Some(NONE_VALID), _, Some(earlier)) => {
+                reason.consumer = earlier.consumer;
+                reason.credential = earlier.credential;
+            }
+            _ => {}
+        }
+        reason
     }
 }
 
@@ -46,17 +74,16 @@ pub fn record(
     account: Account,
     answer: Option<&LocalResponse>,
 ) {
-    let Account { reason, finding, announced } = account;
-    let decision = match (answer, &reason) {
+    let decision = match (answer, &account.reason) {
         (Some(_), Some(_)) => Decision::Refused,
         (None, Some(_)) if audit.all => Decision::Allowed,
-        (None, None) if audit.all && announced => Decision::Allowed,
+        (None, None) if audit.all && account.announced => Decision::Allowed,
         _ => return,
     };
-    let is_vague = |reason: &Reason| reason.why.as_deref() == Some(INVALID_KEY);
-    let finding =
-        finding.filter(|_| decision == Decision::Refused && reason.as_deref().is_some_and(is_vague));
-    let mut reason = finding.or(reason).unwrap_or_default();
+    let mut reason = match decision {
+        Decision::Refused => account.refusal(),
+        _ => account.reason.unwrap_or_default(),
+    };
     if reason.consumer.is_none() && reason.credential.is_none() {
         reason.consumer = text(state, "consumer");
         reason.credential = text(state, "credential").filter(|_| reason.consumer.is_some());

@@ -212,6 +212,7 @@ impl Use {
     fn audit<V: Settled>(&self, exchange: &mut Exchange, verdict: Option<&V>) {
         let account = std::mem::take(&mut exchange.account);
         if let (Some(audit), Some(verdict)) = (&self.audit, verdict) {
+            exchange.account = account.passed_on();
             audit::record(audit, &self.name, exchange, account, verdict.answered());
         }
     }

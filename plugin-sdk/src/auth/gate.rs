@@ -204,7 +204,7 @@ impl Gate {
         let mut notes = Notes::of(request)?;
         notes.presented |= presented;
         notes.undecided |= refusal.status >= 500;
-        notes.reasons.extend(refusal.reason.map(|reason| reason.why.0.to_string()));
+        refusal.reason.into_iter().for_each(|reason| notes.explain(*reason));
         for (name, value) in refusal.headers {
             if name.eq_ignore_ascii_case("www-authenticate") {
                 notes.ask_for(String::from_utf8_lossy(&value).into_owned());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{forget, places::Place};
-use crate::{Request, Result};
+use crate::{Request, Result, audit::Reason};
 
 /// No client can reach a variable.
 const VAR: &str = "auth/any";
@@ -23,7 +23,7 @@ const VAR: &str = "auth/any";
 /// let group = auth::close(&request)?;
 /// assert!(group.passed && !group.presented);
 /// assert_eq!(group.challenges, ["Key realm=\"api\""]);
-/// assert_eq!(group.reasons, ["missing"]);
+/// assert_eq!((group.reasons, group.claimed), (vec!["missing".to_string()], (None, None)));
 /// # Ok::<(), wasmgate_sdk::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,18 +38,21 @@ pub struct Group {
     pub challenges: Vec<String>,
     /// Why they do not let it pass, as the audit has it, in the order of the chain.
     pub reasons: Vec<String>,
+    /// Consumer and credential that the request claims, by the first of them whose reason names somebody.
+    pub claimed: (Option<String>, Option<String>),
 }
 
 /// Ends the group. What follows it, up to the next end, is another one, and has to let the request pass, too. Credentials
 /// that nobody has accepted are taken out of the request: upstreams must not believe them. The example is that of [`Group`].
 /// Errors: as of [`Request::set_var`].
 pub fn close(request: &Request) -> Result<Group> {
-    let Notes { passed, presented, undecided, challenges, reasons, unproved, kept, .. } = Notes::of(request)?;
+    let Notes { passed, presented, undecided, challenges, reasons, claimed, unproved, kept, .. } =
+        Notes::of(request)?;
     for place in unproved.iter().filter(|place| !kept.contains(place)) {
         place.remove(request)?;
     }
     Notes::default().write(request)?;
-    Ok(Group { passed, presented, undecided, challenges, reasons })
+    Ok(Group { passed, presented, undecided, challenges, reasons, claimed })
 }
 
 /// What is known of the group so far.
@@ -61,6 +64,7 @@ pub struct Notes {
     pub undecided: bool,
     pub challenges: Vec<String>,
     pub reasons: Vec<String>,
+    pub claimed: (Option<String>, Option<String>),
     /// Where credentials stand that nobody has accepted.
     pub unproved: Vec<Place>,
     /// Where those stand that are accepted and go to the upstream.
@@ -88,6 +92,14 @@ impl Notes {
 
     pub fn write(&self, request: &Request) -> Result<()> {
         Ok(request.set_var(VAR, serde_json::to_vec(self)?)?)
+    }
+
+    pub fn explain(&mut self, reason: Reason) {
+        let Reason { why, consumer, credential, .. } = reason;
+        self.reasons.push(why.0.to_string());
+        if self.claimed == (None, None) {
+            self.claimed = (consumer, credential);
+        }
     }
 
     pub fn ask_for(&mut self, challenge: String) {

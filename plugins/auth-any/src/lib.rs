@@ -82,8 +82,9 @@ fn refusal(group: Group) -> LocalResponse {
         (_, true) => Why::NONE_VALID,
         (_, false) => Why::MISSING,
     };
-    let reason =
-        Reason { detail: Some(group.reasons.join(", ")).filter(|all| !all.is_empty()), ..why.into() };
+    let (consumer, credential) = group.claimed;
+    let detail = Some(group.reasons.join(", ")).filter(|all| !all.is_empty());
+    let reason = Reason { why, detail, consumer, credential };
     if group.undecided {
         let refusal = LocalResponse::new(503).code("authentication_unavailable");
         return refusal.detail("It cannot be checked now whose the request is.").why(reason);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use wasmgate_crypto::Hash;
 
-use super::{Book, Pages, Unavailable, Verified};
+use super::{Book, Pages, Unavailable, Unfit, Verified};
 use crate::config::{Credential, CredentialKind, Proof};
 
 /// Names that are looked for at a time; certificates may have any number.
@@ -21,6 +21,8 @@ pub struct Found {
     pub credential: Option<Verified>,
     /// The hash or the secret; one that stands in where nobody is known, so that trying it takes as long.
     pub secret: Option<Vec<u8>>,
+    /// Why the first of the names that are known is no good.
+    pub unfit: Option<Unfit>,
 }
 
 /// Decides which secret stands in for a name: always the same one, and nobody outside knows which.
@@ -38,31 +40,45 @@ impl Book {
     /// Whom the first of these names is good for that is good for anybody. A name of the config is not looked for in the store.
     pub fn find(&self, kind: CredentialKind, ids: &[String], now: SystemTime) -> Result<Found, Unavailable> {
         let pages = self.pages.load();
+        let mut unfit = None;
         for id in ids.iter().take(MOST) {
-            if let Some(found) = pages.find(kind, id, now)? {
-                return Ok(found);
+            match pages.find(kind, id, now)? {
+                Some(Ok((known, secret))) => {
+                    return Ok(Found { credential: Some(known), secret, unfit: None });
+                }
+                Some(Err(why)) => unfit = unfit.or(Some(why)),
+                None => {}
             }
         }
         let id = ids.first().map_or("", String::as_str);
-        Ok(Found { credential: None, secret: self.stand_ins.secret(kind, id, &pages) })
+        Ok(Found { credential: None, secret: self.stand_ins.secret(kind, id, &pages), unfit })
     }
 }
 
+/// Whose a credential is, with its hash or secret; or why it is no good.
+type Known = Result<(Verified, Option<Vec<u8>>), Unfit>;
+
 impl Pages {
-    fn find(&self, kind: CredentialKind, id: &str, now: SystemTime) -> Result<Option<Found>, Unavailable> {
+    /// None where nobody is known by this.
+    fn find(&self, kind: CredentialKind, id: &str, now: SystemTime) -> Result<Option<Known>, Unavailable> {
         if let Some((credential, consumer)) = self.declared.credential(kind, id) {
-            let credential = Some(credential).filter(|credential| credential.is_good(now));
-            return Ok(credential.map(|credential| {
-                let verified = Verified { id: credential.id.clone(), consumer: consumer.clone() };
-                Found { credential: Some(verified), secret: secret(credential) }
+            let id = credential.id.clone();
+            return Ok(Some(match credential.fault(now) {
+                None => Ok((Verified { id, consumer: consumer.clone() }, secret(credential))),
+                Some(why) => Err(Unfit { why, id: Some(id), consumer: Some(consumer.name.as_str().into()) }),
             }));
         }
         let Some(store) = &self.store else { return Ok(None) };
-        let kept = store.credential(kind, id)?.filter(|kept| kept.term.includes(now));
-        let Some(kept) = kept else { return Ok(None) };
-        let Some(consumer) = self.named(&kept.consumer)? else { return Ok(None) };
+        let Some(kept) = store.credential(kind, id)? else { return Ok(None) };
+        let unfit = |why| Unfit { why, id: Some(kept.id.clone()), consumer: Some(kept.consumer.clone()) };
+        if let Some(why) = kept.term.fault(now) {
+            return Ok(Some(Err(unfit(why))));
+        }
+        let Some(consumer) = self.named(&kept.consumer)? else {
+            return Ok(Some(Err(unfit("unknown_consumer"))));
+        };
         let secret = self.secret(&kept)?;
-        Ok(Some(Found { credential: Some(Verified { id: kept.id.clone(), consumer }), secret }))
+        Ok(Some(Ok((Verified { id: kept.id.clone(), consumer }, secret))))
     }
 }
 

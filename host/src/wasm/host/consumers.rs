@@ -19,9 +19,7 @@ impl consumers::Host for Host {
         match settled(&self.plugin, found)? {
             Ok(verified) => Ok(Some(credential(verified))),
             Err(unfit) => {
-                if let Some(state) = &mut self.exchange {
-                    state.account.find(finding(unfit));
-                }
+                self.found(unfit);
                 Ok(None)
             }
         }
@@ -35,6 +33,7 @@ impl consumers::Host for Host {
         };
         let found = book_of(&self.plugin, kind)?.find(kind, &names, SystemTime::now());
         let found = settled(&self.plugin, found)?;
+        found.unfit.into_iter().for_each(|unfit| self.found(unfit));
         Ok(Found { credential: found.credential.map(credential), secret: found.secret })
     }
 
@@ -51,6 +50,17 @@ impl consumers::Host for Host {
     fn plan(&mut self, name: String) -> Result<Option<Vec<Quota>>, Failure> {
         let quotas = book(&self.plugin)?.plan(&name);
         Ok(quotas.map(|quotas| quotas.iter().map(quota).collect()))
+    }
+}
+
+impl Host {
+    /// Tells the audit what the guest is not told.
+    fn found(&mut self, Unfit { why, id, consumer }: Unfit) {
+        let text = |text: Option<Arc<str>>| text.map(|text| text.as_ref().to_owned());
+        if let Some(state) = &mut self.exchange {
+            let (consumer, credential) = (text(consumer), text(id));
+            state.account.find(Reason { consumer, credential, why: Some(why.into()), detail: None });
+        }
     }
 }
 
@@ -71,11 +81,6 @@ fn settled<T>(plugin: &PluginContext, found: Result<T, Unavailable>) -> Result<T
         tracing::debug!(plugin = &*plugin.name, "the store of consumers cannot be asked: {reason}");
         Failure::Unavailable
     })
-}
-
-fn finding(Unfit { why, id, consumer }: Unfit) -> Reason {
-    let text = |text: Option<Arc<str>>| text.map(|text| text.as_ref().to_owned());
-    Reason { consumer: text(consumer), credential: text(id), why: Some(why.into()), detail: None }
 }
 
 fn credential(Verified { id, consumer }: Verified) -> Credential {
