@@ -482,7 +482,8 @@ fn the_example_of_plans_runs() {
         .replace("127.0.0.1:9001", &upstream.address().to_string())
         .replace("../../target/plugins", "{plugins}");
     let gateway = TestGateway::start_with(&example, &[("WASMGATE_TOKEN", TOKEN)]);
-    for plan in ["free", "starter", "pro", "enterprise"] {
+    let mut keys = Vec::new();
+    for plan in ["free", "starter", "enterprise", "pro"] {
         let consumer = format!("/consumers/of-{plan}");
         let set = gateway.order("PUT", &consumer, json!({ "plan": plan }));
         assert_eq!(set.status, 200, "{}", set.text());
@@ -490,6 +491,20 @@ fn the_example_of_plans_runs() {
         assert_eq!(status(&gateway, &key), 200);
         let seen = upstream.take_requests().remove(0);
         assert_eq!(seen.header("x-consumer-username"), Some(format!("of-{plan}").as_str()));
+        keys.push(key);
     }
     assert_eq!(status(&gateway, "nobody"), 401);
+
+    // A plan goes while somebody has it.
+    let without = example.replace("[plan.pro]", "[plan.gold]");
+    let fallback = "limit = { rate = 60, per = \"1m\" }\n";
+    assert!(without.contains(fallback), "{without}");
+    gateway.write_config(&without.replace(fallback, ""));
+    gateway.reload();
+    let told =
+        "a consumer of the store has a plan that is not in the config plan=\"pro\" consumer=\"of-pro\"";
+    assert_eq!(gateway.logged(told).len(), 1, "{}", gateway.log());
+    let refused = with_key(&gateway, &keys[3]);
+    assert_eq!((refused.status, &json(&refused)["code"]), (503, &json!("plan_unknown")));
+    assert_eq!(status(&gateway, &keys[2]), 200);
 }

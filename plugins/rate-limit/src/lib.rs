@@ -14,7 +14,7 @@ use std::{borrow::Cow, collections::BTreeMap, rc::Rc};
 use wasmgate_sdk::{
     Error, HostError, LocalResponse, Plugin, Request, Result, Verdict,
     audit::{Reason, Why},
-    clock, config,
+    clock, config, log,
     metrics::Counter,
     plugin,
     rate_limits::{self, Algorithm},
@@ -22,7 +22,7 @@ use wasmgate_sdk::{
 
 use key::{Key, Words};
 use limit::{Defaults, Limit};
-use plans::ConsumerPlans;
+use plans::{ConsumerPlans, OfPlan};
 use told::{Told, policy, seconds_up};
 
 /// How many requests, of whom, and how the client is told. At least one of `limit`, `limits` and `plans`.
@@ -204,10 +204,17 @@ impl Plugin for RateLimit {
         let mut limits = self.limits(request);
         if let Some(plans) = &self.consumer_plans {
             match plans.limits(request) {
-                Ok(found) => of_plan = found,
+                Ok(OfPlan::Limits(found)) => {
+                    of_plan = found;
+                    limits = &of_plan;
+                }
+                // Whoever had a plan has not lost all limits with it.
+                Ok(OfPlan::Unknown(plan)) if limits.is_empty() && !self.dry_run => {
+                    return Ok(unknown_plan(&plan).into());
+                }
+                Ok(_) => {}
                 Err(failure) => return Ok(failure.answer().into()),
             }
-            limits = of_plan.as_deref().unwrap_or(limits);
         }
         let decided = match limits {
             [] => return Ok(Verdict::Next),
@@ -365,6 +372,12 @@ fn policies<'a>(before: &str, limits: &'a [Counted]) -> Cow<'a, str> {
             Cow::Owned(all.collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+fn unknown_plan(plan: &str) -> LocalResponse {
+    log::error!("the config has no plan {plan:?} for a consumer that has it, and there is no other limit");
+    let answer = LocalResponse::new(503).code("plan_unknown");
+    answer.detail("The plan of the consumer is not known").why(Reason::new(Why::UNAVAILABLE).detail(plan))
 }
 
 /// Seconds that nobody waits.

@@ -21,6 +21,15 @@ pub struct ConsumerPlans {
     key: Rc<Key>,
 }
 
+/// The limits of a consumer's plan.
+pub enum OfPlan {
+    Limits(Vec<Counted>),
+    /// The request is nobody's with a plan.
+    None,
+    /// The config has none of this name any more.
+    Unknown(String),
+}
+
 /// What the usual times are called.
 const NAMES: [(u64, &str); 5] =
     [(1, "second"), (60, "minute"), (3600, "hour"), (24 * 3600, "day"), (30 * 24 * 3600, "month")];
@@ -33,12 +42,13 @@ impl ConsumerPlans {
         Ok(ConsumerPlans { or: Defaults { algorithm, cost }, key: Rc::new(key) })
     }
 
-    /// None where the request is nobody's with a plan, or the config has no such plan any more.
-    pub fn limits(&self, request: &Request) -> Result<Option<Vec<Counted>>, Failure> {
-        let Some(plan) = request.var_str("plan").filter(|plan| !plan.is_empty()) else { return Ok(None) };
-        let quotas = consumers::plan(&plan)?;
+    pub fn limits(&self, request: &Request) -> Result<OfPlan, Failure> {
+        let Some(plan) = request.var_str("plan").filter(|plan| !plan.is_empty()) else {
+            return Ok(OfPlan::None);
+        };
+        let Some(quotas) = consumers::plan(&plan)? else { return Ok(OfPlan::Unknown(plan)) };
         // What no limit can be, the gateway's config refuses.
-        Ok(quotas.map(|quotas| quotas.iter().filter_map(|quota| self.counted(quota).ok()).collect()))
+        Ok(OfPlan::Limits(quotas.iter().filter_map(|quota| self.counted(quota).ok()).collect()))
     }
 
     fn counted(&self, quota: &Quota) -> Result<Counted> {

@@ -75,6 +75,17 @@ fn every_answer_says_what_is_left() {
 }
 
 #[test]
+fn of_nothing_nothing_is_left() {
+    for algorithm in ["fixed-window", "sliding-log", "sliding-counter", "token-bucket", "leaky-bucket"] {
+        let config = format!(r#"{{"algorithm": "{algorithm}", "limit": {{"rate": 0, "per": "1m"}}}}"#);
+        let refused = Host::new().load::<RateLimit>(&config).unwrap().send(get("192.0.2.1"));
+        assert_eq!(refused.response().status(), 429, "{algorithm}");
+        let told = ["x-ratelimit-limit", "x-ratelimit-remaining"].map(|name| header(&refused, name));
+        assert_eq!(told, [Some("0".to_string()), Some("0".to_string())], "{algorithm}");
+    }
+}
+
+#[test]
 fn the_headers_are_chosen() {
     for (headers, draft, x) in [("draft", true, false), ("x", false, true), ("none", false, false)] {
         let plugin = load(&Host::new(), &format!(r#", "headers": "{headers}""#));
@@ -221,6 +232,12 @@ fn the_plans_of_consumers_are_the_gateway_s() {
     for request in [of("dave", "gone"), get("192.0.2.1")] {
         assert_eq!(header(&plugin.send(request), "ratelimit-policy").as_deref(), Some("\"default\";q=1;w=1"));
     }
+    let alone = host.load::<RateLimit>(r#"{"consumer_plans": true}"#).unwrap();
+    let refused = alone.send(of("dave", "gone"));
+    assert_eq!((refused.response().status(), refused.code.as_deref()), (503, Some("plan_unknown")));
+    assert!(alone.send(get("192.0.2.1")).sent && alone.send(of("bob", "endless")).sent);
+    let dry = host.load::<RateLimit>(r#"{"consumer_plans": true, "dry_run": true}"#).unwrap();
+    assert!(dry.send(of("dave", "gone")).sent);
     let host = host.consumers_fail(Failure::Unavailable);
     let refused = plugin.send(of("alice", "free"));
     assert_eq!((refused.response().status(), refused.code.as_deref()), (503, Some("consumers_unavailable")));

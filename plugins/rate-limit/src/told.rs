@@ -28,13 +28,13 @@ pub struct Told<'a> {
 impl<'a> Told<'a> {
     pub fn new(name: &'a str, limit: &rate_limits::Limit, standing: &rate_limits::Standing) -> Self {
         let most = match limit.algorithm {
-            Algorithm::TokenBucket | Algorithm::LeakyBucket => limit.burst,
+            Algorithm::TokenBucket | Algorithm::LeakyBucket if limit.amount > 0 => limit.burst,
             _ => limit.amount,
         };
         Told {
             name: Cow::Borrowed(name),
             most: most.into(),
-            remaining: standing.remaining,
+            remaining: if most > 0 { standing.remaining } else { 0 },
             reset: seconds_up(standing.reset),
         }
     }
