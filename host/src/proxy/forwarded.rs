@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn no_claim_of_an_untrusted_peer_passes_under_any_name() {
-        let parts = ["for", "proto", "host", "port", "prefix", "server", "ssl", "scheme"];
+        let parts = ["for", "proto", "host", "port", "prefix", "server", "ssl", "scheme", "method", "uri"];
         let claims = parts.map(|part| format!("x-forwarded-{part}"));
         for name in claims.iter().map(String::as_str).chain(["x-real-ip", "forwarded"]) {
             for name in [name.to_owned(), name.replace('-', "_"), name.replacen('-', "_", 1)] {

@@ -34,7 +34,7 @@ const TRANSFER_ENCODING: usize = 1;
 const UPGRADE: usize = 2;
 
 /// What proxies say about a client; only a trusted one may.
-const CLAIMS: [&str; 13] = [
+const CLAIMS: [&str; 15] = [
     // RFC 9440, section 2.4.
     "client-cert",
     "client-cert-chain",
@@ -42,12 +42,14 @@ const CLAIMS: [&str; 13] = [
     "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-method",
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-proto",
     "x-forwarded-scheme",
     "x-forwarded-server",
     "x-forwarded-ssl",
+    "x-forwarded-uri",
     "x-real-ip",
 ];
 

@@ -303,9 +303,8 @@ fn a_new_master_has_the_word() {
     eventually!(
         sentinel.ask(&["sentinel", "replicas", "main"]).contains(&replica.address.port().to_string())
     );
-    let gateways = [(); 2].map(|()| {
-        sharing(&format!("mode = \"sentinel\"\nmaster = \"main\"\n{}", at(&sentinel)), "1m")
-    });
+    let gateways = [(); 2]
+        .map(|()| sharing(&format!("mode = \"sentinel\"\nmaster = \"main\"\n{}", at(&sentinel)), "1m"));
     let [first, second] = &gateways;
     let (key, id) = first.issue("/consumers/alice/keys", Value::Null);
     eventually!(status(second, &key) == 200);
