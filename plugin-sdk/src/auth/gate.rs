@@ -133,7 +133,12 @@ impl Gate {
             notes.unproved.extend(self.carrying(request));
             notes.write(request)?;
         }
-        Ok(!notes.passed && (self.any || self.run_on_preflight || !request.is_preflight()))
+        let is_exempt = !self.any && !self.run_on_preflight && request.is_preflight();
+        if is_exempt {
+            // A browser sends none with a preflight; nobody has looked at it.
+            self.hide(request)?;
+        }
+        Ok(!notes.passed && !is_exempt)
     }
 
     /// What stands in the places of credentials, each value once. The example is that of the type.
@@ -165,10 +170,7 @@ impl Gate {
     /// # Ok::<(), wasmgate_sdk::Error>(())
     /// ```
     pub fn pass_unnamed(&self, request: &Request) -> Result<Verdict> {
-        let hidden = self.credentials.as_ref().filter(|(_, hide)| *hide);
-        if let Some((places, _)) = hidden {
-            places.hide(request)?;
-        }
+        self.hide(request)?;
         if self.any {
             let mut notes = Notes::of(request)?;
             notes.passed = true;
@@ -213,6 +215,13 @@ impl Gate {
         notes.unproved.extend(self.carrying(request));
         notes.write(request)?;
         Ok(Verdict::Next)
+    }
+
+    fn hide(&self, request: &Request) -> Result<()> {
+        match &self.credentials {
+            Some((places, true)) => places.hide(request),
+            _ => Ok(()),
+        }
     }
 
     fn carrying(&self, request: &Request) -> Vec<Place> {
