@@ -1,12 +1,31 @@
 //! Requests of the plugin's own, to the upstreams that `upstreams` of its table in the gateway's config names. They pass no
 //! route and no plugin, and are sent once. Waiting for an answer costs none of the plugin's time, and holds up no other
-//! request. In `new` there are none.
+//! request. In `new` none can be sent, and [`granted`] says whether one could.
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::Error;
 use crate::clock::milliseconds;
 use crate::host::http_call;
+
+/// Whether the plugin may call the upstream of this name: in [`Plugin::new`](crate::Plugin::new), so that a config that does not
+/// grant it is refused when it is loaded.
+///
+/// ```
+/// use wasmgate_sdk::{http::{self, Failure}, testing::Host};
+///
+/// assert!(Host::new().enter(|| http::granted("idp")).is_err());
+/// assert!(Host::new().answer(|_| Err(Failure::TimedOut)).enter(|| http::granted("idp")).is_ok());
+/// ```
+pub fn granted(upstream: &str) -> Result<(), Error> {
+    match http_call::may_call(upstream) {
+        true => Ok(()),
+        false => Err(Error::msg(format_args!(
+            "the plugin may not call {upstream:?}: the gateway's config has no such upstream, or the plugin's table does not name it in `upstreams`"
+        ))),
+    }
+}
 
 /// A request to an upstream.
 ///

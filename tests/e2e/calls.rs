@@ -69,6 +69,38 @@ impl Site {
     }
 }
 
+/// A misspelt upstream would be seen by clients only, and let them in where errors do.
+#[test]
+fn an_upstream_that_a_plugin_may_not_call_is_told_when_the_config_is_loaded() {
+    let front = fill(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n[plugins]\ndirectory = \"{plugins}\"\n[upstream.app]\nendpoints = [\"127.0.0.1:1\"]\n",
+        &[],
+    );
+    for (plugin, config, place) in [
+        ("forward-auth", r#"upstream = "{of}", on_error = "allow""#, "upstream"),
+        (
+            "jwt",
+            r#"issuers = [{ remote = { upstream = "{of}", path = "/" } }]"#,
+            "issuers[0].remote.upstream",
+        ),
+        (
+            "oauth2-introspection",
+            r#"upstream = "{of}", path = "/", client_id = "a", client_secret = "b""#,
+            "upstream",
+        ),
+    ] {
+        for (of, grant) in [("ap", "\"app\""), ("app", "")] {
+            let config = config.replace("{of}", of);
+            let told = TestGateway::refused(&format!(
+                "{front}[plugin.{plugin}]\nupstreams = [{grant}]\n[[route]]\nname = \"a\"\nupstream = \"app\"\n\
+                 plugins = [{{ name = \"{plugin}\", config = {{ {config} }} }}]\n"
+            ));
+            assert!(told.contains("gateway.toml:12:"), "{told}");
+            assert!(told.contains(&format!("{place}: the plugin may not call \"{of}\"")), "{told}");
+        }
+    }
+}
+
 fn answering(text: &str) -> TestUpstream {
     TestUpstream::answering(format!("HTTP/1.1 201 Created\r\nContent-Length: {}\r\n\r\n{text}", text.len()))
 }

@@ -11,8 +11,6 @@ pub enum Refusal {
     Several,
     /// It is not valid, for this reason, which only the audit is told.
     Invalid(Why),
-    /// It was valid.
-    Expired,
     /// It is valid and not enough, for this reason, which only the audit is told.
     Insufficient(Why),
     /// What it is checked with cannot be had.
@@ -25,7 +23,7 @@ pub enum Refusal {
 /// use wasmgate_sdk::{audit::Why, auth::{Bearer, Refusal}};
 ///
 /// let bearer = Bearer::new("api", &["read".to_string()], &[], "keys_unavailable")?;
-/// assert_eq!(bearer.answer(&Refusal::Expired).status, 401);
+/// assert_eq!(bearer.answer(&Refusal::Invalid(Why::EXPIRED)).status, 401);
 /// assert_eq!(bearer.answer(&Refusal::Insufficient(Why::SCOPE)).status, 403);
 /// assert_eq!(bearer.answer(&Refusal::Unavailable).code.as_deref(), Some("keys_unavailable"));
 /// # Ok::<(), wasmgate_sdk::Error>(())
@@ -71,7 +69,6 @@ impl Bearer {
             Refusal::Missing => auth::unauthenticated(&self.plain, "The request has no token."),
             Refusal::Several => invalid("invalid_request", "The request has more than one token."),
             Refusal::Invalid(_) => invalid("invalid_token", "The token is not valid."),
-            Refusal::Expired => invalid("invalid_token", "The token has expired."),
             Refusal::Insufficient(_) => LocalResponse::new(403)
                 .header("www-authenticate", &self.insufficient)
                 .code("insufficient_scope")
@@ -97,7 +94,6 @@ impl Refusal {
             Refusal::Missing => Why::MISSING,
             Refusal::Several => Why::SEVERAL,
             Refusal::Invalid(why) | Refusal::Insufficient(why) => why,
-            Refusal::Expired => Why::EXPIRED,
             Refusal::Unavailable => Why::UNAVAILABLE,
         }
     }

@@ -37,9 +37,9 @@ pub struct Claims(pub Map<String, Value>);
 ///     let rules = Rules { scope_claims: vec!["scope".into()], ..rules };
 ///     assert_eq!(rules.check(&alice, &["api".to_string()]), Ok(()));
 ///     assert_eq!(rules.check(&alice, &["web".to_string()]), Err(Refusal::Invalid(Why::AUDIENCE)));
-///     assert_eq!(rules.check(&claims(r#"{"exp": 1}"#), &[]), Err(Refusal::Expired));
+///     assert_eq!(rules.check(&claims(r#"{"exp": 1}"#), &[]), Err(Refusal::Invalid(Why::EXPIRED)));
 ///     let bearer = Bearer::new("api", &[], &[], "keys_unavailable").unwrap();
-///     let reason = rules.refuse(&bearer, &alice, Refusal::Expired).reason.unwrap();
+///     let reason = rules.refuse(&bearer, &alice, Refusal::Invalid(Why::EXPIRED)).reason.unwrap();
 ///     assert_eq!(reason.consumer.as_deref(), Some("alice"));
 ///     let gate = Gate::new(false, None).unwrap().tells(rules.headers.keys().cloned());
 ///     assert!(gate.enter(&exchange.request()).unwrap());
@@ -173,7 +173,7 @@ impl Rules {
             return Err(Refusal::Invalid(Why::LIFETIME));
         }
         if exp.is_some_and(|end| end <= now - leeway) {
-            return Err(Refusal::Expired);
+            return Err(Refusal::Invalid(Why::EXPIRED));
         }
         match (self.max_lifetime, iat, exp) {
             (None, ..) => Ok(()),

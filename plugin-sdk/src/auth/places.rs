@@ -115,6 +115,8 @@ impl Places {
         let prefix = self.prefix.as_bytes();
         let after_prefix = |value: Vec<u8>| {
             let (front, key) = value.split_at_checked(prefix.len())?;
+            // One space or more stand behind a scheme (RFC 9110, section 11.4).
+            let key = if prefix.ends_with(b" ") { key.trim_ascii_start() } else { key };
             front.eq_ignore_ascii_case(prefix).then(|| key.to_vec())
         };
         request.header_all(name).into_iter().filter_map(after_prefix).collect()

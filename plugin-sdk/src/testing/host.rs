@@ -88,7 +88,7 @@ impl Host {
         self,
         answer: impl Fn(&http::Call) -> Result<http::Answer, http::Failure> + 'static,
     ) -> Self {
-        self.state.borrow_mut().upstream = Rc::new(answer);
+        self.state.borrow_mut().upstream = Some(Rc::new(answer));
         self
     }
 
@@ -260,7 +260,7 @@ impl Host {
 pub struct State {
     pub upstreams: Vec<String>,
     /// Who answers the plugin's own requests.
-    pub upstream: Rc<Upstream>,
+    pub upstream: Option<Rc<Upstream>>,
     pub kept: HashMap<String, Fetched>,
     pub secrets: HashMap<String, String>,
     pub networks: HashMap<String, NetworkSet>,
@@ -282,7 +282,7 @@ impl Default for State {
     fn default() -> Self {
         State {
             upstreams: Vec::new(),
-            upstream: Rc::new(|_| Err(http::Failure::Unknown)),
+            upstream: None,
             kept: HashMap::new(),
             secrets: HashMap::new(),
             networks: HashMap::new(),

@@ -23,7 +23,7 @@ pub struct Fetched {
 
 pub fn send(request: &Outgoing<'_>) -> Result<Answer, Failure> {
     // Called outside of the host, which it may use.
-    let upstream = current(|host| host.upstream.clone());
+    let upstream = current(|host| host.upstream.clone()).ok_or(Failure::Unknown)?;
     let answer = upstream(&http::Call {
         upstream: request.upstream.to_string(),
         method: request.method.to_string(),

@@ -9,9 +9,9 @@ use wasmgate_sdk::{
     BodyMode, BodyVerdict, Duration, Error, HeaderName, LocalResponse, Phases, Plugin, Request, Result, Size,
     Verdict,
     audit::{self, Why},
-    auth::Gate,
+    auth::{self, Gate},
     config,
-    http::{Answer, Failure},
+    http::{self, Answer, Failure},
     log,
     metrics::Counter,
     plugin,
@@ -144,6 +144,7 @@ impl Plugin for ForwardAuth {
         if !config.path.starts_with('/') {
             return Err(Error::msg("path: has to begin with /"));
         }
+        http::granted(&config.upstream).map_err(|error| Error::msg(format_args!("upstream: {error}")))?;
         if !(400..=599).contains(&config.status_on_error) {
             return Err(Error::msg("status_on_error: expected 400 to 599"));
         }
@@ -170,6 +171,9 @@ impl Plugin for ForwardAuth {
     fn on_request(&self, request: &Request) -> Result<Verdict> {
         if let Some(gate) = &self.gate {
             return self.ask_as_one_of_several(gate, request);
+        }
+        if request.var("consumer").is_none() {
+            auth::forget(request)?;
         }
         match self.body {
             Some(mode) => {

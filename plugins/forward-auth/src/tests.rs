@@ -259,7 +259,26 @@ fn configs_that_cannot_be_meant_are_refused() {
             "any: bodies come only after the other plugins have decided",
         ),
     ] {
-        let refused = Host::new().load::<ForwardAuth>(config).err().expect("refused");
+        let host = Host::new().answer(|_| Err(Failure::TimedOut));
+        let refused = host.load::<ForwardAuth>(config).err().expect("refused");
         assert_eq!(refused.to_string(), fault);
     }
+    let refused = Host::new().load::<ForwardAuth>(r#"{"upstream": "a"}"#).err().expect("refused").to_string();
+    assert!(refused.starts_with("upstream: the plugin may not call \"a\": "), "{refused}");
+}
+
+#[test]
+fn what_a_client_says_of_itself_goes() {
+    let service = service(answer(200, &[], ""));
+    let plugin = service.plugin("");
+    let forged = || Request::get("/").header("x-consumer-id", "root").header("x_consumer_groups", "admins");
+    let outcome = plugin.send(forged());
+    assert_eq!((outcome.sent, outcome.request().header("x-consumer-id")), (true, None));
+    assert_eq!(outcome.request().header("x_consumer_groups"), None);
+    let known = plugin.send(Request::get("/").var("consumer", "alice").header("x-consumer-id", "alice"));
+    assert_eq!(
+        known.request().header_str("x-consumer-id").as_deref(),
+        Some("alice"),
+        "told by a plugin before"
+    );
 }

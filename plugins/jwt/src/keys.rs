@@ -9,7 +9,7 @@ use wasmgate_sdk::{
     auth::Refusal,
     config,
     crypto::{Algorithm, VerificationKey},
-    http::{Call, Failure, Keep},
+    http::{self, Call, Failure, Keep},
     log,
     serde_json::{self, Value},
 };
@@ -171,6 +171,8 @@ impl Trusted {
                 if !remote.path.starts_with('/') {
                     return Err(missing("remote.path: has to begin with /"));
                 }
+                http::granted(&remote.upstream)
+                    .map_err(|error| Error::msg(format_args!("remote.upstream: {error}")))?;
                 Source::Remote(remote, RefCell::default())
             }
             (None, None, Some(pem), None) => Source::Fixed(single("public_key", &algorithms, |algorithm| {

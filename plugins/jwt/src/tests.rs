@@ -165,7 +165,7 @@ fn tokens_stand_where_the_config_says() {
     for request in [
         Request::get(&format!("/?a=b&access_token={token}")),
         Request::get("/").header("cookie", format!("a=b; session={token}")),
-        Request::get("/").header("authorization", format!("BEARER {token}")),
+        Request::get("/").header("authorization", format!("BEARER   {token}")),
         // The same one twice is one.
         Request::get(&format!("/?access_token={token}")).header("authorization", format!("bearer {token}")),
     ] {
@@ -192,7 +192,7 @@ fn refusals_are_those_of_rfc_6750() {
     let said =
         "Bearer realm=\"gateway\", error=\"invalid_token\", error_description=\"The token is not valid.\"";
     assert_eq!(refusal(&invalid), (401, said.to_string(), "The token is not valid.".to_string()));
-    assert_eq!(refusal(&send("", &with(json!({"exp": NOW - 31})))).2, "The token has expired.");
+    assert_eq!(refusal(&send("", &with(json!({"exp": NOW - 31})))).2, "The token is not valid.");
     let more = r#", "scopes": ["read", "write"], "realm": "api""#;
     let insufficient = send(more, &with(json!({"scope": "read"})));
     let said = "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"read write\"";
@@ -644,6 +644,9 @@ fn configs_that_cannot_be_meant_are_refused() {
         let refused = Host::new().load::<Jwt>(&config).err().expect("refused");
         assert_eq!(refused.to_string(), fault, "{config}");
     }
+    let remote = issuer(r#""remote": {"upstream": "a", "path": "/b"}"#);
+    let refused = Host::new().load::<Jwt>(&remote).err().expect("refused").to_string();
+    assert!(refused.starts_with("issuers[0].remote.upstream: the plugin may not call \"a\": "), "{refused}");
     let none = issuer(&format!(r#""secret": "{SECRET}", "algorithms": ["none"]"#));
     let refused = Host::new().load::<Jwt>(&none).err().expect("refused").to_string();
     assert!(refused.contains("unknown variant `none`"), "{refused}");

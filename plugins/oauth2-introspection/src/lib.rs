@@ -14,7 +14,7 @@ use wasmgate_sdk::{
     auth::{Bearer, Claims, Gate, Identity, OneOrMore, Places, Refusal, Rules},
     config,
     crypto::{self, Hash},
-    log,
+    http, log,
     metrics::Counter,
     plugin,
     serde_json::Value,
@@ -194,6 +194,7 @@ impl Plugin for Introspection {
 
     fn new(config: Config) -> Result<Self> {
         config.check()?;
+        http::granted(&config.upstream).map_err(|error| Error::msg(format_args!("upstream: {error}")))?;
         let endpoint = Endpoint::new(&config);
         let places = Places::new(config.header, config.prefix, config.query, config.cookie)?;
         let anonymous = config.anonymous.as_deref();

@@ -379,9 +379,12 @@ fn configs_that_cannot_be_meant_are_refused() {
         (config(r#", "scopes": ["a b"]"#), "scopes: hold what no scope can (RFC 6749, section 3.3)"),
         (config(r#", "header": []"#), "header: is empty, and neither query nor cookie is given"),
     ] {
-        let refused = Host::new().load::<Introspection>(&config).err().expect("refused");
+        let host = Host::new().answer(|_| Err(Failure::TimedOut));
+        let refused = host.load::<Introspection>(&config).err().expect("refused");
         assert_eq!(refused.to_string(), fault, "{config}");
     }
+    let refused = Host::new().load::<Introspection>(&config("")).err().expect("refused").to_string();
+    assert!(refused.starts_with("upstream: the plugin may not call \"idp\": "), "{refused}");
 }
 
 #[test]

@@ -24,6 +24,10 @@ const MAX_CALLS: usize = 32;
 type Lead = kept::Lead<calls::Answer, calls::Failure>;
 
 impl http_call::Host for Host {
+    async fn may_call(&mut self, upstream: String) -> bool {
+        self.is_callable(&upstream)
+    }
+
     async fn send(&mut self, request: Outgoing) -> Result<http_call::Answer, Failure> {
         let call = self.outgoing(request)?;
         let outcome = self.caller()?.call(call);
@@ -93,11 +97,15 @@ impl Host {
         Ok(())
     }
 
+    fn is_callable(&self, upstream: &str) -> bool {
+        self.plugin.grants.callable.iter().any(|callable| **callable == *upstream)
+    }
+
     /// The request, where the plugin may send it.
     fn outgoing(&self, outgoing: Outgoing) -> Result<calls::Outgoing, Failure> {
         let Outgoing { upstream, method, path_with_query, authority, headers, body, timeout_ms, max_body } =
             outgoing;
-        if !self.plugin.grants.callable.iter().any(|callable| **callable == *upstream) {
+        if !self.is_callable(&upstream) {
             return Err(Failure::Unknown);
         }
         let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
