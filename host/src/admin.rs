@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
@@ -185,7 +185,9 @@ fn endpoint(request: &Request<Incoming>) -> Result<(&'static Endpoint, Vec<Strin
     let all = endpoints::all().iter();
     let here: Vec<_> = all.filter_map(|endpoint| Some((endpoint, endpoint.matches(path)?))).collect();
     if here.is_empty() {
-        let paths: Vec<_> = endpoints::all().iter().map(|endpoint| endpoint.path).collect();
+        let mut paths: Vec<_> = endpoints::all().iter().map(|endpoint| endpoint.path).collect();
+        // Those of one path stand one after the other.
+        paths.dedup();
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("There is {}.", paths.join(", "))));
     }
     let found = here.iter().find(|(endpoint, _)| endpoint.method == *method);
@@ -312,6 +314,10 @@ async fn act(
             let issued = consumers::rotate(book, name, id, optional_body(request).await?, now).await?;
             Answer::json(&issued)?.status(StatusCode::CREATED).changed(issued.id)
         }
+        Action::SetKeyEnd => {
+            let report = consumers::set_end(book, name, id, body(request).await?, now).await?;
+            Answer::json(&report)?
+        }
         Action::RevokeKey => {
             book.revoke(name, id).await?;
             Answer::none()
@@ -357,7 +363,14 @@ async fn optional_body<T: DeserializeOwned + Default>(request: Request<Incoming>
 
 async fn bytes(request: Request<Incoming>) -> Result<Bytes, Problem> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    Ok(body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?.to_bytes())
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => {
+            let detail = format!("The body has more than {MAX_BODY} bytes.");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        }
+        false => Problem::new(StatusCode::BAD_REQUEST, error.to_string()),
+    })?;
+    Ok(body.to_bytes())
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

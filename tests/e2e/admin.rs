@@ -212,6 +212,7 @@ fn the_log_level_can_be_set() {
     for bad in ["", "{\"level\": \"loud\"}", "{\"lvl\": \"debug\"}"] {
         assert_eq!(put(bad).status, 400, "{bad}");
     }
+    assert_eq!(put(&" ".repeat((64 << 10) + 1)).status, 413);
 }
 
 #[test]
@@ -226,7 +227,11 @@ fn what_is_not_there_is_a_problem_that_says_what_is() {
     let gateway = gateway(&TestUpstream::echo());
     let response = gateway.ask("GET", "/nothing");
     assert_eq!(response.status, 404);
-    assert!(problem(&response)["detail"].as_str().unwrap().contains("/status"));
+    let detail = problem(&response)["detail"].as_str().unwrap().to_owned();
+    for path in ["/status", "/log", "/consumers/{name}"] {
+        let told = detail.trim_end_matches('.').split([' ', ',']).filter(|told| *told == path).count();
+        assert_eq!(told, 1, "{path}: {detail}");
+    }
     let response = gateway.ask("DELETE", "/log");
     assert_eq!((response.status, response.header("allow")), (405, Some("GET, PUT")));
     assert_eq!(request(gateway.admin(), "HEAD", "/status", "").text(), "");

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -476,6 +476,26 @@ fn a_full_disk_loses_lines_and_no_request() {
     let told = gateway.logged("the audit cannot be written");
     assert_eq!(told.len(), 1, "once in a while: {told:?}");
     assert!(told[0].contains("ERROR") && told[0].contains("lines are lost"), "{told:?}");
+}
+
+#[test]
+fn a_pipe_that_nobody_has_opened_delays_neither_a_start_nor_a_reload() {
+    let records = "audit = { file = \"audit.pipe\" }";
+    let mut gateway = TestGateway::launch(&small(records), &[], |folder| {
+        for name in ["audit.pipe", "access.pipe"] {
+            Pipe::make(&folder.join(name));
+        }
+    });
+    gateway.wait_until_ready();
+    gateway.write_config(&small(&format!("{records}\naccess_log = {{ file = \"access.pipe\" }}")));
+    gateway.reload();
+    assert_eq!(gateway.get("/early").status, 401);
+    for name in ["audit.pipe", "access.pipe"] {
+        let mut line = String::new();
+        let reader = fs::File::open(gateway.directory().join(name)).unwrap();
+        BufReader::new(reader).read_line(&mut line).unwrap();
+        assert!(line.contains("/early"), "{name}: {line}");
+    }
 }
 
 #[test]

@@ -191,6 +191,8 @@ fn a_key_ends_when_it_expires() {
     let (key, id) = gateway.issue("/consumers/alice/keys", expires);
     assert_eq!(status(&gateway, &key), 200);
     eventually!(status(&gateway, &key) == 401);
+    let patch = gateway.order("PATCH", &format!("/consumers/alice/keys/{id}"), json!({ "expires": null }));
+    assert_eq!(patch.status, 409, "{}", patch.text());
     // It was told to the millisecond.
     assert!(SystemTime::now() + Duration::from_millis(1) >= end);
     let late = gateway.order("POST", &format!("/consumers/alice/keys/{id}/rotate"), Value::Null);
@@ -308,6 +310,14 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
             409,
             "This stands in the config",
         ),
+        (
+            "PATCH",
+            &format!("/consumers/alice/keys/{id}"),
+            json!({ "expires": null }),
+            409,
+            "This stands in the config",
+        ),
+        ("PATCH", "/consumers/bob/keys/x", json!({}), 400, "missing field `expires`"),
         ("GET", "/consumers/eve", Value::Null, 404, "There is no consumer"),
         ("GET", "/consumers/eve/keys", Value::Null, 404, "There is no consumer"),
         ("POST", "/consumers/eve/keys", Value::Null, 404, "There is no consumer"),
@@ -456,6 +466,7 @@ fn answers_about_consumers_are_as_the_openapi_document_says() {
     held("PUT", "/consumers/{name}", "", everything);
     let id = held("POST", "/consumers/{name}/keys", "", json!({ "expires": "2100-01-01T00:00:00Z" }));
     let next = held("POST", "/consumers/{name}/keys/{id}/rotate", &id, Value::Null);
+    held("PATCH", "/consumers/{name}/keys/{id}", &next, json!({ "expires": null }));
     held("GET", "/consumers/{name}/keys", "", Value::Null);
     held("GET", "/consumers/{name}", "", Value::Null);
     held("GET", "/consumers", "", Value::Null);

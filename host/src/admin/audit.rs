@@ -57,6 +57,7 @@ fn name(action: Action) -> &'static str {
         Action::RemoveConsumer => "remove_consumer",
         Action::IssueKey => "issue_key",
         Action::RotateKey => "rotate_key",
+        Action::SetKeyEnd => "set_key_end",
         Action::RevokeKey => "revoke_key",
         Action::SetCredential => "set_credential",
         Action::RevokeCredential => "revoke_credential",

@@ -74,6 +74,15 @@ pub struct KeyOrder {
     expires: Option<String>,
 }
 
+/// Another end of a key, in the place of the one that it had.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndOrder {
+    /// From when on it is no longer good (RFC 3339, UTC); null: it stays good.
+    #[serde(deserialize_with = "Option::deserialize")]
+    expires: Option<String>,
+}
+
 /// How one key takes the place of another one.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,22 +103,22 @@ pub struct IssuedKey {
     expires: Option<String>,
 }
 
-pub fn all(book: &Book) -> Result<Vec<ConsumerReport>, Refused> {
-    Ok(book.entries()?.into_iter().map(ConsumerReport::from).collect())
+pub fn all(book: &Book) -> Result<Vec<ConsumerReport>, Problem> {
+    Ok(book.entries().map_err(unread)?.into_iter().map(ConsumerReport::from).collect())
 }
 
-pub fn one(book: &Book, name: &str) -> Result<ConsumerReport, Refused> {
-    book.entry(name).map(ConsumerReport::from)
+pub fn one(book: &Book, name: &str) -> Result<ConsumerReport, Problem> {
+    book.entry(name).map(ConsumerReport::from).map_err(unread)
 }
 
-pub async fn set(book: &Book, name: &str, order: ConsumerOrder) -> Result<ConsumerReport, Refused> {
+pub async fn set(book: &Book, name: &str, order: ConsumerOrder) -> Result<ConsumerReport, Problem> {
     let ConsumerOrder { custom_id, groups, plan, metadata } = order;
     book.set(Consumer { name: name.to_owned(), custom_id, groups, plan, metadata }).await?;
     one(book, name)
 }
 
-pub fn keys(book: &Book, name: &str, now: SystemTime) -> Result<Vec<KeyReport>, Refused> {
-    Ok(book.keys(name, now)?.into_iter().map(KeyReport::from).collect())
+pub fn keys(book: &Book, name: &str, now: SystemTime) -> Result<Vec<KeyReport>, Problem> {
+    Ok(book.keys(name, now).map_err(unread)?.into_iter().map(KeyReport::from).collect())
 }
 
 pub async fn issue(book: &Book, name: &str, order: KeyOrder, now: SystemTime) -> Result<IssuedKey, Problem> {
@@ -130,12 +139,32 @@ pub async fn rotate(
     Ok(book.rotate(name, id, terms, now).await?.into())
 }
 
+pub async fn set_end(
+    book: &Book,
+    name: &str,
+    id: &str,
+    order: EndOrder,
+    now: SystemTime,
+) -> Result<KeyReport, Problem> {
+    Ok(book.set_end(name, id, end(order.expires)?, now).await?.into())
+}
+
 pub(super) fn end(text: Option<String>) -> Result<Option<SystemTime>, Problem> {
     let end = text.as_deref().map(humantime::parse_rfc3339).transpose();
     end.map_err(|_| {
         let detail = "`expires` is a time such as \"2027-01-01T00:00:00Z\".";
         Problem::new(StatusCode::BAD_REQUEST, detail)
     })
+}
+
+/// Why something is not told; who only reads has changed nothing.
+pub(super) fn unread(refused: Refused) -> Problem {
+    match refused {
+        Refused::Unavailable(reason) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("This cannot be told: {reason}."))
+        }
+        refused => refused.into(),
+    }
 }
 
 impl From<Entry> for ConsumerReport {

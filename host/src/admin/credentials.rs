@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     answer::Problem,
-    consumers::{StandingReport, end},
+    consumers::{StandingReport, end, unread},
 };
 use crate::{
     capability::{
@@ -74,8 +74,8 @@ impl SetCredential {
     }
 }
 
-pub fn all(book: &Book, name: &str, now: SystemTime) -> Result<Vec<CredentialReport>, Refused> {
-    Ok(book.credentials(name, now)?.into_iter().map(CredentialReport::from).collect())
+pub fn all(book: &Book, name: &str, now: SystemTime) -> Result<Vec<CredentialReport>, Problem> {
+    Ok(book.credentials(name, now).map_err(unread)?.into_iter().map(CredentialReport::from).collect())
 }
 
 pub async fn set(

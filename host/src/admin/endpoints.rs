@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     answer::Problem,
-    consumers::{ConsumerOrder, ConsumerReport, IssuedKey, KeyOrder, KeyReport, RotationOrder},
+    consumers::{ConsumerOrder, ConsumerReport, EndOrder, IssuedKey, KeyOrder, KeyReport, RotationOrder},
     credentials::{CredentialOrder, CredentialReport, SetCredential},
     report::{
         BreakerOrder, EndpointName, LogReport, PluginReport, Reloaded, RouteReport, Status, UpstreamReport,
@@ -48,6 +48,7 @@ pub enum Action {
     Keys,
     IssueKey,
     RotateKey,
+    SetKeyEnd,
     RevokeKey,
     Credentials,
     SetCredential,
@@ -157,6 +158,12 @@ pub fn all() -> &'static [Endpoint] {
             path: "/consumers/{name}/keys/{id}/rotate",
             action: Action::RotateKey,
             summary: "Make an API key in the place of another one, which is good for a while yet",
+        },
+        Endpoint {
+            method: Method::PATCH,
+            path: "/consumers/{name}/keys/{id}",
+            action: Action::SetKeyEnd,
+            summary: "Set when an API key of the store ends, in the place of the end that it had; none that has ended already",
         },
         Endpoint {
             method: Method::DELETE,
@@ -270,6 +277,7 @@ impl Schemas {
             Action::Consumers => ("200", self.json::<Vec<ConsumerReport>>()),
             Action::Consumer | Action::SetConsumer => ("200", self.json::<ConsumerReport>()),
             Action::Keys => ("200", self.json::<Vec<KeyReport>>()),
+            Action::SetKeyEnd => ("200", self.json::<KeyReport>()),
             Action::IssueKey | Action::RotateKey => ("201", self.json::<IssuedKey>()),
             Action::Credentials => ("200", self.json::<Vec<CredentialReport>>()),
             Action::SetCredential => ("201", self.json::<SetCredential>()),
@@ -300,6 +308,7 @@ impl Schemas {
             }
             Action::SetConsumer => Some((true, self.json::<ConsumerOrder>())),
             Action::SetCredential => Some((true, self.json::<CredentialOrder>())),
+            Action::SetKeyEnd => Some((true, self.json::<EndOrder>())),
             Action::IssueKey => Some((false, self.json::<KeyOrder>())),
             Action::RotateKey => Some((false, self.json::<RotationOrder>())),
             _ => None,

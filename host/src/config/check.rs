@@ -290,8 +290,14 @@ impl<'a> Check<'a> {
         let path = KeyPath::root().key("audit");
         let raw::Audit { decisions, file, queue } = self.or_default(&path, section?);
         let file = file.map(|file| self.file_path(&file));
-        if file.is_some() && access_log.is_some_and(|log| log.file == file) {
-            self.fault(&path.key("file"), "this is the file of the access log: the audit has one of its own");
+        if access_log.is_some_and(|log| log.file == file) {
+            let (place, fault) = match file {
+                Some(_) => {
+                    (path.key("file"), "this is the file of the access log: the audit has one of its own")
+                }
+                None => (path, "standard output is where the access log goes: the audit has a `file`"),
+            };
+            self.fault(&place, fault);
         }
         Some(Audit { decisions, file, queue })
     }

@@ -4,7 +4,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -144,7 +147,9 @@ fn write(output: &mut Output, text: &str, losses: &Losses) {
 
 impl Output {
     fn open(path: &Path) -> io::Result<Output> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        // Opening a pipe waits for its reader, unless it is opened for reading as well.
+        let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        let file = OpenOptions::new().read(is_pipe).append(true).create(true).open(path)?;
         let id = file.metadata().ok().map(|found| id(&found));
         Ok(Output { file: Some((path.to_owned(), id)), ..Output::to(file) })
     }
@@ -284,6 +289,23 @@ mod tests {
         sink.write(Box::new(2));
         assert_eq!(sink.losses.all.get(), 1);
         assert!(receiver.try_recv().is_ok() && receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_opened_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let (done, opened) = mpsc::channel();
+        thread::spawn({
+            let path = path.clone();
+            move || done.send(Output::open(&path))
+        });
+        let mut output = opened.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
+        write(&mut output, "1\n", &Losses::new("test log", Counter::default()));
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(File::open(&path).unwrap()), &mut line).unwrap();
+        assert_eq!(line, "1\n", "who comes later reads what was written before");
     }
 
     #[test]

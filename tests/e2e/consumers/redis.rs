@@ -180,7 +180,9 @@ fn without_the_redis_what_is_known_is_good_for_a_while() {
         [status(&brief, ALICE_KEY), status(&patient, &key), status(&patient, &other)],
         [200, 200, 401]
     );
-    assert_eq!(request(brief.admin(), "GET", "/consumers", "").status, 503);
+    let unread = request(brief.admin(), "GET", "/consumers", "");
+    assert_eq!(unread.status, 503);
+    assert!(unread.text().contains("This cannot be told: "), "{}", unread.text());
     let told = "the Redis `shared` gives no answer, so consumers are not known";
     eventually!(brief.log().contains(told));
 

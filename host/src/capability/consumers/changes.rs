@@ -188,7 +188,7 @@ impl Book {
     /// The config's first, then the oldest.
     pub fn keys(&self, name: &str, now: SystemTime) -> Result<Vec<KeyFacts>, Refused> {
         let pages = self.pages.load_full();
-        pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
+        let is_known = pages.named(name)?.is_some();
         let declared = pages.declared.keys_of(name);
         let declared =
             declared.map(|key| KeyFacts { id: key.id.clone(), standing: Standing::declared(key, now) });
@@ -199,6 +199,10 @@ impl Book {
                 id: key.id.clone(),
                 standing: Standing::stored(key.created, key.term, key.replaced, now),
             }));
+        }
+        // What one that the config had has left in the store is told, so that it can be revoked.
+        if keys.is_empty() && !is_known {
+            return Err(Refused::UnknownConsumer);
         }
         keys.sort_by(|a, b| (a.standing.created, &a.id).cmp(&(b.standing.created, &b.id)));
         Ok(keys)
@@ -233,13 +237,7 @@ impl Book {
         now: SystemTime,
     ) -> Result<Issued, Refused> {
         let plan = |pages: &Pages| {
-            let old = pages.stored_key(name, id)?;
-            if old.term.is_over(now) {
-                return Err(Refused::Expired);
-            }
-            if old.replaced {
-                return Err(Refused::Replaced);
-            }
+            let old = pages.current_key(name, id, now)?;
             let life = old.term.expires.and_then(|end| end.duration_since(old.created).ok());
             let expires = terms.expires.or_else(|| now.checked_add(life?));
             let (issued, key) = new_key(name, expires, now)?;
@@ -254,6 +252,30 @@ impl Book {
         let issued = self.change(plan).await?;
         tracing::info!(consumer = name, key = &*issued.id, replaces = id, "a key was issued");
         Ok(issued)
+    }
+
+    /// Another end for a key, in the place of the one that it had.
+    pub async fn set_end(
+        &self,
+        name: &str,
+        id: &str,
+        expires: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Result<KeyFacts, Refused> {
+        let facts = self
+            .change(|pages| {
+                let old = pages.current_key(name, id, now)?;
+                let term = Term { expires, ..old.term };
+                if term.is_over(now) {
+                    return Err(Refused::Faulty("expires is over".to_owned()));
+                }
+                let standing = Standing::stored(old.created, term, false, now);
+                let facts = KeyFacts { id: old.id.clone(), standing };
+                Ok((vec![Change::Key(Arc::new(Key { term, ..(*old).clone() }))], facts))
+            })
+            .await?;
+        tracing::info!(consumer = name, key = id, "a key has another end");
+        Ok(facts)
     }
 
     pub async fn revoke(&self, name: &str, id: &str) -> Result<(), Refused> {
@@ -284,6 +306,15 @@ impl Pages {
         let store = self.store.as_ref().ok_or(Refused::NoStore)?;
         let key = store.key(id)?.filter(|key| *key.consumer == *name);
         key.ok_or(Refused::UnknownKey)
+    }
+
+    /// One of the store that has not come to its end, and whose place no other has taken.
+    fn current_key(&self, name: &str, id: &str, now: SystemTime) -> Result<Arc<Key>, Refused> {
+        let key = self.stored_key(name, id)?;
+        if key.term.is_over(now) {
+            return Err(Refused::Expired);
+        }
+        if key.replaced { Err(Refused::Replaced) } else { Ok(key) }
     }
 }
 

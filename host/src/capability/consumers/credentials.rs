@@ -78,7 +78,7 @@ impl Book {
     /// A consumer's, but its keys: the config's first, then the oldest.
     pub fn credentials(&self, name: &str, now: SystemTime) -> Result<Vec<CredentialFacts>, Refused> {
         let pages = self.pages.load_full();
-        pages.named(name)?.ok_or(Refused::UnknownConsumer)?;
+        let is_known = pages.named(name)?.is_some();
         let declared = pages.declared.credentials_of(name).map(|known| CredentialFacts {
             kind: known.proof.kind(),
             id: known.id.clone(),
@@ -91,6 +91,9 @@ impl Book {
                 id: kept.id.clone(),
                 standing: Standing::stored(kept.created, kept.term, false, now),
             }));
+        }
+        if all.is_empty() && !is_known {
+            return Err(Refused::UnknownConsumer);
         }
         all.sort_by(|a, b| (a.standing.created, a.kind, &a.id).cmp(&(b.standing.created, b.kind, &b.id)));
         Ok(all)

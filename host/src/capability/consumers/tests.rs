@@ -221,6 +221,41 @@ async fn a_key_is_issued_used_rotated_and_revoked() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_still_good_gets_another_end() {
+    let (folder, book) = with_store();
+    let key = book.issue("alice", Some(now() + DAY), now()).await.unwrap();
+    let set = async |id: &str, expires, at| book.set_end("alice", id, expires, at).await;
+    let facts = set(&key.id, Some(now() + DAY * 5), now()).await.unwrap();
+    assert_eq!((facts.standing.term.expires, facts.standing.state), (Some(now() + DAY * 5), State::Active));
+    assert!(book.keys("alice", now()).unwrap().contains(&facts));
+    assert!(who(&book, &key.key, now() + DAY * 4).is_some());
+    assert_eq!(who(&again(&folder), &key.key, now() + DAY * 5), None);
+    assert_eq!(set(&key.id, None, now() + DAY * 5).await, Err(Refused::Expired), "it stays expired");
+    set(&key.id, None, now()).await.unwrap();
+    assert!(who(&book, &key.key, now() + DAY * 5).is_some());
+    assert!(matches!(set(&key.id, Some(now()), now()).await, Err(Refused::Faulty(_))));
+    assert_eq!(set("k1", None, now()).await, Err(Refused::OfConfig));
+    assert_eq!(set("none", None, now()).await, Err(Refused::UnknownKey));
+    book.rotate("alice", &key.id, Terms::default(), now()).await.unwrap();
+    assert_eq!(set(&key.id, None, now()).await, Err(Refused::Replaced));
+}
+
+#[tokio::test]
+async fn what_a_consumer_of_the_config_has_left_is_told_and_removed() {
+    let (folder, book) = with_store();
+    let key = book.issue("alice", None, now()).await.unwrap();
+    let offer = Offer { id: "web".to_owned(), proof: Proof::Certificate, expires: None };
+    book.set_credential("alice", offer, now()).await.unwrap();
+    let without = Consumers { declared: Vec::new(), ..config(Some(folder.path().join("store"))) };
+    book.put(book.prepare(&without, None).unwrap());
+    assert_eq!(book.keys("alice", now()).unwrap()[0].id, key.id);
+    assert_eq!(&*book.credentials("alice", now()).unwrap()[0].id, "web");
+    book.remove("alice").await.unwrap();
+    assert_eq!(book.keys("alice", now()), Err(Refused::UnknownConsumer));
+    assert_eq!(book.credentials("alice", now()), Err(Refused::UnknownConsumer));
+}
+
+#[tokio::test]
 async fn a_leaked_key_is_replaced_without_a_grace() {
     let (_folder, book) = with_store();
     let first = book.issue("alice", None, now()).await.unwrap();
@@ -424,6 +459,9 @@ async fn gateways_that_share_a_redis_share_consumers_and_keys() {
     assert!(who(&second, &issued.key, now()).is_some());
     assert_eq!(second.keys("bob", now()).unwrap(), first.keys("bob", now()).unwrap());
 
+    second.set_end("bob", &issued.id, Some(now() + DAY), now()).await.unwrap();
+    first.refresh().await.unwrap();
+    assert_eq!(who(&first, &issued.key, now() + DAY), None, "it has the end that the other has set");
     // What one changes, the other knows when it is to change something.
     first.revoke("bob", &issued.id).await.unwrap();
     let gone = second.rotate("bob", &issued.id, Terms::default(), now()).await.err();
