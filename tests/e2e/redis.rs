@@ -145,7 +145,7 @@ fn a_connection_that_ended_while_nobody_asked_costs_no_request() {
         redis.ask(&["client", "kill", "type", "normal"]);
         all_pass();
     }
-    assert!(gateway.log().contains("Redis is lost") && gateway.log().contains("Redis is back"));
+    eventually!(gateway.log().contains("Redis is lost") && gateway.log().contains("Redis is back"));
 }
 
 /// Under load, while the Redis is killed and comes back.
