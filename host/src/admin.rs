@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header, uri::Authority};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -207,18 +207,24 @@ fn decoded(segment: &str) -> Option<String> {
     percent_decode_str(segment).decode_utf8().ok().map(Cow::into_owned)
 }
 
-/// Whoever reaches this machine may look; whoever has the token may look from elsewhere, and act.
+/// Whoever reaches this machine may look, and asks for it by its address; whoever has the token may look from elsewhere, and act.
 fn admitted(
     request: &Request<Incoming>,
     endpoint: &Endpoint,
     token: Option<&str>,
     local: bool,
 ) -> Result<(), Problem> {
-    if endpoint.is_probe() || (local && !endpoint.changes()) {
+    let looks = local && !endpoint.changes();
+    if endpoint.is_probe() || (looks && !is_for_a_name(request)) {
         return Ok(());
     }
     let Some(token) = token else {
-        let detail = "Nothing can be changed here, because the config has no `admin.token`.";
+        let detail = match looks {
+            true => {
+                "Host is neither an IP address nor `localhost`: that takes an `admin.token` in the config."
+            }
+            false => "Nothing can be changed here, because the config has no `admin.token`.",
+        };
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     };
     let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
@@ -230,6 +236,21 @@ fn admitted(
         false => Err(Problem::new(StatusCode::UNAUTHORIZED, "The admin token is missing or wrong.")
             .header(header::WWW_AUTHENTICATE, "Bearer realm=\"wasmgate admin\"")),
     }
+}
+
+/// Whether the request is for a host of a name. A browser asks for that of the page it shows, also where the page's owner has
+/// let the name lead to this machine (DNS rebinding).
+fn is_for_a_name<B>(request: &Request<B>) -> bool {
+    let told = request.headers().get_all(header::HOST).iter().map(|host| host.as_bytes());
+    let mut told = told.chain(request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+    !told.all(is_this_machine)
+}
+
+fn is_this_machine(authority: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(authority) else { return false };
+    let host = authority.host();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 async fn act(
@@ -375,4 +396,27 @@ async fn bytes(request: Request<Incoming>) -> Result<Bytes, Problem> {
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_anyone_may_have_is_not_this_machine() {
+        let asked = |target: &str, hosts: &[&str]| {
+            let request = Request::get(target);
+            let request = hosts.iter().fold(request, |request, host| request.header(header::HOST, *host));
+            is_for_a_name(&request.body(()).unwrap())
+        };
+        for own in ["localhost", "LocalHost:9901", "127.0.0.1", "127.0.0.1:9901", "[::1]:9901", "10.0.0.7"] {
+            assert!(!asked("/", &[own]), "{own}");
+        }
+        for other in ["a.test", "a.test:9901", "localhost.a.test", "127.0.0.1.a.test:80", "", "::1", "a b"] {
+            assert!(asked("/", &[other]), "{other}");
+        }
+        assert!(!asked("/", &[]));
+        assert!(asked("/", &["localhost", "a.test"]));
+        assert!(asked("http://a.test/", &["localhost"]));
+    }
 }

@@ -51,11 +51,11 @@ trait Admin {
 impl Admin for TestGateway {
     /// With the token.
     fn ask(&self, method: &str, target: &str) -> Response {
-        request(self.admin(), method, target, &format!("Authorization: Bearer {TOKEN}\r\n"))
+        self.admin_request(method, target, &format!("Authorization: Bearer {TOKEN}\r\n"))
     }
 
     fn json(&self, target: &str) -> Value {
-        let response = request(self.admin(), "GET", target, "");
+        let response = self.admin_request("GET", target, "");
         assert_eq!(response.status, 200, "{target}: {}", response.text());
         serde_json::from_str(&response.text()).expect("JSON")
     }
@@ -109,7 +109,7 @@ fn it_tells_what_runs_and_what_it_did() {
 #[test]
 fn the_effective_config_has_defaults_and_no_secrets() {
     let gateway = gateway(&TestUpstream::echo());
-    let response = request(gateway.admin(), "GET", "/config", "");
+    let response = gateway.admin_request("GET", "/config", "");
     assert!(!response.text().contains(TOKEN), "{}", response.text());
     let config: Value = serde_json::from_str(&response.text()).unwrap();
     assert_eq!(config["admin"]["token"], "(hidden)");
@@ -124,7 +124,7 @@ fn what_changes_something_needs_the_token() {
     let gateway = gateway(&TestUpstream::echo());
     for (method, target) in [("POST", "/reload"), ("POST", "/drain"), ("PUT", "/log")] {
         for header in ["", "Authorization: Bearer wrong\r\n", &format!("Authorization: Basic {TOKEN}\r\n")] {
-            let response = request(gateway.admin(), method, target, header);
+            let response = gateway.admin_request(method, target, header);
             assert_eq!(response.status, 401, "{method} {target} {header}");
             assert!(response.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
             problem(&response);
@@ -154,6 +154,32 @@ fn other_machines_need_the_token_for_all_but_probes() {
     for target in ["/healthz", "/readyz"] {
         assert_eq!(request(admin, "GET", target, "").status, 200, "{target}");
     }
+}
+
+#[test]
+fn a_host_that_is_a_name_needs_the_token_too() {
+    let (upstream, token) = (TestUpstream::echo(), format!("Authorization: Bearer {TOKEN}\r\n"));
+    let get = |gateway: &TestGateway, host: &str, target: &str, header: &str| {
+        let mut client = Client::connect(gateway.admin());
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{header}\r\n")).response()
+    };
+    let with = gateway(&upstream);
+    for (host, header, status) in [
+        ("rebound.test", "", 401),
+        ("rebound.test:9901", "", 401),
+        ("rebound.test", &*token, 200),
+        ("localhost:9901", "", 200),
+        ("[::1]:9901", "", 200),
+    ] {
+        assert_eq!(get(&with, host, "/status", header).status, status, "{host} {header}");
+    }
+    assert_eq!(get(&with, "rebound.test", "http://localhost/status", "").status, 401);
+    assert_eq!(get(&with, "rebound.test", "/readyz", "").status, 200);
+
+    let without = TestGateway::before(&upstream, "");
+    let refused = get(&without, "rebound.test", "/status", "");
+    assert_eq!(refused.status, 403);
+    assert!(problem(&refused)["detail"].as_str().unwrap().contains("Host is neither"));
 }
 
 #[test]
@@ -234,7 +260,7 @@ fn what_is_not_there_is_a_problem_that_says_what_is() {
     }
     let response = gateway.ask("DELETE", "/log");
     assert_eq!((response.status, response.header("allow")), (405, Some("GET, PUT")));
-    assert_eq!(request(gateway.admin(), "HEAD", "/status", "").text(), "");
+    assert_eq!(gateway.admin_request("HEAD", "/status", "").text(), "");
 }
 
 /// Its plugin is a pipe, which is read for as long as somebody may write into it.
@@ -253,12 +279,12 @@ fn probes_are_answered_before_the_first_snapshot() {
     });
     let mut writer = pipe.unwrap().writer();
     eventually!(!gateway.logged("listener=\"admin\"").is_empty());
-    let status = |target: &str| request(gateway.admin(), "GET", target, "").status;
+    let status = |target: &str| gateway.admin_request("GET", target, "").status;
     assert_eq!([status("/healthz"), status("/readyz"), status("/status")], [200, 503, 503]);
     writer.write_all(b"no plugin").unwrap();
     drop(writer);
     gateway.wait_until_ready();
-    let status = |target: &str| request(gateway.admin(), "GET", target, "").status;
+    let status = |target: &str| gateway.admin_request("GET", target, "").status;
     assert_eq!([status("/healthz"), status("/readyz"), status("/status")], [200, 200, 200]);
 }
 
@@ -271,7 +297,7 @@ fn answers_are_as_the_openapi_document_says() {
     gateway.write_config("[[listener]");
     gateway.ask("POST", "/reload");
     let file = wasmgate_build::workspace().join("config/openapi.json");
-    let served = request(gateway.admin(), "GET", "/openapi.json", "").text();
+    let served = gateway.admin_request("GET", "/openapi.json", "").text();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&file, &served).unwrap();
     }

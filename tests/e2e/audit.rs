@@ -361,7 +361,7 @@ fn what_is_changed_by_the_admin_listener_is_told() {
         let mut client = Client::connect(gateway.admin());
         let length = body.len();
         client.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
         ));
         let answer = client.response();
         let status = answer.status;

@@ -78,7 +78,7 @@ impl Admin for TestGateway {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut client = Client::connect(self.admin());
         client.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ));
         client.response_to(method)
@@ -115,7 +115,7 @@ fn told(response: &Response) -> Value {
 }
 
 fn states(gateway: &TestGateway, consumer: &str) -> Value {
-    let keys = json(&request(gateway.admin(), "GET", &format!("/consumers/{consumer}/keys"), ""));
+    let keys = json(&gateway.admin_request("GET", &format!("/consumers/{consumer}/keys"), ""));
     keys.as_array().into_iter().flatten().map(|key| key["state"].clone()).collect()
 }
 
@@ -148,7 +148,7 @@ fn a_key_is_issued_used_rotated_and_revoked() {
     assert_eq!(told(&with_key(&gateway, &second))[1], "pro", "whoever has the key");
     assert_eq!(gateway.order("DELETE", "/consumers/b%20b", Value::Null).status, 204);
     assert_eq!(status(&gateway, &second), 401);
-    let all = request(gateway.admin(), "GET", "/consumers", "").text();
+    let all = gateway.admin_request("GET", "/consumers", "").text();
     let log = gateway.log();
     for secret in [&key[16..], &second[16..], ALICE_KEY] {
         assert!(!log.contains(secret) && !all.contains(secret));
@@ -215,7 +215,7 @@ fn keys_outlive_the_process() {
     gateway.wait();
     let gateway = stored(&folder);
     assert_eq!([status(&gateway, &first), status(&gateway, &second)], [401, 200]);
-    let bob = json(&request(gateway.admin(), "GET", "/consumers/bob", ""));
+    let bob = json(&gateway.admin_request("GET", "/consumers/bob", ""));
     assert_eq!((&bob["custom_id"], &bob["origin"]), (&json!("u-2"), &json!("store")));
     // Killed: what was answered is there.
     gateway.order("DELETE", &format!("/consumers/bob/keys/{second_id}"), Value::Null);
@@ -269,14 +269,14 @@ fn a_changed_file_of_consumers_is_in_force_and_a_faulty_one_is_not() {
     let expected = "consumers.toml:2:8: error: consumer.bob.plan: unknown plan `frre`, did you mean `free`?";
     assert!(gateway.log().contains(expected), "{}", gateway.log());
     assert_eq!(status(&gateway, "bobs-key"), 200, "what ran before runs on");
-    let last = &json(&request(gateway.admin(), "GET", "/status", ""))["last_reload"]["faults"];
+    let last = &json(&gateway.admin_request("GET", "/status", ""))["last_reload"]["faults"];
     assert_eq!(last[0], expected);
 
     gateway.reloads_after(|| write(&gateway.directory(), &format!("{bob}enabled = false\n")));
     assert_eq!(status(&gateway, "bobs-key"), 401);
     assert_eq!(states(&gateway, "bob"), json!(["disabled"]));
     gateway.reloads_after(|| write(&gateway.directory(), ""));
-    let gone = request(gateway.admin(), "GET", "/consumers/bob", "");
+    let gone = gateway.admin_request("GET", "/consumers/bob", "");
     assert_eq!((gone.status, status(&gateway, ALICE_KEY)), (404, 200));
 }
 
@@ -297,7 +297,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     let gateway = stored(&folder);
     let bob = json!({ "custom_id": "u-2" });
     assert_eq!(gateway.order("PUT", "/consumers/bob", bob).status, 200);
-    let id = json(&request(gateway.admin(), "GET", "/consumers/alice/keys", ""))[0]["id"].clone();
+    let id = json(&gateway.admin_request("GET", "/consumers/alice/keys", ""))[0]["id"].clone();
     let id = id.as_str().unwrap();
     for (method, target, body, status, detail) in [
         ("PUT", "/consumers/alice", json!({}), 409, "This stands in the config"),
@@ -347,9 +347,9 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         assert_eq!(response.status, status, "{method} {target}: {}", response.text());
         assert!(response.text().contains(detail), "{method} {target}: {}", response.text());
     }
-    let without = request(gateway.admin(), "PUT", "/consumers/eve", "");
+    let without = gateway.admin_request("PUT", "/consumers/eve", "");
     assert_eq!(without.status, 401, "no token");
-    assert_eq!(json(&request(gateway.admin(), "GET", "/consumers", "")).as_array().unwrap().len(), 2);
+    assert_eq!(json(&gateway.admin_request("GET", "/consumers", "")).as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -363,14 +363,26 @@ fn without_a_store_consumers_are_only_read() {
         assert_eq!(response.status, 409, "{method} {target}");
         assert!(response.text().contains("the config names none in `consumers`"), "{}", response.text());
     }
-    let alice = json(&request(gateway.admin(), "GET", "/consumers/alice", ""));
+    let alice = json(&gateway.admin_request("GET", "/consumers/alice", ""));
     assert_eq!(
         alice,
         json!({ "name": "alice", "origin": "config", "custom_id": "u-1", "groups": ["staff"], "plan": "pro", "metadata": {} })
     );
     assert_eq!(states(&gateway, "alice"), json!(["active"]));
-    let shown = request(gateway.admin(), "GET", "/config", "").text();
+    let shown = gateway.admin_request("GET", "/config", "").text();
     assert!(!shown.contains(ALICE_KEY) && shown.contains("\"key\": \"(hidden)\""), "{shown}");
+}
+
+#[test]
+fn a_store_that_nobody_can_fill_is_told() {
+    let told = "nobody can put consumers into `consumers.store`";
+    let whole = config("127.0.0.1:0", "store = \"a.redb\"");
+    let gateway = start(&whole);
+    assert!(!gateway.log().contains(told));
+    let token = whole.lines().find(|line| line.starts_with("token = ")).expect("it has one");
+    gateway.write_config(&whole.replace(token, ""));
+    gateway.reload();
+    assert!(gateway.log().contains(told), "{}", gateway.log());
 }
 
 #[test]
@@ -446,7 +458,7 @@ fn a_file_that_is_no_store_is_told_and_left_alone() {
 fn answers_about_consumers_are_as_the_openapi_document_says() {
     let folder = tempfile::tempdir().unwrap();
     let gateway = stored(&folder);
-    let document = json(&request(gateway.admin(), "GET", "/openapi.json", ""));
+    let document = json(&gateway.admin_request("GET", "/openapi.json", ""));
     let held = |method: &str, path: &str, id: &str, body: Value| {
         let response = gateway.order(method, &path.replace("{name}", "bob").replace("{id}", id), body);
         let operation = &document["paths"][path][method.to_lowercase()];

@@ -180,7 +180,7 @@ fn a_consumer_is_known_by_a_password_a_signature_and_a_certificate() {
     }
     assert_eq!(site.show(&site.authority.issue(21, &["shop"])), 403);
     assert_eq!(site.upstream.count(), 0);
-    let shown = request(site.gateway.admin(), "GET", "/config", "").text();
+    let shown = site.gateway.admin_request("GET", "/config", "").text();
     let log = site.gateway.log();
     for secret in [SECRET, BCRYPT] {
         assert!(!shown.contains(secret) && !log.contains(secret));
@@ -284,7 +284,7 @@ impl Stored {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut client = Client::connect(self.0.gateway.admin());
         client.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ));
         client.response_to(method)
@@ -301,7 +301,7 @@ impl Stored {
     }
 
     fn known(&self) -> Value {
-        let all = json_of(&request(self.0.gateway.admin(), "GET", "/consumers/acme/credentials", ""));
+        let all = json_of(&self.0.gateway.admin_request("GET", "/consumers/acme/credentials", ""));
         let known = |credential: &Value| json!([credential["kind"], credential["id"], credential["state"]]);
         all.as_array().into_iter().flatten().map(known).collect()
     }
@@ -433,7 +433,7 @@ fn what_cannot_be_is_refused() {
         assert!(!answer.text().contains("sesame"));
     }
     let without_token =
-        request(stored.0.gateway.admin(), "DELETE", "/consumers/acme/credentials/password/shop", "");
+        stored.0.gateway.admin_request("DELETE", "/consumers/acme/credentials/password/shop", "");
     assert_eq!(without_token.status, 401);
     assert_eq!(stored.known(), json!([["password", "shop", "active"]]));
 }

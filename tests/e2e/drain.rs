@@ -27,8 +27,8 @@ fn requests_in_flight_are_finished() {
         gateway.signal(signal);
         let address = gateway.addr();
         eventually!(TcpStream::connect(address).is_err(), "{signal:?}: new connections are refused");
-        assert_eq!(get(gateway.admin(), "/readyz").status, 503);
-        assert_eq!(get(gateway.admin(), "/healthz").status, 200);
+        assert_eq!(gateway.admin_request("GET", "/readyz", "").status, 503);
+        assert_eq!(gateway.admin_request("GET", "/healthz", "").status, 200);
         assert!(gateway.is_running());
         answer.open();
         let response = client.response();
@@ -120,10 +120,10 @@ fn a_second_signal_does_not_wait_for_the_access_log() {
 fn readiness_and_health_are_told() {
     let gateway = TestGateway::before(&TestUpstream::ok(), "");
     for path in ["/readyz", "/healthz", "/metrics"] {
-        assert_eq!(get(gateway.admin(), path).status, 200, "{path}");
+        assert_eq!(gateway.admin_request("GET", path, "").status, 200, "{path}");
     }
-    assert_eq!(get(gateway.admin(), "/else").status, 404);
-    assert_eq!(wasmgate_tests::request(gateway.admin(), "DELETE", "/metrics", "").status, 405);
+    assert_eq!(gateway.admin_request("GET", "/else", "").status, 404);
+    assert_eq!(gateway.admin_request("DELETE", "/metrics", "").status, 405);
     gateway.get("/");
     eventually!(gateway.metric("wasmgate_requests_total{route=\"all\",status=\"2xx\"}") == 1.0);
 }

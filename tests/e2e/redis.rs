@@ -121,7 +121,7 @@ fn secrets_are_told_to_those_who_are_granted_them() {
     let seen = app.take_requests().pop().unwrap();
     let told: Vec<_> = seen.head.fields.all("x-secret");
     assert_eq!(told, ["a text", "none"]);
-    let shown = request(gateway.admin(), "GET", "/config", "").text();
+    let shown = gateway.admin_request("GET", "/config", "").text();
     assert!(shown.contains("(hidden)") && shown.contains("127.0.0.1:1"), "{shown}");
     for secret in ["a text", "not mine", "pass-word"] {
         assert!(!shown.contains(secret), "{shown}");

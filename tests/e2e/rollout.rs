@@ -59,7 +59,7 @@ fn served_by(response: &Response) -> String {
 }
 
 fn thing(gateway: &TestGateway) -> Value {
-    let plugins = request(gateway.admin(), "GET", "/plugins", "").text();
+    let plugins = gateway.admin_request("GET", "/plugins", "").text();
     serde_json::from_str::<Value>(&plugins).unwrap()[0].clone()
 }
 

@@ -112,7 +112,7 @@ fn a_ramp_that_has_not_begun_gives_nothing_and_one_that_is_over_all() {
         );
         let mut client = Client::connect(gateway.addr());
         assert!((0..20).all(|_| who(&mut client, "/", "") == expected), "{start}");
-        let routes = get(gateway.admin(), "/routes").text();
+        let routes = gateway.admin_request("GET", "/routes", "").text();
         let branch = format!("\"upstream\": \"{expected}\",\n        \"percent\": 100.0");
         assert!(routes.contains(&branch), "{routes}");
     }
@@ -144,7 +144,7 @@ fn copies_go_to_the_mirror_without_credentials_and_nobody_waits_for_them() {
     // Three are under way, and one would be too long.
     assert_eq!(who(&mut client, "/more", ""), "old");
     assert_eq!(client.send(post("123456789")).response().text(), "old");
-    let metrics = || get(gateway.admin(), "/metrics").text();
+    let metrics = || gateway.admin_request("GET", "/metrics", "").text();
     assert!(metrics().contains("wasmgate_upstream_mirrored_total{upstream=\"new\"} 3"), "{}", metrics());
     assert!(
         metrics().contains("wasmgate_upstream_mirror_dropped_total{upstream=\"new\"} 2"),
@@ -181,7 +181,7 @@ fn the_fallback_takes_what_the_upstream_does_not() {
         assert_eq!(client.send(&post).response().text(), "new");
         assert_eq!(new.requests().last().unwrap().body, body.as_bytes());
     }
-    let upstreams = get(gateway.admin(), "/upstreams").text();
+    let upstreams = gateway.admin_request("GET", "/upstreams", "").text();
     assert!(upstreams.contains("\"state\": \"open\""), "{upstreams}");
 }
 

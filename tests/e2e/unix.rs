@@ -236,7 +236,7 @@ fn a_dry_run_leaves_nothing() {
     let gateway = TestGateway::start_with(&with_token(before(&place.upstream.address(), "")), &token);
     gateway.write_config(&with_token(place.config("", "")));
     let bearer = "Authorization: Bearer a-secret-of-some-length\r\n";
-    let answer = request(gateway.admin(), "POST", "/reload?dry-run", bearer);
+    let answer = gateway.admin_request("POST", "/reload?dry-run", bearer);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(!place.socket().exists());
 }

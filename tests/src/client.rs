@@ -27,8 +27,13 @@ pub fn get(address: SocketAddr, target: &str) -> Response {
 
 /// One request without body on a connection of its own. `headers` are lines that end in CRLF.
 pub fn request(address: SocketAddr, method: &str, target: &str, headers: &str) -> Response {
+    request_for("a.test", address, method, target, headers)
+}
+
+/// The same, for this host.
+pub fn request_for(host: &str, address: SocketAddr, method: &str, target: &str, headers: &str) -> Response {
     let mut client = Client::connect(address);
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: a.test\r\n{headers}Connection: close\r\n\r\n");
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n");
     client.send(head);
     client.response_to(method)
 }

@@ -3,23 +3,22 @@
 use std::{
     fmt::Display,
     fs,
-    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use tempfile::TempDir;
 use wasmgate_build::target_directory;
 
-use crate::{TestUpstream, build, client, config, eventually, message::Response};
+use crate::{TestUpstream, build, client, config, eventually, log::Log, message::Response};
 
 /// A running gateway, killed when it goes out of scope.
 pub struct TestGateway {
     child: Child,
-    log: Arc<Mutex<String>>,
+    log: Arc<Log>,
     reader: JoinHandle<()>,
     directory: TempDir,
 }
@@ -103,12 +102,13 @@ impl TestGateway {
             .args(["run", "gateway.toml"])
             .current_dir(directory.path())
             .stdin(Stdio::null());
-        let child = command.stdout(out).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("the binary runs");
-        let log = Arc::new(Mutex::new(String::new()));
-        let lines = child.stderr.take().expect("stderr is a pipe");
+        let (log, end) = Log::new();
+        let child = command.stdout(out).stderr(end).spawn().expect("the binary runs");
+        // It has the other end, which has to end with the last process that writes.
+        drop(command);
+        let log = Arc::new(log);
         let shared = log.clone();
-        let reader = thread::spawn(move || collect(lines, &shared));
+        let reader = thread::spawn(move || shared.follow());
         TestGateway { child, log, reader, directory }
     }
 
@@ -144,6 +144,11 @@ impl TestGateway {
         self.listener("admin")
     }
 
+    /// One request to the admin listener as from this machine.
+    pub fn admin_request(&self, method: &str, target: &str, headers: &str) -> Response {
+        client::request_for("localhost", self.admin(), method, target, headers)
+    }
+
     /// The port that the system gave, from the log.
     pub fn listener(&self, name: &str) -> SocketAddr {
         let log = self.log();
@@ -156,14 +161,14 @@ impl TestGateway {
         client::get(self.addr(), target)
     }
 
-    /// Everything on standard error so far.
+    /// Everything on standard error so far: what it has written before it answered is there.
     pub fn log(&self) -> String {
         self.log_from(0)
     }
 
     /// What standard error got from this byte on.
     pub fn log_from(&self, from: usize) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)[from..].to_owned()
+        self.log.text(from)
     }
 
     /// Lines of the log with this text in them.
@@ -186,7 +191,7 @@ impl TestGateway {
 
     /// The metrics page.
     pub fn metrics(&self) -> String {
-        client::get(self.admin(), "/metrics").text()
+        self.admin_request("GET", "/metrics", "").text()
     }
 
     /// The sum of all series of this name with these labels, such as `name{a="b"}`; 0 without any.
@@ -204,7 +209,7 @@ impl TestGateway {
 
     /// What the admin interface tells of an upstream.
     pub fn upstream(&self, name: &str) -> serde_json::Value {
-        let page = client::get(self.admin(), "/upstreams").body;
+        let page = self.admin_request("GET", "/upstreams", "").body;
         let page: Vec<serde_json::Value> = serde_json::from_slice(&page).expect("JSON");
         page.into_iter().find(|upstream| upstream["name"] == name).unwrap_or_default()
     }
@@ -319,14 +324,6 @@ impl Drop for Successor {
 pub fn kill(signal: &str, pid: u32) {
     let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "the signal is sent");
-}
-
-fn collect(lines: impl Read, log: &Mutex<String>) {
-    for line in BufReader::new(lines).lines().map_while(Result::ok) {
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.push_str(&line);
-        log.push('\n');
-    }
 }
 
 /// A folder with the config in it. All gateways share one compile cache, as they would on a machine.

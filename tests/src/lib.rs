@@ -22,6 +22,7 @@ mod grpc;
 mod http2;
 mod language;
 mod load;
+mod log;
 mod message;
 mod peer;
 mod pipe;

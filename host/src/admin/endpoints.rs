@@ -246,7 +246,7 @@ pub fn openapi() -> Value {
         "info": {
             "title": "wasmgate admin",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What changes something needs `admin.token` of the config; everything but /healthz and /readyz does where the listener's address is not loopback.",
+            "description": "What changes something needs `admin.token` of the config; everything but /healthz and /readyz does where the listener's address is not loopback, or where Host is neither an IP address nor localhost.",
         },
         "paths": paths,
         "components": {

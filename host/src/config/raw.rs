@@ -200,7 +200,8 @@ pub struct RequestRate {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Admin {
-    /// IP address and port. Whoever reaches it sees all but secrets; outside of this machine it needs a token.
+    /// IP address and port. Whoever reaches it sees all but secrets; outside of this machine it needs a token, and for a
+    /// request whose Host is neither an IP address nor `localhost`, as those of web pages elsewhere.
     #[serde(default = "admin_address")]
     pub address: String,
     /// What `Authorization: Bearer` has to carry for everything that changes something, and for everything at all where

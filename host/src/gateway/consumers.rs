@@ -34,6 +34,10 @@ pub async fn prepare(config: &Config, capabilities: &Capabilities) -> Result<Pag
     if let Ok(Err(Unavailable(reason))) = timeout(FIRST, capabilities.consumers.read(&pages)).await {
         tracing::warn!("{reason}");
     }
+    let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
+    if let (Some(ConsumerStore::File(_)), None) = (&config.consumers.store, token) {
+        tracing::warn!("without `admin.token` nobody can put consumers into `consumers.store`");
+    }
     for (plan, consumer) in pages.unknown_plans() {
         tracing::warn!(plan, consumer, "a consumer of the store has a plan that is not in the config");
     }

@@ -131,7 +131,7 @@ fn what_two_gateways_change_at_the_same_time_is_all_there() {
         for key in &keys {
             eventually!(status(gateway, key) == 200);
         }
-        let all = json(&request(gateway.admin(), "GET", "/consumers", ""));
+        let all = json(&gateway.admin_request("GET", "/consumers", ""));
         assert_eq!(all.as_array().unwrap().len(), 81);
     }
 }
@@ -180,7 +180,7 @@ fn without_the_redis_what_is_known_is_good_for_a_while() {
         [status(&brief, ALICE_KEY), status(&patient, &key), status(&patient, &other)],
         [200, 200, 401]
     );
-    let unread = request(brief.admin(), "GET", "/consumers", "");
+    let unread = brief.admin_request("GET", "/consumers", "");
     assert_eq!(unread.status, 503);
     assert!(unread.text().contains("This cannot be told: "), "{}", unread.text());
     let told = "the Redis `shared` gives no answer, so consumers are not known";
