@@ -259,16 +259,22 @@ impl Ring {
     /// The keys that can be used; none where there are none.
     fn of_set(set: &Value, algorithms: &[Algorithm]) -> Option<Ring> {
         let keys = set.get("keys")?.as_array()?;
-        let entries = keys.iter().flat_map(|jwk| {
+        let mut entries = Vec::new();
+        for jwk in keys {
             let kid = jwk.get("kid").and_then(Value::as_str);
-            let text = jwk.to_string();
-            let usable = move |&algorithm: &Algorithm| {
-                let key = VerificationKey::from_jwk(&text, algorithm).ok()?;
-                Some(Entry { kid: kid.map(str::to_string), algorithm, key })
-            };
-            algorithms.iter().filter_map(usable)
-        });
-        let ring = Ring(entries.collect());
+            let (text, before, mut fault) = (jwk.to_string(), entries.len(), None);
+            for &algorithm in algorithms {
+                match VerificationKey::from_jwk(&text, algorithm) {
+                    Ok(key) => entries.push(Entry { kid: kid.map(str::to_string), algorithm, key }),
+                    Err(error) => fault = Some(error),
+                }
+            }
+            // Often that of something else, such as encryption: nothing to warn of.
+            if let (true, Some(error)) = (entries.len() == before, fault) {
+                log::debug!("the key {} of a set is of no use: {error}", kid.unwrap_or("without a name"));
+            }
+        }
+        let ring = Ring(entries);
         (!ring.0.is_empty()).then_some(ring)
     }
 
