@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use wasmgate_tests::{Client, Gate, Pipe, Signal, TestGateway, TestUpstream, eventually, get};
+use wasmgate_tests::{Client, Gate, Pipe, Signal, TestGateway, TestUpstream, eventually};
 
 /// An upstream that answers when the gate opens, and a client that waits for it.
 fn in_flight(config: &str) -> (TestGateway, Client, Gate) {

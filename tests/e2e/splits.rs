@@ -1,6 +1,6 @@
 //! One route on several upstreams: splits, copies, fallback, maintenance.
 
-use wasmgate_tests::{Client, Gate, TestGateway, TestUpstream, eventually, fill, get};
+use wasmgate_tests::{Client, Gate, TestGateway, TestUpstream, eventually, fill};
 
 /// An upstream that says its name.
 fn named(name: &'static str) -> TestUpstream {

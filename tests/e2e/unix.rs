@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 use wasmgate_tests::{
     Authority, Client, Haproxy, Nginx, Signal, TestGateway, TestUpstream, before, binary, eventually, fill,
-    get, kill, peer, request,
+    get, kill, peer,
 };
 
 /// A folder for a socket, and a config of a listener there.
