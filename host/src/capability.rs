@@ -35,13 +35,13 @@ pub struct Capabilities {
 impl Capabilities {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Capabilities {
+            stores: store::Stores::new(metrics.clone()),
             metrics,
             counters: counters::Counters::default(),
             key_value: key_value::KeyValue::default(),
             rate_limits: rate_limits::RateLimits::default(),
             answers: kept::Kept::new(http_call::Answer::weight),
             shared: Arc::default(),
-            stores: store::Stores::default(),
             passwords: passwords::Passwords::default(),
             networks: networks::Networks::default(),
             consumers: consumers::Book::default(),

@@ -7,7 +7,7 @@ use std::{
 
 use wasmgate_tests::{
     Answer, Authority, Load, Redis, TestGateway, TestUpstream, eventually, fill, peer, redis_cluster,
-    redis_sentinel, request,
+    redis_sentinel,
 };
 
 const CONFIG: &str = r#"
@@ -212,6 +212,25 @@ fn one_that_says_nothing_costs_no_more_than_its_time() {
     let waited = answers.iter().filter(|answer| answer.took > Duration::from_millis(400)).count();
     assert!((1..=16).contains(&waited), "{waited}");
     eventually!(gateway.get("/").status == 200);
+}
+
+#[test]
+fn metrics_tell_how_it_does() {
+    let Some(program) = peer("redis-server") else { return };
+    let (mut redis, app) = (Redis::start(program, &[]), TestUpstream::ok());
+    let gateway = TestGateway::start(&config(&app, &at(&redis), "deny", LIMIT));
+    assert_eq!(gateway.get("/").status, 200);
+    let number = |name: &str| gateway.metric(&format!("wasmgate_redis_{name}{{redis=\"shared\"}}"));
+    assert_eq!(number("duration_seconds_count"), 1.0);
+    assert_eq!((number("connections"), number("connections_opened_total")), (1.0, 1.0));
+    assert_eq!(number("failures_total"), 0.0);
+    redis.kill();
+    // A worker notices with its next question.
+    eventually!(gateway.get("/").status == 503 && number("connections") == 0.0);
+    assert!(number("failures_total") > 0.0);
+    redis.restart();
+    eventually!(gateway.get("/").status == 200);
+    assert!(number("connections") >= 1.0 && number("connections_opened_total") >= 2.0);
 }
 
 #[test]

@@ -13,10 +13,9 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
-    thread::{self, ThreadId},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::RedisError;
@@ -25,13 +24,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::config;
+use crate::{
+    config,
+    telemetry::{metrics::Metrics, numbers::RedisNumbers},
+};
 use connection::Connection;
 
 pub struct Redis {
     settings: config::Redis,
-    /// One per worker.
-    links: Mutex<HashMap<ThreadId, Weak<Link>>>,
+    /// One per worker, and one of the thread that asks for consumers.
+    links: Mutex<HashMap<usize, Weak<Link>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// A worker's way to it.
@@ -40,6 +43,8 @@ pub struct Link {
     state: Mutex<State>,
     /// Answers in a row that did not come in time.
     missed: AtomicU32,
+    /// Only changed by this thread.
+    numbers: Arc<RedisNumbers>,
 }
 
 enum State {
@@ -50,6 +55,11 @@ enum State {
     /// That was in vain.
     Down,
 }
+
+/// Places of [`REDIS_FAILURES`](crate::telemetry::numbers::REDIS_FAILURES).
+const UNREACHABLE: usize = 0;
+const TIMEOUT: usize = 1;
+const ERROR: usize = 2;
 
 /// It gives no answer now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +73,8 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_millis(800);
 
 impl Redis {
-    pub fn new(settings: config::Redis) -> Arc<Self> {
-        Arc::new(Redis { settings, links: Mutex::default() })
+    pub fn new(settings: config::Redis, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Redis { settings, links: Mutex::default(), metrics })
     }
 
     /// Whether it is reached in this way.
@@ -80,12 +90,13 @@ impl Redis {
     /// The way of the thread that asks.
     pub fn link(self: &Arc<Self>) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = thread::current().id();
+        let here = place();
         if let Some(link) = links.get(&here).and_then(Weak::upgrade) {
             return link;
         }
         let state = Mutex::new(State::New);
-        let link = Arc::new(Link { redis: self.clone(), state, missed: AtomicU32::new(0) });
+        let numbers = self.metrics.redis(&self.settings.name.as_str().into(), here);
+        let link = Arc::new(Link { redis: self.clone(), state, missed: AtomicU32::new(0), numbers });
         links.retain(|_, link| link.strong_count() > 0);
         links.insert(here, Arc::downgrade(&link));
         link
@@ -145,23 +156,27 @@ impl Link {
         limit: Duration,
         answer: impl Future<Output = Option<(Result<T, RedisError>, Connection)>>,
     ) -> Result<T, Unavailable> {
-        match timeout(limit, answer).await {
+        let begun = Instant::now();
+        let failure = match timeout(limit, answer).await {
             Ok(Some((Ok(answer), _))) => {
                 self.missed.store(0, Relaxed);
-                Ok(answer)
+                self.numbers.duration.observe(begun.elapsed());
+                return Ok(answer);
             }
             Ok(Some((Err(error), connection))) => {
                 self.failed(&error, &connection);
-                Err(Unavailable)
+                ERROR
             }
-            Ok(None) => Err(Unavailable),
+            Ok(None) => UNREACHABLE,
             Err(_) => {
                 if self.missed.fetch_add(1, Relaxed) + 1 >= MISSED {
                     self.lost("it does not answer in time", State::Down, None);
                 }
-                Err(Unavailable)
+                TIMEOUT
             }
-        }
+        };
+        self.numbers.failures[failure].add(1);
+        Err(Unavailable)
     }
 
     /// None where there is none now.
@@ -199,6 +214,7 @@ impl Link {
                 match opened {
                     Ok(connection) => {
                         *link.state() = State::Up(connection);
+                        link.numbers.opened.inc();
                         if told {
                             tracing::info!(redis = name, "Redis is back");
                         }
@@ -240,6 +256,7 @@ impl Link {
         // In any other state there is none to lose, and whoever opens one goes on.
         if matches!(*state, State::Up(_)) {
             *state = next;
+            self.numbers.closed.inc();
             tracing::warn!(redis = self.redis.settings.name, error, "Redis is lost");
             self.open(opening, true);
         }
@@ -248,6 +265,21 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if matches!(*self.state(), State::Up(_)) {
+            self.numbers.closed.inc();
+        }
+    }
+}
+
+/// The number of this thread, among those that ask.
+fn place() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static PLACE: usize = NEXT.fetch_add(1, Relaxed));
+    PLACE.with(|place| *place)
 }
 
 impl fmt::Debug for Redis {

@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::{
-    numbers::{EndpointNumbers, ListenerNumbers, PluginNumbers, RouteNumbers, UpstreamNumbers},
+    numbers::{EndpointNumbers, ListenerNumbers, PluginNumbers, RedisNumbers, RouteNumbers, UpstreamNumbers},
     series::{Kind, Labels, OwnSeries, Series},
     tally::Sheets,
 };
@@ -52,6 +52,7 @@ pub struct Sheaf {
     pub endpoints: Sheets<(Arc<str>, Arc<str>), EndpointNumbers>,
     pub listeners: Sheets<Arc<str>, ListenerNumbers>,
     pub plugins: Sheets<Arc<str>, PluginNumbers>,
+    pub redis: Sheets<Arc<str>, RedisNumbers>,
     /// Of the histograms of requests.
     pub bounds: Arc<[Duration]>,
 }
@@ -141,6 +142,7 @@ impl Metrics {
             endpoints: Sheets::default(),
             listeners: Sheets::default(),
             plugins: Sheets::default(),
+            redis: Sheets::default(),
             bounds: config.buckets.iter().copied().collect(),
         });
         registry.register_collector(Box::new(sheaf.clone()));
@@ -194,6 +196,11 @@ impl Metrics {
 
     pub fn plugin(&self, name: &Arc<str>, worker: usize) -> Arc<PluginNumbers> {
         self.sheaf.plugins.of(name, worker, PluginNumbers::default)
+    }
+
+    /// By the thread that asks it.
+    pub fn redis(&self, name: &Arc<str>, thread: usize) -> Arc<RedisNumbers> {
+        self.sheaf.redis.of(name, thread, RedisNumbers::default)
     }
 
     pub fn endpoint_available(&self, upstream: &str, endpoint: &str, available: bool) {
@@ -270,6 +277,7 @@ impl Sheaf {
         self.endpoints.prune();
         self.listeners.prune();
         self.plugins.prune();
+        self.redis.prune();
     }
 }
 

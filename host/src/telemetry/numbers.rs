@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
 
 use super::tally::{Spread, Tally};
 
@@ -17,6 +18,8 @@ pub const PHASES: [&str; 5] = ["request", "request-body", "response", "response-
 pub const FAILURES: [&str; 6] = ["error", "trap", "deadline", "memory", "saturated", "broken"];
 /// Limits on a listener's connections, by place.
 pub const CONNECTION_LIMITS: [&str; 2] = ["connections", "connections_per_client"];
+/// Ways in which a Redis does not answer, by place.
+pub const REDIS_FAILURES: [&str; 3] = ["unreachable", "timeout", "error"];
 /// Methods that are told apart; further ones are OTHER.
 pub const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "OTHER"];
@@ -274,6 +277,29 @@ pub struct ListenerNumbers {
     /// Headers of the PROXY protocol, and those that were faulty or too slow.
     pub proxy_headers: Tally,
     pub proxy_header_failures: Tally,
+}
+
+/// Of one Redis.
+#[derive(Debug)]
+pub struct RedisNumbers {
+    /// From a question to its answer.
+    pub duration: Spread,
+    /// Questions without an answer, by the way of failing.
+    pub failures: [Tally; REDIS_FAILURES.len()],
+    /// Connections. That of a worker may end on any thread.
+    pub opened: Counter,
+    pub closed: Counter,
+}
+
+impl Default for RedisNumbers {
+    fn default() -> Self {
+        RedisNumbers {
+            duration: Spread::new(call_bounds()),
+            failures: Default::default(),
+            opened: Counter::default(),
+            closed: Counter::default(),
+        }
+    }
 }
 
 #[cfg(test)]

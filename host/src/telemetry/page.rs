@@ -15,7 +15,8 @@ use super::{
     metrics::Sheaf,
     numbers::{
         Answer, CLASSES, CONNECTION_LIMITS, EndpointNumbers, FAILURES, ListenerNumbers, METHODS, PHASES,
-        PhaseNumbers, PluginNumbers, RouteNumbers, UpstreamNumbers, call_bounds,
+        PhaseNumbers, PluginNumbers, REDIS_FAILURES, RedisNumbers, RouteNumbers, UpstreamNumbers,
+        call_bounds,
     },
     tally::{Spread, Tally, Total, sum, total, under_way},
 };
@@ -27,7 +28,8 @@ impl Collector for Sheaf {
         page.upstreams(&self.upstreams.all(), &self.bounds)?;
         page.endpoints(&self.endpoints.all())?;
         page.listeners(&self.listeners.all())?;
-        page.plugins(&self.plugins.all())
+        page.plugins(&self.plugins.all())?;
+        page.redis(&self.redis.all())
     }
 }
 
@@ -223,6 +225,36 @@ impl Page<'_> {
         let help = "Linear memory of a plugin's live instances";
         self.gauges("plugin_memory", help, Some(Unit::Bytes), "plugin", plugins, |sheets| {
             sum(sheets, |sheet| &sheet.memory)
+        })
+    }
+
+    fn redis(&mut self, all: &Group<RedisNumbers>) -> fmt::Result {
+        let help = "From asking a Redis to its answer, for those that came";
+        self.durations("redis_duration", help, "redis", all, &call_bounds(), |sheet| &sheet.duration)?;
+        let help = "Questions without an answer of a Redis: there was no connection (unreachable), it did not come in time \
+                    (timeout), or was an error";
+        self.family("redis_failures", help, None, MetricType::Counter, |mut metric| {
+            for (redis, sheets) in all {
+                for (place, reason) in REDIS_FAILURES.iter().enumerate() {
+                    let count = sum(sheets, |sheet| &sheet.failures[place]);
+                    counter(&mut metric, &[("redis", &**redis), ("reason", *reason)], count)?;
+                }
+            }
+            Ok(())
+        })?;
+        let opened =
+            |sheets: &[Arc<RedisNumbers>]| sheets.iter().map(|sheet| sheet.opened.get()).sum::<u64>();
+        let closed = |sheets: &[Arc<RedisNumbers>]| sheets.iter().map(|sheet| sheet.closed.get()).sum();
+        let help = "Connections opened to a Redis";
+        self.family("redis_connections_opened", help, None, MetricType::Counter, |mut metric| {
+            let mut all = all.iter();
+            all.try_for_each(|(redis, sheets)| counter(&mut metric, &[("redis", &**redis)], opened(sheets)))
+        })?;
+        let help = "Open connections to a Redis";
+        self.gauges("redis_connections", help, None, "redis", all, |sheets| {
+            // First, because others go on: nothing is closed that was not opened.
+            let closed = closed(sheets);
+            opened(sheets).saturating_sub(closed)
         })
     }
 

@@ -439,7 +439,8 @@ async fn shared(redis: &wasmgate_tests::Redis, stale: Duration) -> Book {
 async fn share(redis: &wasmgate_tests::Redis, settings: &Consumers) -> Book {
     let endpoints = vec![config::Target::Address(redis.address)];
     let book = Book::default();
-    let pages = book.prepare(settings, Some(Redis::new(to(config::RedisKind::Single, endpoints)))).unwrap();
+    let redis = Redis::new(to(config::RedisKind::Single, endpoints), Arc::default());
+    let pages = book.prepare(settings, Some(redis)).unwrap();
     let _ = book.read(&pages).await;
     book.put(pages);
     book

@@ -23,7 +23,7 @@ const ALL: [Algorithm; 5] = [
 ];
 
 fn to(kind: RedisKind, servers: &[wasmgate_tests::Redis]) -> Arc<Link> {
-    let redis = Redis::new(config::Redis {
+    let settings = config::Redis {
         name: "test".to_owned(),
         kind,
         endpoints: servers.iter().map(|server| Target::Address(server.address)).collect(),
@@ -34,8 +34,8 @@ fn to(kind: RedisKind, servers: &[wasmgate_tests::Redis]) -> Arc<Link> {
         timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(10),
         prefix: "wasmgate:".to_owned(),
-    });
-    redis.link()
+    };
+    Redis::new(settings, Arc::default()).link()
 }
 
 fn demand(key: &str, algorithm: Algorithm, amount: u32, cost: u32) -> Demand {
