@@ -1,5 +1,5 @@
-//! Why a request was refused, or let pass, for the gateway's audit (the table `audit` of its config). Who and what it was, the
-//! gateway says by itself.
+//! Why a request was refused, or let pass, for the gateway's audit (the table `audit` of its config) and the
+//! metric `wasmgate_plugin_refusals_total`. Who and what it was, the gateway says by itself.
 //!
 //! A refusal carries its reason: [`LocalResponse::why`](crate::LocalResponse::why). It costs nothing where requests pass.
 //!

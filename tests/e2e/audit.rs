@@ -298,6 +298,12 @@ fn every_plugin_tells_why_it_refuses_and_no_secret() {
         assert_eq!((&line["decision"], &line["client"]), (&json!("refused"), &json!("127.0.0.1")));
         assert_eq!(line["method"], "GET");
     }
+    for (plugin, why, count) in
+        [("key-auth", "expired", 1.0), ("key-auth", "missing", 0.0), ("rate-limit", "rate_limited", 1.0)]
+    {
+        let series = format!("wasmgate_plugin_refusals_total{{plugin=\"{plugin}\",why=\"{why}\"}}");
+        assert_eq!(gateway.metric(&series), count, "{series}");
+    }
     assert_eq!(lines[0]["path"], "/key/a", "without the query");
     assert!(lines[0]["request_id"].is_string() && lines[2]["request_id"].is_null());
     assert_eq!(lines[9]["detail"], "deny[0]");
@@ -463,6 +469,8 @@ fn a_reload_begins_and_ends_the_audit() {
     eventually!(lines(&file).len() == 3);
     let paths: Vec<_> = lines(&file).iter().map(|line| line["path"].clone()).collect();
     assert_eq!(json!(paths), json!(["/2", "/3", "/5"]));
+    let refusals = "wasmgate_plugin_refusals_total{plugin=\"key-auth\",why=\"missing\"}";
+    assert_eq!(gateway.metric(refusals), 5.0, "with and without");
 }
 
 #[test]

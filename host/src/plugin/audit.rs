@@ -1,10 +1,10 @@
 //! What a plugin has decided about who may pass, as the audit tells it. Who decided about what is the host's to say; the plugin
 //! says why.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
-use super::{LocalResponse, exchange::State};
-use crate::telemetry::audit::{About, Audit, Decision, Entry, MAX_TEXT, Reason, cut};
+use super::{LocalResponse, chain::Use, exchange::State};
+use crate::telemetry::audit::{About, Decision, Entry, MAX_TEXT, Reason, cut};
 
 /// What a plugin's call leaves for the audit.
 #[derive(Clone, Default)]
@@ -66,24 +66,23 @@ impl Account {
     }
 }
 
-/// Writes what the plugin that was called has decided, if it was a decision of this kind and is wanted.
-pub fn record(
-    audit: &Audit,
-    plugin: &Arc<str>,
-    state: &State,
-    account: Account,
-    answer: Option<&LocalResponse>,
-) {
+/// Counts and writes what the plugin that was called has decided, if it was a decision and is wanted.
+pub fn record(plugin: &Use, state: &State, account: Account, answer: Option<&LocalResponse>) {
+    let all = plugin.audit.as_ref().is_some_and(|audit| audit.all);
     let decision = match (answer, &account.reason) {
         (Some(_), Some(_)) => Decision::Refused,
-        (None, Some(_)) if audit.all => Decision::Allowed,
-        (None, None) if audit.all && account.announced => Decision::Allowed,
+        (None, Some(_)) if all => Decision::Allowed,
+        (None, None) if all && account.announced => Decision::Allowed,
         _ => return,
     };
     let mut reason = match decision {
         Decision::Refused => account.refusal(),
         _ => account.reason.unwrap_or_default(),
     };
+    if let (Decision::Refused, Some(why)) = (decision, &reason.why) {
+        plugin.numbers.refusals.add((), why);
+    }
+    let Some(audit) = &plugin.audit else { return };
     if reason.consumer.is_none() && reason.credential.is_none() {
         reason.consumer = text(state, "consumer");
         reason.credential = text(state, "credential").filter(|_| reason.consumer.is_some());
@@ -98,7 +97,7 @@ pub fn record(
         client: state.client_ip,
         about: About::Request {
             route: state.route.clone(),
-            plugin: plugin.clone(),
+            plugin: plugin.name.clone(),
             method: state.request.method.clone(),
             path: state.request.target.path().to_owned(),
             reason,

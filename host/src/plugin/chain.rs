@@ -211,9 +211,9 @@ impl Use {
     /// Whatever a plugin said that failed, it has decided nothing.
     fn audit<V: Settled>(&self, exchange: &mut Exchange, verdict: Option<&V>) {
         let account = std::mem::take(&mut exchange.account);
-        if let (Some(audit), Some(verdict)) = (&self.audit, verdict) {
+        if let Some(verdict) = verdict {
             exchange.account = account.passed_on();
-            audit::record(audit, &self.name, exchange, account, verdict.answered());
+            audit::record(self, exchange, account, verdict.answered());
         }
     }
 

@@ -29,8 +29,42 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// One call in so many is timed: reading the clock twice costs a twentieth of a short one.
 pub const TIMED: u64 = 16;
 
-/// Reasons that are told apart per route and worker; further ones are "other".
+/// Reasons that a worker tells apart of one route or plugin; further ones are "other".
 const MAX_REASONS: usize = 100;
+
+/// Counts by reason, and by what else tells them apart. Locked by the worker and, now and then, the page.
+#[derive(Debug)]
+pub struct Reasons<K>(Mutex<Vec<(K, Cow<'static, str>, u64)>>);
+
+impl<K> Default for Reasons<K> {
+    fn default() -> Self {
+        Reasons(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq> Reasons<K> {
+    #[expect(clippy::ptr_arg, reason = "a static one is kept without a copy")]
+    pub fn add(&self, key: K, reason: &Cow<'static, str>) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = counts.len() >= MAX_REASONS;
+        let place = |reason: &str, counts: &[(K, Cow<'static, str>, u64)]| {
+            counts.iter().position(|(known, word, _)| *known == key && word == reason)
+        };
+        let reason = match place(reason, &counts) {
+            Some(place) => return counts[place].2 += 1,
+            None if full => Cow::Borrowed("other"),
+            None => reason.clone(),
+        };
+        match place(&reason, &counts) {
+            Some(place) => counts[place].2 += 1,
+            None => counts.push((key, reason, 1)),
+        }
+    }
+
+    pub fn all(&self) -> Vec<(K, Cow<'static, str>, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// The place of a status in [`CLASSES`].
 fn class(status: u16) -> usize {
@@ -42,26 +76,25 @@ fn class(status: u16) -> usize {
 pub struct RouteNumbers {
     /// Answers without a reason, by method and class of status.
     pub plain: [[Tally; CLASSES.len()]; METHODS.len()],
-    /// The others. Locked by the worker and, now and then, the page.
-    reasons: Mutex<Vec<(Answer, u64)>>,
+    /// The others.
+    pub reasons: Reasons<Answer>,
     pub duration: Spread,
     pub begun: Tally,
     pub ended: Tally,
 }
 
-/// What tells answers apart; method and class by place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What tells answers apart beside their reasons; method and class by place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answer {
     pub method: usize,
     pub class: usize,
-    pub reason: Cow<'static, str>,
 }
 
 impl RouteNumbers {
     pub fn new(bounds: Arc<[Duration]>) -> Self {
         RouteNumbers {
             plain: Default::default(),
-            reasons: Mutex::default(),
+            reasons: Reasons::default(),
             duration: Spread::new(bounds),
             begun: Tally::default(),
             ended: Tally::default(),
@@ -76,30 +109,8 @@ impl RouteNumbers {
         let class = class(status);
         match reason {
             None => self.plain[method][class].add(1),
-            Some(reason) => self.count_reason(method, class, reason),
+            Some(reason) => self.reasons.add(Answer { method, class }, reason),
         }
-    }
-
-    #[expect(clippy::ptr_arg, reason = "a static one is kept without a copy")]
-    fn count_reason(&self, method: usize, class: usize, reason: &Cow<'static, str>) {
-        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = reasons.len() >= MAX_REASONS;
-        let place = |reason: &str, reasons: &[(Answer, u64)]| {
-            reasons.iter().position(|(a, _)| a.method == method && a.class == class && a.reason == reason)
-        };
-        let reason = match place(reason, &reasons) {
-            Some(place) => return reasons[place].1 += 1,
-            None if full => Cow::Borrowed("other"),
-            None => reason.clone(),
-        };
-        match place(&reason, &reasons) {
-            Some(place) => reasons[place].1 += 1,
-            None => reasons.push((Answer { method, class, reason }, 1)),
-        }
-    }
-
-    pub fn reasons(&self) -> Vec<(Answer, u64)> {
-        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -112,6 +123,8 @@ pub struct PluginNumbers {
     pub instances: Tally,
     pub memory: Tally,
     pub host_calls: Tally,
+    /// Requests that it refused and told why.
+    pub refusals: Reasons<()>,
     /// Breakers that are open.
     pub open: Tally,
     last_failure: Mutex<Option<(SystemTime, String)>>,
@@ -134,6 +147,7 @@ impl Default for PluginNumbers {
             instances: Tally::default(),
             memory: Tally::default(),
             host_calls: Tally::default(),
+            refusals: Reasons::default(),
             open: Tally::default(),
             last_failure: Mutex::default(),
         }
@@ -314,10 +328,9 @@ mod tests {
             numbers.ended(&Method::GET, 403, Some(&reason), Duration::ZERO);
             numbers.ended(&Method::GET, 403, Some(&Cow::Borrowed("r0")), Duration::ZERO);
         }
-        let reasons = numbers.reasons();
+        let reasons = numbers.reasons.all();
         assert_eq!(reasons.len(), MAX_REASONS + 1);
-        let count =
-            |name: &str| reasons.iter().find(|(answer, _)| answer.reason == name).map(|found| found.1);
+        let count = |name: &str| reasons.iter().find(|(_, reason, _)| reason == name).map(|found| found.2);
         assert_eq!((count("r0"), count("other")), (Some(MAX_REASONS as u64 + 11), Some(10)));
     }
 

@@ -2,7 +2,7 @@
 //! plugins and listeners are those of the config, an unknown method is OTHER, and of reasons there
 //! are only so many.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -15,7 +15,7 @@ use super::{
     metrics::Sheaf,
     numbers::{
         Answer, CLASSES, CONNECTION_LIMITS, EndpointNumbers, FAILURES, ListenerNumbers, METHODS, PHASES,
-        PhaseNumbers, PluginNumbers, REDIS_FAILURES, RedisNumbers, RouteNumbers, UpstreamNumbers,
+        PhaseNumbers, PluginNumbers, REDIS_FAILURES, Reasons, RedisNumbers, RouteNumbers, UpstreamNumbers,
         call_bounds,
     },
     tally::{Spread, Tally, Total, sum, total, under_way},
@@ -46,12 +46,12 @@ impl Page<'_> {
             "Requests by route, method, class of status and, where the gateway or a plugin answered, why";
         self.family("requests", help, None, MetricType::Counter, |mut metric| {
             for (route, sheets) in routes {
-                for (answer, count) in answers(sheets) {
+                for ((answer, reason), count) in answers(sheets) {
                     let labels = [
                         ("route", &**route),
                         ("method", METHODS[answer.method]),
                         ("status", CLASSES[answer.class]),
-                        ("reason", &answer.reason),
+                        ("reason", &reason),
                     ];
                     counter(&mut metric, &labels, count)?;
                 }
@@ -212,6 +212,15 @@ impl Page<'_> {
                 Ok(())
             })
         })?;
+        let help = "Requests that a plugin refused, by the reason that it told";
+        self.family("plugin_refusals", help, None, MetricType::Counter, |mut metric| {
+            for (plugin, sheets) in plugins {
+                for ((_, why), count) in by_reason(sheets.iter().map(|sheet| &sheet.refusals)) {
+                    counter(&mut metric, &[("plugin", &**plugin), ("why", &why)], count)?;
+                }
+            }
+            Ok(())
+        })?;
         let help = "Calls of host functions by a plugin";
         self.counters("plugin_host_calls", help, "plugin", plugins, |sheet| &sheet.host_calls)?;
         let help = "Live instances of a plugin";
@@ -334,22 +343,27 @@ fn histogram(metric: &mut MetricEncoder<'_>, labels: Labels<'_>, total: &Total) 
 }
 
 /// Answers of all workers, those that occurred.
-fn answers(sheets: &[Arc<RouteNumbers>]) -> BTreeMap<Answer, u64> {
-    let mut answers = BTreeMap::new();
-    let mut add = |answer, count| {
-        if count > 0 {
-            *answers.entry(answer).or_default() += count;
-        }
-    };
+fn answers(sheets: &[Arc<RouteNumbers>]) -> BTreeMap<(Answer, Cow<'static, str>), u64> {
+    let mut answers = by_reason(sheets.iter().map(|sheet| &sheet.reasons));
     for sheet in sheets {
         for (method, classes) in sheet.plain.iter().enumerate() {
-            for (class, tally) in classes.iter().enumerate() {
-                add(Answer { method, class, reason: "".into() }, tally.get());
+            for (class, tally) in classes.iter().enumerate().filter(|(_, tally)| tally.get() > 0) {
+                *answers.entry((Answer { method, class }, "".into())).or_default() += tally.get();
             }
         }
-        sheet.reasons().into_iter().for_each(|(answer, count)| add(answer, count));
     }
     answers
+}
+
+/// Those of all workers.
+fn by_reason<'a, K: Copy + Ord + 'a>(
+    sheets: impl Iterator<Item = &'a Reasons<K>>,
+) -> BTreeMap<(K, Cow<'static, str>), u64> {
+    let mut all = BTreeMap::new();
+    for (key, reason, count) in sheets.flat_map(Reasons::all) {
+        *all.entry((key, reason)).or_default() += count;
+    }
+    all
 }
 
 /// Phases that were called or failed, of all plugins.
