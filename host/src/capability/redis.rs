@@ -51,7 +51,7 @@ enum State {
     New,
     /// It is opened for the first time, or at once after it has ended. The channel closes when that is over.
     Opening(watch::Receiver<()>),
-    Up(Connection),
+    Up(Arc<Connection>),
     /// That was in vain.
     Down,
 }
@@ -126,11 +126,11 @@ impl Link {
     ) -> Result<T, Unavailable> {
         self.within(limit, async {
             let connection = self.connection().await?;
-            match question(connection.clone()).await {
+            match question((*connection).clone()).await {
                 Err(error) if connection.has_ended(&error) => {
                     self.failed(&error, &connection);
                     let connection = self.connection().await?;
-                    Some((question(connection.clone()).await, connection))
+                    Some((question((*connection).clone()).await, connection))
                 }
                 answer => Some((answer, connection)),
             }
@@ -146,7 +146,7 @@ impl Link {
     ) -> Result<T, Unavailable> {
         self.within(limit, async {
             let connection = self.connection().await?;
-            Some((question(connection.clone()).await, connection))
+            Some((question((*connection).clone()).await, connection))
         })
         .await
     }
@@ -154,7 +154,7 @@ impl Link {
     async fn within<T>(
         self: &Arc<Self>,
         limit: Duration,
-        answer: impl Future<Output = Option<(Result<T, RedisError>, Connection)>>,
+        answer: impl Future<Output = Option<(Result<T, RedisError>, Arc<Connection>)>>,
     ) -> Result<T, Unavailable> {
         let begun = Instant::now();
         let failure = match timeout(limit, answer).await {
@@ -180,7 +180,7 @@ impl Link {
     }
 
     /// None where there is none now.
-    async fn connection(self: &Arc<Self>) -> Option<Connection> {
+    async fn connection(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let mut opening = match &mut *self.state() {
             State::Up(connection) => return Some(connection.clone()),
             State::Down => return None,
@@ -213,7 +213,7 @@ impl Link {
                 let Some(link) = link.upgrade() else { return };
                 match opened {
                     Ok(connection) => {
-                        *link.state() = State::Up(connection);
+                        *link.state() = State::Up(connection.into());
                         link.numbers.opened.inc();
                         if told {
                             tracing::info!(redis = name, "Redis is back");
@@ -237,8 +237,8 @@ impl Link {
         });
     }
 
-    fn failed(self: &Arc<Self>, error: &RedisError, connection: &Connection) {
-        let still = matches!(&*self.state(), State::Up(current) if current.is(connection));
+    fn failed(self: &Arc<Self>, error: &RedisError, connection: &Arc<Connection>) {
+        let still = matches!(&*self.state(), State::Up(current) if Arc::ptr_eq(current, connection));
         if still && connection.has_ended(error) {
             let (opening, end) = watch::channel(());
             self.lost(&error.to_string(), State::Opening(end), Some(opening));

@@ -1,7 +1,5 @@
 //! Connections to one server, to the one that Sentinels name, and to a Cluster.
 
-use std::sync::Arc;
-
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, ServerErrorKind,
@@ -18,14 +16,7 @@ const DEFAULT_PORT: u16 = 6379;
 
 /// It goes on as long as somebody has a copy.
 #[derive(Clone)]
-pub struct Connection {
-    way: Way,
-    /// By which copies are known.
-    mark: Arc<()>,
-}
-
-#[derive(Clone)]
-enum Way {
+pub enum Connection {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -33,53 +24,51 @@ enum Way {
 impl Connection {
     /// One over which it has answered.
     pub async fn open(redis: &Redis) -> RedisResult<Connection> {
-        let way = match &redis.kind {
-            RedisKind::Single => {
-                Way::One(one(redis)?.get_multiplexed_async_connection_with_config(&options(redis)).await?)
-            }
+        let mut connection = match &redis.kind {
+            RedisKind::Single => Connection::One(
+                one(redis)?.get_multiplexed_async_connection_with_config(&options(redis)).await?,
+            ),
             RedisKind::Sentinel(master) => {
                 let mut client = sentinels(redis, master)?;
-                Way::One(client.get_async_connection_with_config(&options(redis)).await?)
+                Connection::One(client.get_async_connection_with_config(&options(redis)).await?)
             }
-            RedisKind::Cluster => Way::Cluster(cluster(redis)?.get_async_connection().await?),
+            RedisKind::Cluster => Connection::Cluster(cluster(redis)?.get_async_connection().await?),
         };
-        let mut connection = Connection { way, mark: Arc::new(()) };
         if !connection.is_cluster() {
             redis::cmd("PING").exec_async(&mut connection).await?;
         }
         Ok(connection)
     }
 
-    pub fn is(&self, other: &Connection) -> bool {
-        Arc::ptr_eq(&self.mark, &other.mark)
-    }
-
     pub fn is_cluster(&self) -> bool {
-        matches!(self.way, Way::Cluster(_))
+        matches!(self, Connection::Cluster(_))
     }
 
     /// Whether it is no connection any more. A Cluster's finds other ways by itself.
     pub fn has_ended(&self, error: &RedisError) -> bool {
-        match self.way {
-            Way::One(_) => error.is_io_error() || error.is_unrecoverable_error(),
-            Way::Cluster(_) => false,
+        match self {
+            Connection::One(_) => error.is_io_error() || error.is_unrecoverable_error(),
+            Connection::Cluster(_) => false,
         }
     }
 
     /// Whether nothing is to be had over it now: another server is the master, or none.
     pub fn is_useless(&self, error: &RedisError) -> bool {
         use ServerErrorKind::{BusyLoading, MasterDown, ReadOnly};
-        match self.way {
-            Way::One(_) => matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown | BusyLoading)),
-            Way::Cluster(_) => error.kind() == ErrorKind::ClusterConnectionNotFound,
+        match self {
+            Connection::One(_) => {
+                matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown | BusyLoading))
+            }
+            Connection::Cluster(_) => error.kind() == ErrorKind::ClusterConnectionNotFound,
         }
     }
 }
 
-/// Who asks has a limit of their own; the one for answers frees the places of those who have given up.
+/// Who asks has a limit of their own.
 fn options(redis: &Redis) -> AsyncConnectionConfig {
-    let limit = Some(redis.connect_timeout);
-    AsyncConnectionConfig::new().set_connection_timeout(limit).set_response_timeout(limit)
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(redis.connect_timeout))
+        .set_response_timeout(None)
 }
 
 fn one(redis: &Redis) -> RedisResult<Client> {
@@ -156,9 +145,9 @@ fn address(redis: &Redis, endpoint: &Target) -> ConnectionAddr {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match &mut self.way {
-            Way::One(one) => one.req_packed_command(command),
-            Way::Cluster(cluster) => cluster.req_packed_command(command),
+        match self {
+            Connection::One(one) => one.req_packed_command(command),
+            Connection::Cluster(cluster) => cluster.req_packed_command(command),
         }
     }
 
@@ -168,16 +157,16 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match &mut self.way {
-            Way::One(one) => one.req_packed_commands(pipeline, offset, count),
-            Way::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+        match self {
+            Connection::One(one) => one.req_packed_commands(pipeline, offset, count),
+            Connection::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
         }
     }
 
     fn get_db(&self) -> i64 {
-        match &self.way {
-            Way::One(one) => one.get_db(),
-            Way::Cluster(cluster) => cluster.get_db(),
+        match self {
+            Connection::One(one) => one.get_db(),
+            Connection::Cluster(cluster) => cluster.get_db(),
         }
     }
 }

@@ -1,6 +1,7 @@
 -- Asks for several rate limits at once, and takes from all or from none: what plugin-sdk/rate-limit does, in the server, with microseconds.
 -- KEYS: one per limit. ARGV: whether to take ("1") or to look only, the time ("" for the server's own), then for each limit its
--- algorithm, amount, time, burst and cost. Answers with five numbers per limit: whether it is allowed, what remains, and in
+-- algorithm, amount, time, burst and cost. Answers with a text of five numbers per limit, which is read with less work than five
+-- answers: whether it is allowed, what remains, and in
 -- microseconds when all of it is there again, when the same is allowed (-1: never) and how long it has to wait.
 
 local take = ARGV[1] == '1'
@@ -164,7 +165,6 @@ end
 local answer = {}
 for place, standing in ipairs(standings) do
     if all and take then standing = takers[place]() end
-    answer[#answer + 1] = standing[1] and 1 or 0
-    for i = 2, 5 do answer[#answer + 1] = standing[i] end
+    answer[place] = string.format('%d %.0f %.0f %.0f %.0f', standing[1] and 1 or 0, unpack(standing, 2))
 end
-return answer
+return table.concat(answer, ' ')

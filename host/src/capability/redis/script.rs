@@ -8,10 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use redis::{Script, cmd};
+use redis::{Cmd, ErrorKind, RedisResult, RedisWrite, Script, ServerErrorKind, cmd};
 
 use super::{Connection, Link, Unavailable};
-use crate::capability::rate_limits::{Algorithm, Demand, Standing};
+use crate::capability::rate_limits::{Algorithm, Demand, Limit, Standing};
 
 static RATE_LIMITS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rate_limits.lua")));
 static INCREMENT: LazyLock<Script> = LazyLock::new(|| {
@@ -21,9 +21,6 @@ static INCREMENT: LazyLock<Script> = LazyLock::new(|| {
          return sum",
     )
 });
-
-/// Numbers of the answer for one limit.
-const NUMBERS: usize = 5;
 
 impl Link {
     pub async fn get(self: &Arc<Self>, plugin: &str, key: &str) -> Result<Option<Bytes>, Unavailable> {
@@ -103,13 +100,14 @@ impl Link {
         demands: &[Demand],
         now: Option<u64>,
     ) -> Result<Vec<Standing>, Unavailable> {
-        self.ask(|connection| async move {
+        self.ask(|mut connection| async move {
+            if !connection.is_cluster() || demands.len() == 1 {
+                return self.ask_all(&mut connection, plugin, demands.iter(), true, now).await;
+            }
+            // In a Cluster, only what is of one key is on one server.
             let mut groups: Vec<Vec<usize>> = Vec::new();
             for (place, demand) in demands.iter().enumerate() {
-                // In a Cluster, only what is of one key is on one server.
-                let same =
-                    |group: &&mut Vec<usize>| !connection.is_cluster() || demands[group[0]].key == demand.key;
-                match groups.iter_mut().find(same) {
+                match groups.iter_mut().find(|group| demands[group[0]].key == demand.key) {
                     Some(group) => group.push(place),
                     None => groups.push(vec![place]),
                 }
@@ -134,29 +132,61 @@ impl Link {
         groups: &[Vec<usize>],
         take: bool,
         now: Option<u64>,
-    ) -> Result<Vec<Standing>, redis::RedisError> {
+    ) -> RedisResult<Vec<Standing>> {
         let asked = groups.iter().map(async |group| {
-            let mut invocation = RATE_LIMITS.prepare_invoke();
-            invocation.arg(u8::from(take)).arg(now.map(|now| now.to_string()).unwrap_or_default());
-            for &place in group {
-                let Demand { key, limit, cost } = &demands[place];
-                let (algorithm, per) = (number(limit.algorithm), limit.per().as_micros() as u64);
-                let key = self.key("rl", plugin, key);
-                invocation.key(format!("{key}:{algorithm}:{}:{per}:{}", limit.amount, limit.burst));
-                invocation
-                    .arg(&[algorithm, limit.amount.into(), per, limit.burst.into(), (*cost).into()][..]);
-            }
-            invocation.invoke_async::<Vec<i64>>(&mut connection.clone()).await
+            let own = group.iter().map(|&place| &demands[place]);
+            self.ask_all(&mut connection.clone(), plugin, own, take, now).await
         });
         let mut standings = vec![None; demands.len()];
         for (group, answer) in groups.iter().zip(join_all(asked).await) {
-            for (&place, numbers) in group.iter().zip(answer?.chunks_exact(NUMBERS)) {
-                standings[place] = Some(standing(numbers));
+            for (&place, standing) in group.iter().zip(answer?) {
+                standings[place] = Some(standing);
             }
         }
-        standings.into_iter().collect::<Option<_>>().ok_or_else(|| {
-            (redis::ErrorKind::UnexpectedReturnType, "the script answers with too little").into()
-        })
+        // Each of them is in a group.
+        Ok(standings.into_iter().flatten().collect())
+    }
+
+    /// With one call of the script.
+    async fn ask_all<'a>(
+        &self,
+        connection: &mut Connection,
+        plugin: &str,
+        demands: impl ExactSizeIterator<Item = &'a Demand> + Clone,
+        take: bool,
+        now: Option<u64>,
+    ) -> RedisResult<Vec<Standing>> {
+        let (count, prefix) = (demands.len(), &self.redis.settings.prefix);
+        // Written here rather than by `Script`, which copies each argument twice.
+        let mut command = Cmd::with_capacity(5 + 6 * count, 64 + 160 * count);
+        command.arg("EVALSHA").arg(RATE_LIMITS.get_hash()).arg(count);
+        for Demand { key, limit, .. } in demands.clone() {
+            let (algorithm, per) = (number(limit.algorithm), limit.per().as_micros());
+            let Limit { amount, burst, .. } = limit;
+            command.write_arg_fmt(format_args!(
+                "{prefix}rl:{{{plugin}:{key}}}:{algorithm}:{amount}:{per}:{burst}"
+            ));
+        }
+        command.arg(u8::from(take));
+        match now {
+            Some(now) => command.arg(now),
+            None => command.arg(""),
+        };
+        for Demand { limit, cost, .. } in demands {
+            let (algorithm, per) = (number(limit.algorithm), limit.per().as_micros() as u64);
+            command.arg(&[algorithm, limit.amount.into(), per, limit.burst.into(), (*cost).into()][..]);
+        }
+        let answer: String = match command.query_async(connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                RATE_LIMITS.load_async(connection).await?;
+                command.query_async(connection).await?
+            }
+            answer => answer?,
+        };
+        let mut numbers = answer.split(' ').map_while(|number| number.parse().ok());
+        let standings: Option<_> = (0..count).map(|_| standing(&mut numbers)).collect();
+        standings
+            .ok_or_else(|| (ErrorKind::UnexpectedReturnType, "the script answers with too little").into())
     }
 }
 
@@ -171,15 +201,15 @@ fn number(algorithm: Algorithm) -> u64 {
     }
 }
 
-fn standing(numbers: &[i64]) -> Standing {
+fn standing(numbers: &mut impl Iterator<Item = i64>) -> Option<Standing> {
     let time = |number: i64| u64::try_from(number).map_or(Duration::MAX, Duration::from_micros);
-    Standing {
-        allowed: numbers[0] == 1,
-        remaining: numbers[1].try_into().unwrap_or(0),
-        reset: time(numbers[2]),
-        retry_after: time(numbers[3]),
-        delay: time(numbers[4]),
-    }
+    Some(Standing {
+        allowed: numbers.next()? == 1,
+        remaining: numbers.next()?.try_into().unwrap_or(0),
+        reset: time(numbers.next()?),
+        retry_after: time(numbers.next()?),
+        delay: time(numbers.next()?),
+    })
 }
 
 fn millis(time: Duration) -> u64 {
