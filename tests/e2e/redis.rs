@@ -159,6 +159,10 @@ fn die_and_return(on_error: &str) -> (Vec<Answer>, Instant, Instant) {
     let killed = Instant::now();
     redis.kill();
     eventually!(gateway.log().contains("Redis is lost") || gateway.log().contains("Redis cannot be reached"));
+    // It is away for some of the load, however soon that was noticed.
+    let answered = || gateway.metric("wasmgate_requests_total");
+    let before = answered();
+    eventually!(answered() > before + 50.0);
     redis.restart();
     let back = Instant::now();
     eventually!(gateway.log().contains("Redis is back"));
