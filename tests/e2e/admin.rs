@@ -220,13 +220,7 @@ fn it_reloads_or_says_why_not() {
 fn the_log_level_can_be_set() {
     let gateway = gateway(&TestUpstream::echo());
     assert_eq!(gateway.json("/log")["level"], "info");
-    let put = |body: &str| {
-        let length = body.len();
-        let head = "PUT /log HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
-        let mut client = Client::connect(gateway.admin());
-        client.send(format!("{head}Authorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n{body}"));
-        client.response_to("PUT")
-    };
+    let put = |body: &str| gateway.admin_order(TOKEN, "PUT", "/log", body);
     assert_eq!(put("{\"level\": \"debug\"}").status, 200);
     assert_eq!(gateway.json("/log")["level"], "debug");
     assert_eq!(put("{\"level\": \"error\"}").status, 200);

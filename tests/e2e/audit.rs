@@ -12,7 +12,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use serde_json::{Value, json};
-use wasmgate_tests::{Client, Pipe, TestGateway, TestUpstream, eventually, fill, request};
+use wasmgate_tests::{Pipe, TestGateway, TestUpstream, eventually, fill, request};
 
 const TOKEN: &str = "a-token-for-the-tests";
 
@@ -364,12 +364,7 @@ fn who_was_let_in_is_told_where_it_is_wanted() {
 fn what_is_changed_by_the_admin_listener_is_told() {
     let (gateway, ..) = start("refused");
     let order = |token: &str, method: &str, target: &str, body: &str| {
-        let mut client = Client::connect(gateway.admin());
-        let length = body.len();
-        client.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
-        ));
-        let answer = client.response();
+        let answer = gateway.admin_order(token, method, target, body);
         let status = answer.status;
         (status, serde_json::from_slice::<Value>(&answer.body).unwrap_or_default())
     };

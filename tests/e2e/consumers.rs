@@ -76,12 +76,7 @@ trait Admin {
 impl Admin for TestGateway {
     fn order(&self, method: &str, target: &str, body: Value) -> Response {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut client = Client::connect(self.admin());
-        client.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        client.response_to(method)
+        self.admin_order(TOKEN, method, target, &body)
     }
 
     fn issue(&self, target: &str, body: Value) -> (String, String) {

@@ -282,12 +282,7 @@ impl Stored {
     /// With the token.
     fn order(&self, method: &str, target: &str, body: Value) -> Response {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut client = Client::connect(self.0.gateway.admin());
-        client.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        client.response_to(method)
+        self.0.gateway.admin_order(TOKEN, method, target, &body)
     }
 
     fn set(&self, body: Value) -> Value {

@@ -355,14 +355,7 @@ fn an_operator_takes_an_endpoint_out_and_lets_it_back_in() {
     eventually!(one.under_way() == 1 && other.count() == 1);
     let post = |path: &str, endpoint: &str| {
         let body = format!("{{\"endpoint\":\"{endpoint}\"}}");
-        let mut client = Client::connect(gateway.admin());
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer secretsecretsecret\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            gateway.admin(),
-            body.len()
-        );
-        client.send(head).response().status
+        gateway.admin_order("secretsecretsecret", "POST", path, &body).status
     };
     assert_eq!(post("/upstreams/app/drain", &one.to_string()), 200);
     let mut client = Client::connect(gateway.addr());

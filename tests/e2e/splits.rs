@@ -228,13 +228,7 @@ fn an_operator_drains_an_endpoint_and_holds_a_breaker() {
         breaker = { failures = 100 }\n";
     let config = fill(config, &[("old", &old.address()), ("new", &new.address())]);
     let gateway = gateway(&old, &new, &config);
-    let order = |method: &str, path: &str, body: &str| {
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        Client::connect(gateway.admin()).send(&request).response().status
-    };
+    let order = |method: &str, path: &str, body: &str| gateway.admin_order(TOKEN, method, path, body).status;
     let mut first = Client::connect(gateway.addr());
     first.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     eventually!(old.count() == 1);

@@ -149,6 +149,16 @@ impl TestGateway {
         client::request_for("localhost", self.admin(), method, target, headers)
     }
 
+    /// The same with a token and a body.
+    pub fn admin_order(&self, token: &str, method: &str, target: &str, body: &str) -> Response {
+        let length = body.len();
+        let mut client = client::Client::connect(self.admin());
+        client.send(format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        client.response_to(method)
+    }
+
     /// The port that the system gave, from the log.
     pub fn listener(&self, name: &str) -> SocketAddr {
         let log = self.log();

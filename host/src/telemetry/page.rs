@@ -143,14 +143,8 @@ impl Page<'_> {
         let help = "Connections accepted by a listener";
         self.counters("connections_accepted", help, "listener", listeners, |sheet| &sheet.accepted)?;
         let help = "Connections that a listener did not let in, by the limit that was reached";
-        self.family("connections_refused", help, None, MetricType::Counter, |mut metric| {
-            for (listener, sheets) in listeners {
-                for (place, reason) in CONNECTION_LIMITS.iter().enumerate() {
-                    let count = sum(sheets, |sheet| &sheet.refused[place]);
-                    counter(&mut metric, &[("listener", &**listener), ("reason", *reason)], count)?;
-                }
-            }
-            Ok(())
+        self.reasons("connections_refused", help, "listener", listeners, &CONNECTION_LIMITS, |sheet| {
+            &sheet.refused
         })?;
         let help = "TLS handshakes with clients, those that came to nothing too";
         self.counters("tls_handshakes", help, "listener", listeners, |sheet| &sheet.handshakes)?;
@@ -242,15 +236,7 @@ impl Page<'_> {
         self.durations("redis_duration", help, "redis", all, &call_bounds(), |sheet| &sheet.duration)?;
         let help = "Questions without an answer of a Redis: there was no connection (unreachable), it did not come in time \
                     (timeout), or was an error";
-        self.family("redis_failures", help, None, MetricType::Counter, |mut metric| {
-            for (redis, sheets) in all {
-                for (place, reason) in REDIS_FAILURES.iter().enumerate() {
-                    let count = sum(sheets, |sheet| &sheet.failures[place]);
-                    counter(&mut metric, &[("redis", &**redis), ("reason", *reason)], count)?;
-                }
-            }
-            Ok(())
-        })?;
+        self.reasons("redis_failures", help, "redis", all, &REDIS_FAILURES, |sheet| &sheet.failures)?;
         let opened =
             |sheets: &[Arc<RedisNumbers>]| sheets.iter().map(|sheet| sheet.opened.get()).sum::<u64>();
         let closed = |sheets: &[Arc<RedisNumbers>]| sheets.iter().map(|sheet| sheet.closed.get()).sum();
@@ -291,6 +277,27 @@ impl Page<'_> {
             group.try_for_each(|(name, sheets)| {
                 counter(&mut metric, &[(label, &**name)], sum(sheets, &number))
             })
+        })
+    }
+
+    /// Counters by reason, each of which has its place.
+    fn reasons<S>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        group: &Group<S>,
+        reasons: &[&str],
+        numbers: impl Fn(&S) -> &[Tally],
+    ) -> fmt::Result {
+        self.family(name, help, None, MetricType::Counter, |mut metric| {
+            for (name, sheets) in group {
+                for (place, reason) in reasons.iter().enumerate() {
+                    let count = sum(sheets, |sheet| &numbers(sheet)[place]);
+                    counter(&mut metric, &[(label, &**name), ("reason", *reason)], count)?;
+                }
+            }
+            Ok(())
         })
     }
 

@@ -1,8 +1,8 @@
 -- Asks for several rate limits at once, and takes from all or from none: what plugin-sdk/rate-limit does, in the server, with microseconds.
 -- KEYS: one per limit. ARGV: whether to take ("1") or to look only, the time ("" for the server's own), then for each limit its
--- algorithm, amount, time, burst and cost. Answers with a text of five numbers per limit, which is read with less work than five
--- answers: whether it is allowed, what remains, and in
--- microseconds when all of it is there again, when the same is allowed (-1: never) and how long it has to wait.
+-- algorithm, amount, time, burst and cost. Answers with a text of five numbers per limit, which is less to read than five
+-- answers: whether it is allowed, what remains, and in microseconds when all of it is there again, when the same is allowed (-1:
+-- never) and how long it has to wait.
 
 local take = ARGV[1] == '1'
 local now = tonumber(ARGV[2])

@@ -156,16 +156,15 @@ impl Link {
         take: bool,
         now: Option<u64>,
     ) -> RedisResult<Vec<Standing>> {
-        let (count, prefix) = (demands.len(), &self.redis.settings.prefix);
+        let count = demands.len();
         // Written here rather than by `Script`, which copies each argument twice.
         let mut command = Cmd::with_capacity(5 + 6 * count, 64 + 160 * count);
         command.arg("EVALSHA").arg(RATE_LIMITS.get_hash()).arg(count);
         for Demand { key, limit, .. } in demands.clone() {
             let (algorithm, per) = (number(limit.algorithm), limit.per().as_micros());
             let Limit { amount, burst, .. } = limit;
-            command.write_arg_fmt(format_args!(
-                "{prefix}rl:{{{plugin}:{key}}}:{algorithm}:{amount}:{per}:{burst}"
-            ));
+            let key = self.key("rl", plugin, key);
+            command.write_arg_fmt(format_args!("{key}:{algorithm}:{amount}:{per}:{burst}"));
         }
         command.arg(u8::from(take));
         match now {
